@@ -1,0 +1,3 @@
+"""Sweep LoRA finetuning with Ray, and say what was learned, forgotten and what mattered."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Compare many trials; imports neither torch nor ray."""

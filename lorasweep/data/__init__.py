@@ -1,0 +1,1 @@
+"""Training data, from any source to deterministic batches."""

@@ -1,0 +1,1 @@
+"""One trial's measurement: what it learned and what it forgot."""

@@ -1,0 +1,1 @@
+"""Findings in words and figures; imports neither torch nor ray."""

@@ -1,0 +1,210 @@
+"""The search space: which hyperparameters vary, over which values."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ValidationError, model_validator
+
+from lorasweep.errors import SpecError
+from lorasweep.spec.trial import TARGET_SETS, Frozen, LoraHyperparameters
+
+Level = float | int | str
+
+
+class Range(Frozen):
+    """Hold an interval, searched on a log scale or a linear one."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"low must be below high, got {self.low:g}..{self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a log scale must begin above 0, got {self.low:g}..{self.high:g}")
+        return self
+
+    def grid(self, points: int) -> tuple[float, ...]:
+        """Spread levels evenly over the interval, ends included."""
+        if self.log:
+            ratio = math.log(self.high / self.low) / (points - 1)
+            inner = [self.low * math.exp(ratio * i) for i in range(1, points - 1)]
+        else:
+            width = (self.high - self.low) / (points - 1)
+            inner = [self.low + width * i for i in range(1, points - 1)]
+        return (self.low, *(float(f"{level:.6g}") for level in inner), self.high)
+
+
+class Choices(Frozen):
+    """Hold a list of levels."""
+
+    values: tuple[Level, ...]
+
+
+Axis = Range | Choices
+
+# An axis named without a range takes this one. Learning rate: the interval that Biderman et al. (2024,
+# section 5) recommend to sweep, [1e-5, 5e-4], with a decade above it, since LoRA improves up to divergence.
+DEFAULT_AXES: dict[str, Axis] = {
+    "lr": Range(low=1e-5, high=5e-3, log=True),
+    "targets": Choices(values=TARGET_SETS),
+    "rank": Choices(values=(4, 16, 64)),
+    "alpha": Choices(values=("1r", "2r", 32.0, "rslora:16")),
+    "dropout": Choices(values=(0.0, 0.05, 0.1)),
+    "weight_decay": Choices(values=(0.0, 0.01, 0.1)),
+    "warmup": Choices(values=(0.0, 0.03, 0.1)),
+    "batch_size": Choices(values=(8, 16, 32)),
+    "epochs": Choices(values=(1.0, 2.0, 4.0)),
+}
+AXES = tuple(DEFAULT_AXES)
+_CONTINUOUS = ("lr", "dropout", "weight_decay", "warmup")
+
+
+def _level(name: str, value: Any) -> Level:
+    """Check one level against the hyperparameter's own rule, and give it its own type."""
+    if name in {"rank", "batch_size"} and isinstance(value, bool):
+        raise ValueError(f"must be a whole number, got {value!r}")
+    try:
+        checked = LoraHyperparameters.model_validate({name: value})
+    except ValidationError as error:
+        detail = error.errors()[0]
+        message = detail["msg"].removeprefix("Value error, ")
+        got = "" if "got " in message else f", got {value!r}"
+        raise ValueError(message.replace("Input should be", "must be") + got) from None
+    level: Level = getattr(checked, name)
+    return level
+
+
+def _from_text(name: str, text: str) -> Any:
+    """Read the inline forms `1e-5..1e-2` and `4|16|64`."""
+    if ".." in text:
+        low, _, high = text.partition("..")
+        try:
+            return {"low": float(low), "high": float(high)}
+        except ValueError:
+            raise ValueError(
+                f"a range must be written LOW..HIGH with numbers, got {text!r}"
+            ) from None
+    return [part.strip() for part in text.split("|")]
+
+
+def read_axis(name: str, value: Any) -> Axis | None:
+    """Make an axis of what a sweep file or `--space` may hold for it.
+
+    Args:
+        name: one of `AXES`.
+        value: text (`1e-5..1e-2`, `4|16|64`), a list of levels, {low, high, log}, true or "default"
+            for the default range, or None for an axis that is not searched.
+
+    Raises:
+        ValueError: a level breaks the rule of its hyperparameter, or the range is out of order.
+    """
+    if value is None or value is False or isinstance(value, Range | Choices):
+        return value or None
+    if value is True or value == "default":
+        return DEFAULT_AXES[name]
+    if isinstance(value, str):
+        value = _from_text(name, value)
+    if isinstance(value, Mapping) and "values" in value:
+        value = value["values"]
+    if isinstance(value, Mapping):
+        if name not in _CONTINUOUS:
+            raise ValueError(f"must be a list of levels such as 'a|b', got a range {dict(value)!r}")
+        try:
+            interval = Range.model_validate({"log": name == "lr", **value})
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        for end in (interval.low, interval.high):
+            _level(name, end)
+        return interval
+    if not isinstance(value, list | tuple):
+        value = [value]
+    if not value:
+        raise ValueError("must have at least one level, got an empty list")
+    levels = tuple(_level(name, item) for item in value)
+    if len(set(levels)) != len(levels):
+        raise ValueError(f"each level must stand once, got {list(levels)!r}")
+    return Choices(values=levels)
+
+
+def _reader(name: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: read_axis(name, value))
+
+
+class Space(Frozen):
+    """Hold an axis for each hyperparameter that is searched, None for the others."""
+
+    lr: Annotated[Axis | None, _reader("lr")] = None
+    targets: Annotated[Axis | None, _reader("targets")] = None
+    rank: Annotated[Axis | None, _reader("rank")] = None
+    alpha: Annotated[Axis | None, _reader("alpha")] = None
+    dropout: Annotated[Axis | None, _reader("dropout")] = None
+    weight_decay: Annotated[Axis | None, _reader("weight_decay")] = None
+    warmup: Annotated[Axis | None, _reader("warmup")] = None
+    batch_size: Annotated[Axis | None, _reader("batch_size")] = None
+    epochs: Annotated[Axis | None, _reader("epochs")] = None
+
+    @model_validator(mode="after")
+    def _something_varies(self) -> Space:
+        if not self.axes:
+            raise ValueError(f"must name at least one axis of {', '.join(AXES)}")
+        return self
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """Give the searched axes by name, in the fixed order of `AXES`."""
+        return {name: axis for name in AXES if (axis := getattr(self, name)) is not None}
+
+    def levels(self, points: int) -> dict[str, tuple[Level, ...]]:
+        """Give each axis as a list of levels, a range as `points` evenly spread ones."""
+        return {
+            name: axis.grid(points) if isinstance(axis, Range) else axis.values
+            for name, axis in self.axes.items()
+        }
+
+    def grid(self, points: int) -> Iterator[dict[str, Level]]:
+        """Enumerate the full factorial, the last axis fastest."""
+        levels = self.levels(points)
+        for combination in itertools.product(*levels.values()):
+            yield dict(zip(levels, combination, strict=True))
+
+    def contains(self, name: str, level: Level) -> bool:
+        """Tell whether a level lies on an axis; an axis that is not searched holds none."""
+        match self.axes.get(name):
+            case Range(low=low, high=high):
+                return isinstance(level, float | int) and low <= level <= high
+            case Choices(values=values):
+                return level in values
+            case _:
+                return False
+
+
+def parse_space(text: str, known: Callable[[str], Axis | None]) -> dict[str, Any]:
+    """Read `--space lr=1e-5..1e-2,targets,rank=4|16` into what `Space` takes.
+
+    Args:
+        text: axes separated by commas, each a name alone or NAME=RANGE.
+        known: the range that the sweep at hand gives to an axis, None where it has none.
+
+    Raises:
+        SpecError: an axis is unknown or named twice; all mistakes at once.
+    """
+    space: dict[str, Any] = {}
+    problems = []
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if name not in DEFAULT_AXES:
+            problems.append(f"space: axis must be one of {', '.join(AXES)}, got {name!r}")
+        elif name in space:
+            problems.append(f"space.{name}: each axis must be named once, got it twice")
+        else:
+            space[name] = value if equals else known(name) or DEFAULT_AXES[name]
+    if problems:
+        raise SpecError(problems)
+    return space

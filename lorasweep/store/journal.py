@@ -1,0 +1,142 @@
+"""The append-only journal: a checksum on every line, one writer, nothing lost but a torn last line."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from lorasweep.errors import JournalError, UsageError
+from lorasweep.spec.trial import canonical_json
+from lorasweep.store.records import FORMAT, RECORD, Record
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return f"{zlib.crc32(canonical_json(content).encode()):08x}"
+
+
+def encode(record: Record) -> str:
+    """Write a record as one line, its format version and checksum included."""
+    content: dict[str, Any] = {"format": FORMAT, **record.model_dump(mode="json")}
+    return canonical_json({**content, "crc": _checksum(content)}) + "\n"
+
+
+def decode(line: str) -> Record:
+    """Read one line.
+
+    Raises:
+        ValueError: the line is no JSON, its checksum is wrong, or it is of another format.
+    """
+    content = json.loads(line)
+    if not isinstance(content, dict) or "crc" not in content:
+        raise ValueError("no checksum")
+    if content.pop("crc") != _checksum(content):
+        raise ValueError("wrong checksum")
+    if content.pop("format", None) != FORMAT:
+        raise ValueError(f"not of format {FORMAT}")
+    return RECORD.validate_python(content)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Give each line with its number from 1 and its offset in bytes."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            yield number, offset, line
+            offset += len(line)
+
+
+def _scan(path: Path) -> tuple[list[Record], int]:
+    """Read all records, and give the length in bytes of the part that is whole.
+
+    Raises:
+        JournalError: a line other than the last is damaged.
+    """
+    records: list[Record] = []
+    lines = list(_lines(path)) if path.exists() else []
+    for number, offset, line in lines:
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("torn")
+            records.append(decode(line.decode("utf-8")))
+        except (ValueError, ValidationError) as error:
+            # A crash can only tear the line it was writing. A whole last line with a wrong checksum
+            # was changed by something else, and so is damage like any other.
+            if number == len(lines) and not line.endswith(b"\n"):
+                return records, offset
+            reason = str(error).splitlines()[0]
+            raise JournalError(
+                f"{path}, line {number}: the journal is damaged ({reason}); restore the file from a "
+                "backup, or start again with another --out"
+            ) from None
+    return records, sum(len(line) for _, _, line in lines)
+
+
+def read(path: Path) -> list[Record]:
+    """Read a journal, also while it is being written.
+
+    Raises:
+        JournalError: a line other than a torn last one is damaged.
+    """
+    return _scan(path)[0]
+
+
+class Journal:
+    """Append records as the only writer; a context manager that holds the folder's lock."""
+
+    def __init__(self, path: Path, lock: Path) -> None:
+        """Remember the files; nothing is opened before `with`."""
+        self._path, self._lock = path, lock
+        self.records: list[Record] = []
+        self.repaired_bytes = 0
+
+    def __enter__(self) -> Self:
+        """Take the lock, cut off a torn last line, and open for appending.
+
+        Raises:
+            UsageError: another driver holds the lock.
+            JournalError: the journal is damaged in its middle.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock_file = self._lock.open("w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock_file.close()
+            raise UsageError(
+                f"{self._path.parent}: another lorasweep is running this sweep; wait for it, stop it, "
+                "or choose another --out"
+            ) from None
+        try:
+            self.records, whole = _scan(self._path)
+            self._file = self._path.open("ab")
+        except BaseException:
+            self._lock_file.close()
+            raise
+        self.repaired_bytes = self._path.stat().st_size - whole
+        self._file.truncate(whole)
+        return self
+
+    def append(self, record: Record) -> None:
+        """Write a record and wait until the disk has it."""
+        self._file.write(encode(record).encode("utf-8"))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.records.append(record)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file and give the lock back."""
+        self._file.close()
+        self._lock_file.close()

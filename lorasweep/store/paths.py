@@ -1,0 +1,101 @@
+"""Every file of a results folder is a property here; nothing else joins a path."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """Name the files of one sweep's results folder."""
+
+    root: Path
+
+    @property
+    def sweep(self) -> Path:
+        """The sweep as it was started, all defaults written out."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and hardware of the machine that started it."""
+        return self.root / "environment.json"
+
+    @property
+    def journal(self) -> Path:
+        """The only truth about what happened."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one driver that may write the journal."""
+        return self.root / "driver.lock"
+
+    @property
+    def log(self) -> Path:
+        """What the libraries had to say."""
+        return self.root / "driver.log"
+
+    @property
+    def trials(self) -> Path:
+        """One folder per trial."""
+        return self.root / "trials"
+
+    @property
+    def ray(self) -> Path:
+        """What Ray writes for itself; a cache that may be deleted."""
+        return self.root / "ray"
+
+    @property
+    def report(self) -> Path:
+        """Markdown, figures and machine-readable analysis."""
+        return self.root / "report"
+
+    def best(self, method: str) -> Path:
+        """Give the best adapter of a method, an ordinary PEFT folder."""
+        return self.root / "best" / method
+
+    def trial(self, trial: str) -> TrialPaths:
+        """Name the files of one trial."""
+        return TrialPaths(self.trials / trial)
+
+
+@dataclass(frozen=True)
+class TrialPaths:
+    """Name the files of one trial."""
+
+    root: Path
+
+    @property
+    def adapter(self) -> Path:
+        """The tuned adapter, an ordinary PEFT folder."""
+        return self.root / "adapter"
+
+    @property
+    def state(self) -> Path:
+        """Adapter, optimizer and position at the last rung, to go on from."""
+        return self.root / "state"
+
+    @property
+    def progress(self) -> Path:
+        """Training loss, learning rate and speed, a line every few steps."""
+        return self.root / "progress.jsonl"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all, also when the machine stops in the middle."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp gives 0600, too strict for a folder that a team shares
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,135 @@
+"""What the journal may say: one record a line, in the words of docs/journal.md."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, TypeAdapter
+
+from lorasweep.spec.trial import Frozen, LoraHyperparameters
+
+FORMAT = 1
+
+FinalStatus = Literal["COMPLETE", "PRUNED", "DIVERGED", "FAILED"]
+Status = Literal["PENDING", "RUNNING"] | FinalStatus
+
+
+def _finite(value: Any) -> Any:
+    """Turn NaN and infinity into None, since JSON has neither."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Measured = Annotated[float | None, BeforeValidator(_finite)]
+
+
+class Scores(Frozen):
+    """Hold what was measured on one model.
+
+    learning: mean score over the learning suite, in [0, 1].
+    source_accuracy: mean accuracy over the source suite, in [0, 1]; None where it is not measured.
+    response_loss: mean cross-entropy per held-out response token, in nats.
+    tasks: every task's own score.
+    """
+
+    learning: Measured = None
+    source_accuracy: Measured = None
+    response_loss: Measured = None
+    tasks: dict[str, float] = {}
+
+
+class Rung(Frozen):
+    """Hold what the scheduler saw of a trial at one rung.
+
+    percent: share of the trial's steps done, in percent.
+    response_loss: on held-out examples, in nats per token.
+    """
+
+    percent: int
+    step: int
+    response_loss: Measured
+
+
+class SweepStarted(Frozen):
+    """Open the journal; `identity` is the search's content hash, `data` the tokens'."""
+
+    record: Literal["sweep"] = "sweep"
+    name: str
+    identity: str
+    data: str
+    time: float
+
+
+class SessionChanged(Frozen):
+    """Mark where a driver began or ended; `interrupted` leaves a sweep that can go on."""
+
+    record: Literal["session"] = "session"
+    state: Literal["started", "complete", "interrupted", "failed"]
+    time: float
+    trials_planned: int | None = None
+    max_concurrent: int | None = None
+    note: str | None = None
+
+
+class BaseMeasured(Frozen):
+    """Hold the base model's scores, against which forgetting is counted."""
+
+    record: Literal["base"] = "base"
+    scores: Scores
+    wall_s: float
+
+
+class TrialStarted(Frozen):
+    """Mark a trial as running; a trial restarted after a crash starts twice."""
+
+    record: Literal["trial_started"] = "trial_started"
+    trial: str
+    number: int
+    stage: Literal["search", "confirm"]
+    seed: int
+    configuration: LoraHyperparameters
+    time: float
+
+
+class TrialFinished(Frozen):
+    """Hold a trial's one final state and everything measured on it.
+
+    number: position in the search, from 0.
+    forgetting: the base's source accuracy minus the trial's; positive is worse.
+    train_loss: last finite training loss, in nats per token.
+    tokens: trained tokens, padding left out.
+    wall_s: seconds from the start of the trial's process to its last report.
+    train_s, evaluate_s: seconds of wall_s spent in optimizer steps and in evaluation.
+    trainable: parameters trained.
+    """
+
+    record: Literal["trial"] = "trial"
+    trial: str
+    status: FinalStatus
+    number: int
+    stage: Literal["search", "confirm"]
+    seed: int
+    configuration: LoraHyperparameters
+    learning: Measured = None
+    source_accuracy: Measured = None
+    forgetting: Measured = None
+    response_loss: Measured = None
+    train_loss: Measured = None
+    tasks: dict[str, float] = {}
+    rungs: tuple[Rung, ...] = ()
+    steps: int = 0
+    tokens: int = 0
+    wall_s: float = 0.0
+    train_s: float = 0.0
+    evaluate_s: float = 0.0
+    trainable: int = 0
+    peak_memory_bytes: int | None = None
+    error: str | None = None
+    time: float
+
+
+Record = Annotated[
+    SweepStarted | SessionChanged | BaseMeasured | TrialStarted | TrialFinished,
+    Field(discriminator="record"),
+]
+RECORD: TypeAdapter[Record] = TypeAdapter(Record)

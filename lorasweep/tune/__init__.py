@@ -1,0 +1,1 @@
+"""Ray Tune driving the trials of a sweep."""
