@@ -49,8 +49,9 @@ class Choices(Frozen):
 
 Axis = Range | Choices
 
-# An axis named without a range takes this one. Learning rate: the interval that Biderman et al. (2024,
-# section 5) recommend to sweep, [1e-5, 5e-4], with a decade above it, since LoRA improves up to divergence.
+# An axis named without a range takes this one. Learning rate: the interval that Biderman et al.
+# (2024, v2, section 6) recommend to sweep, [1e-5, 5e-4], with a decade above it, since LoRA
+# improves up to divergence.
 DEFAULT_AXES: dict[str, Axis] = {
     "lr": Range(low=1e-5, high=5e-3, log=True),
     "targets": Choices(values=TARGET_SETS),
@@ -81,7 +82,7 @@ def _level(name: str, value: Any) -> Level:
     return level
 
 
-def _from_text(name: str, text: str) -> Any:
+def _from_text(text: str) -> Any:
     """Read the inline forms `1e-5..1e-2` and `4|16|64`."""
     if ".." in text:
         low, _, high = text.partition("..")
@@ -110,7 +111,7 @@ def read_axis(name: str, value: Any) -> Axis | None:
     if value is True or value == "default":
         return DEFAULT_AXES[name]
     if isinstance(value, str):
-        value = _from_text(name, value)
+        value = _from_text(value)
     if isinstance(value, Mapping) and "values" in value:
         value = value["values"]
     if isinstance(value, Mapping):

@@ -74,6 +74,7 @@ class TrainSpec(Frozen):
     betas: of AdamW or of Lion; None takes (0.9, 0.999) and (0.9, 0.95).
     schedule: cosine to 1% of the peak, constant, or trapezoidal (linear to 0 over the last 20%).
     clip: largest norm of the gradient over all adapters; None leaves it alone.
+    recompute: recompute activations in the backward pass, which saves memory for time.
     """
 
     steps: Positive | None = None
@@ -82,6 +83,7 @@ class TrainSpec(Frozen):
     betas: tuple[float, float] | None = None
     schedule: Literal["cosine", "constant", "trapezoidal"] = "cosine"
     clip: Annotated[float, Field(gt=0)] | None = 1.0
+    recompute: bool = False
 
     @field_validator("betas")
     @classmethod
@@ -131,11 +133,12 @@ class SearchSpec(Frozen):
 class EvaluateSpec(Frozen):
     """Name the tasks of the two suites.
 
-    learning: lm-eval tasks of the target domain, or `response_accuracy` (share of held-out response
-        tokens that the model would predict right), which needs no task.
-    source: lm-eval tasks of the source domain, or `base_agreement` (share of positions in the base's
-        own samples where the tuned model predicts what the base predicts). `auto` is the paper's
-        hellaswag, arc_challenge and winogrande, or base_agreement where those cannot be had.
+    learning: lm-eval tasks of the target domain, or `response_accuracy` (share of held-out
+        response tokens that the model would predict right), which needs no task.
+    source: lm-eval tasks of the source domain, or `base_agreement` (share of positions in the
+        base's own samples where the tuned model predicts what the base predicts). `auto` is the
+        paper's hellaswag, arc_challenge and winogrande, or base_agreement where those cannot be
+        had.
     A task is written NAME or NAME@SHOTS.
     tasks: a folder with further lm-eval task files.
     limit: problems per task at most.
@@ -204,7 +207,7 @@ class SweepSpec(Frozen):
     def _durations_agree(self) -> Self:
         if self.train.steps is not None and self.space.epochs is not None:
             raise ValueError(
-                f"train.steps and space.epochs both fix the duration, got steps {self.train.steps}; "
+                f"train.steps and space.epochs both set the duration, got {self.train.steps}; "
                 "set train.steps to null to search over epochs"
             )
         return self
@@ -264,7 +267,7 @@ class SweepSpec(Frozen):
         return {name: axis for name, axis in self.space.axes.items() if isinstance(axis, Range)}
 
 
-def _sentence(path: str, kind: str, message: str, value: Any, context: Mapping[str, Any]) -> str:
+def _sentence(path: str, kind: str, message: str, value: Any) -> str:
     """Phrase one of pydantic's findings as where, rule and value."""
     if kind == "extra_forbidden":
         return f"{path}: no such field; check its spelling"
@@ -296,8 +299,7 @@ def parse_sweep(content: Mapping[str, Any]) -> SweepSpec:
         return SweepSpec.model_validate(content)
     except ValidationError as error:
         sentences = [
-            _sentence(_path(e["loc"]), e["type"], e["msg"], e["input"], e.get("ctx", {}))
-            for e in error.errors()
+            _sentence(_path(e["loc"]), e["type"], e["msg"], e["input"]) for e in error.errors()
         ]
         raise SpecError(list(dict.fromkeys(sentences))) from None
 

@@ -28,7 +28,7 @@ class LoraHyperparameters(Frozen):
     lr: peak learning rate.
     targets: a named set of modules, `attention` (q, k, v, o), `mlp` (gate, up, down) or `all`.
     rank: rank of every adapter.
-    alpha: `2r` (a multiple of the rank), a number (fixed), or `rslora:N` (N over the root of the rank).
+    alpha: `2r` (a multiple of the rank), a number (fixed), or `rslora:N` (over the rank's root).
     dropout: probability of dropping an input of the adapter.
     weight_decay: AdamW multiplies a weight by 1 - lr x weight_decay at each step; decoupled Lion by
         1 - (lr / peak lr) x weight_decay.

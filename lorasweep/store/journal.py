@@ -1,4 +1,4 @@
-"""The append-only journal: a checksum on every line, one writer, nothing lost but a torn last line."""
+"""The append-only journal: a checksum on every line, one writer, only a torn last line is lost."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def _scan(path: Path) -> tuple[list[Record], int]:
                 return records, offset
             reason = str(error).splitlines()[0]
             raise JournalError(
-                f"{path}, line {number}: the journal is damaged ({reason}); restore the file from a "
-                "backup, or start again with another --out"
+                f"{path}, line {number}: the journal is damaged ({reason}); restore the file from "
+                "a backup, or start again with another --out"
             ) from None
     return records, sum(len(line) for _, _, line in lines)
 
@@ -111,8 +111,8 @@ class Journal:
         except OSError:
             self._lock_file.close()
             raise UsageError(
-                f"{self._path.parent}: another lorasweep is running this sweep; wait for it, stop it, "
-                "or choose another --out"
+                f"{self._path.parent}: another lorasweep is running this sweep; wait for it, stop "
+                "it, or choose another --out"
             ) from None
         try:
             self.records, whole = _scan(self._path)

@@ -1,0 +1,68 @@
+"""From a sweep's data section to the arrays that all its trials share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lorasweep.data.cpt import pack_documents
+from lorasweep.data.ift import tokenise_instructions
+from lorasweep.data.sources import read_source
+from lorasweep.data.tokens import TrainingData
+from lorasweep.errors import DataError, SpecError
+from lorasweep.spec.sweep import DataSpec
+
+DEFAULT_SEQ_LEN = 1024
+
+
+def sequence_length(spec: DataSpec, positions: int) -> int:
+    """Give the sequence length, checked against the model's positions.
+
+    Raises:
+        SpecError: the sweep asks for more positions than the model has.
+    """
+    if spec.seq_len is None:
+        return min(positions, DEFAULT_SEQ_LEN)
+    if spec.seq_len > positions:
+        raise SpecError(
+            [f"data.seq_len: must be at most the model's {positions} positions, got {spec.seq_len}"]
+        )
+    return spec.seq_len
+
+
+def prepare_data(spec: DataSpec, tokenizer: Any, positions: int) -> TrainingData:
+    """Read, split and tokenise a sweep's data.
+
+    Args:
+        spec: the sweep's data section.
+        tokenizer: of the base model; it must have an end-of-text token.
+        positions: longest sequence that the model can take, in tokens.
+
+    Raises:
+        DataError: nothing can be read, or nothing is left at this sequence length.
+        SpecError: the sequence is longer than the model's positions.
+    """
+    seq_len = sequence_length(spec, positions)
+    if tokenizer.eos_token_id is None:
+        raise DataError("model: the tokenizer must have an end-of-text token (eos_token), has none")
+    source = read_source(spec, tokenizer)
+    notes: list[str] = []
+    if source.kind == "documents":
+        train = pack_documents(source.train, tokenizer, seq_len)
+        heldout = pack_documents(source.heldout, tokenizer, seq_len)
+    else:
+        train, cut, dropped = tokenise_instructions(source.train, tokenizer, seq_len)
+        heldout, _, _ = tokenise_instructions(source.heldout, tokenizer, seq_len)
+        if cut:
+            notes.append(f"{cut} of {len(source.train)} responses were cut at {seq_len} tokens")
+        if dropped:
+            notes.append(
+                f"{dropped} of {len(source.train)} examples were left out, because their prompt "
+                f"fills the {seq_len} tokens of a sequence"
+            )
+    for name, tokens in (("training", train), ("held-out", heldout)):
+        if len(tokens) == 0:
+            raise DataError(
+                f"data.seq_len: no {name} example fits into {seq_len} tokens with its response; "
+                "give longer sequences"
+            )
+    return TrainingData(source.kind, train, heldout, seq_len, tuple(notes))

@@ -1,0 +1,34 @@
+"""One worker's place among those that share a trial, and sums over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Name a worker among `workers`; alone, a sum over all workers is the value itself."""
+
+    worker: int = 0
+    workers: int = 1
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum a tensor in place over all workers; every worker must call it."""
+        if self.workers > 1:
+            import torch.distributed
+
+            torch.distributed.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Give every worker's value to all of them, in their order."""
+        if self.workers == 1:
+            return [value]
+        import torch.distributed
+
+        values: list[Any] = [None] * self.workers
+        torch.distributed.all_gather_object(values, value)
+        return values

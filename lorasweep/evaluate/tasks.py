@@ -1,0 +1,138 @@
+"""Which tasks a suite consists of, and where lm-eval finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from lorasweep import testbed
+from lorasweep.errors import SpecError
+from lorasweep.spec.sweep import EvaluateSpec
+
+PAPER_SOURCE = ("hellaswag", "arc_challenge", "winogrande")  # Biderman et al. 2024, v2, section 4
+RESPONSE_ACCURACY = "response_accuracy"
+BASE_AGREEMENT = "base_agreement"
+BUILT_IN = frozenset({RESPONSE_ACCURACY, BASE_AGREEMENT})
+
+Suite = Literal["learning", "source"]
+
+
+def split_shots(task: str) -> tuple[str, int | None]:
+    """Read NAME@SHOTS."""
+    name, at, shots = task.partition("@")
+    return name, int(shots) if at else None
+
+
+def task_files(spec: EvaluateSpec) -> dict[str, dict[str, Any]]:
+    """Read the embedded task files and those of the user's folder, by task name.
+
+    Data files are named relative to the task file, and made absolute here, since lm-eval would
+    look for them relative to wherever a worker happens to run.
+
+    Raises:
+        SpecError: the folder is missing, or a file in it is no task.
+    """
+    folders = [testbed.TASKS]
+    if spec.tasks is not None:
+        folders.append(Path(spec.tasks))
+        if not folders[-1].is_dir():
+            raise SpecError([f"evaluate.tasks: must be a folder of task files, got {spec.tasks!r}"])
+    tasks: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*.yaml")):
+            try:
+                content = yaml.safe_load(file.read_text(encoding="utf-8"))
+                tasks[str(content["task"])] = _absolute(content, folder)
+            except (yaml.YAMLError, TypeError, KeyError) as error:
+                raise SpecError(
+                    [
+                        f"evaluate.tasks: {file} must be a plain YAML task file with a task: name "
+                        f"({' '.join(str(error).split())[:200]})"
+                    ]
+                ) from None
+    return tasks
+
+
+def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    arguments = dict(content.get("dataset_kwargs") or {})
+    files = arguments.get("data_files")
+    if isinstance(files, str):
+        arguments["data_files"] = str((folder / files).resolve())
+    elif isinstance(files, dict):
+        arguments["data_files"] = {
+            split: str((folder / str(file)).resolve()) for split, file in files.items()
+        }
+    return {**content, "dataset_kwargs": arguments} if arguments else content
+
+
+def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
+    """Load lm-eval's task objects by the name they stand under in the sweep.
+
+    Raises:
+        SpecError: a task is unknown, or its data cannot be had.
+    """
+    from lm_eval.tasks import TaskManager
+
+    wanted = [name for name in names if split_shots(name)[0] not in BUILT_IN]
+    if not wanted:
+        return {}
+    files = task_files(spec)
+    # lm-eval takes ten seconds to index its own task files, so it is only asked where it must be.
+    own = all(split_shots(name)[0] in files for name in wanted)
+    manager = TaskManager(include_defaults=not own)
+    loaded = {}
+    for name in wanted:
+        task, shots = split_shots(name)
+        if task not in files and task not in manager.all_tasks:
+            known = ", ".join(sorted([*files, *BUILT_IN]))
+            raise SpecError(
+                [f"evaluate: task must be one of {known}, or one of lm-eval's own, got {task!r}"]
+            )
+        try:
+            objects = manager.load([files.get(task, task)])["tasks"]
+        except Exception as error:  # data sets fail in many ways; the user needs one sentence
+            reason = " ".join(str(error).split())[:200]
+            raise SpecError(
+                [
+                    f"evaluate: the data of task {task!r} cannot be loaded "
+                    f"({type(error).__name__}: {reason})"
+                ]
+            ) from error
+        if len(objects) != 1:
+            raise SpecError(
+                [f"evaluate: {task!r} holds {len(objects)} tasks; name them one by one"]
+            )
+        (loaded[name],) = objects.values()
+        loaded[name].set_config(
+            key="num_fewshot",
+            value=loaded[name].get_config("num_fewshot") or 0 if shots is None else shots,
+        )
+        loaded[name].set_fewshot_seed(seed=1234)
+    return loaded
+
+
+def resolve_suites(spec: EvaluateSpec) -> tuple[EvaluateSpec, tuple[str, ...]]:
+    """Load every task once, so that a wrong name is found before anything starts.
+
+    `auto` becomes the paper's three tasks, or `base_agreement` where they cannot be had; the note
+    that comes back says so.
+
+    Raises:
+        SpecError: a task that was asked for by name is unknown or cannot be loaded.
+    """
+    load_tasks(spec.learning, spec)
+    if spec.source != ("auto",):
+        load_tasks(spec.source, spec)
+        return spec, ()
+    try:
+        load_tasks(PAPER_SOURCE, spec)
+    except SpecError as error:
+        note = (
+            "forgetting is measured as base_agreement, the share of positions in the base's own "
+            "samples where the tuned model predicts what the base predicts, because the paper's "
+            f"source tasks cannot be had here; name others with evaluate.source ({error})"
+        )
+        return spec.model_copy(update={"source": (BASE_AGREEMENT,)}), (note,)
+    return spec.model_copy(update={"source": PAPER_SOURCE}), ()

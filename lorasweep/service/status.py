@@ -1,0 +1,95 @@
+"""How far a sweep has come, and its report whenever one is asked for."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from lorasweep.errors import SpecError
+from lorasweep.store.paths import SweepPaths
+from lorasweep.store.results import SweepResults, TrialResult, load_results
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    """Collect a sweep's state as plain values.
+
+    Raises:
+        UsageError: the folder holds no sweep.
+        JournalError: its journal is damaged.
+    """
+    results = load_results(folder)
+    ended = [trial for trial in results.trials if trial.status != "RUNNING"]
+    scored = [trial for trial in ended if trial.learning is not None]
+    best = max(scored, key=lambda trial: trial.learning or 0.0, default=None)
+    return {
+        "name": results.name,
+        "state": _state(results),
+        "trials_planned": results.trials_planned,
+        "trials": dict(Counter(trial.status for trial in results.trials)),
+        "tokens": sum(trial.tokens for trial in ended),
+        "elapsed_s": None if results.started is None else round(time.time() - results.started, 1),
+        "base": None if results.base is None else results.base.model_dump(),
+        "best": None if best is None else _best(best),
+        "journal": str(SweepPaths(folder).journal),
+    }
+
+
+def _state(results: SweepResults) -> str:
+    """Name the state in a word; a session that never closed either runs or was killed."""
+    return {None: "not started", "started": "running"}.get(results.state, str(results.state))
+
+
+def _best(trial: TrialResult) -> dict[str, Any]:
+    return {
+        "trial": trial.trial,
+        "method": trial.method,
+        "configuration": dict(trial.hyperparameters),
+        "learning": trial.learning,
+        "forgetting": trial.forgetting,
+    }
+
+
+def show_status(facts: dict[str, Any]) -> None:
+    """Print a sweep's state for a person."""
+    ended = sum(n for status, n in facts["trials"].items() if status != "RUNNING")
+    print(f"{facts['name']}: {facts['state']}, {ended} of {facts['trials_planned'] or '?'} trials")
+    for status, count in sorted(facts["trials"].items()):
+        print(f"  {status:<9} {count}")
+    if (best := facts["best"]) is not None:
+        print(f"  best      learning {best['learning']:.3f} ({best['trial']})")
+        print(f"            {', '.join(f'{k}={v}' for k, v in best['configuration'].items())}")
+    print(f"  journal   {facts['journal']}")
+
+
+def write_reports(
+    folders: list[Path], *, table: Path | None, space: str | None, out: Path | None
+) -> list[str]:
+    """Write the report of a results folder, or of a table of trials made elsewhere.
+
+    Returns:
+        The lines to print.
+
+    Raises:
+        SpecError: both or neither were given, or several folders.
+        UsageError: nothing can be read there.
+    """
+    from lorasweep.report.render import write_report
+
+    if table is not None:
+        if folders:
+            raise SpecError(["--table: a table and a results folder cannot be given together"])
+        from lorasweep.store.table import read_table
+
+        axes = tuple(part.partition("=")[0].strip() for part in (space or "").split(",") if part)
+        results = read_table(table, axes)
+        target = out or table.with_suffix("").with_name(f"{table.stem}-report")
+    else:
+        if len(folders) > 1:
+            raise SpecError([f"report: must be given one results folder, got {len(folders)}"])
+        folder = folders[0] if folders else Path("results/default")
+        results = load_results(folder)
+        target = out or SweepPaths(folder).report
+    written = write_report(results, target)
+    return [f"report   {written.markdown}"]

@@ -1,0 +1,78 @@
+"""Optimizers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from lorasweep.spec.sweep import TrainSpec
+
+COSINE_FLOOR = 0.01  # alpha_f of Biderman et al. (2024, v2, appendix A)
+COOLDOWN = 0.2  # share of the steps that decay to zero (Biderman et al. 2024, v2, section 3)
+
+
+def schedule_factor(schedule: str, warmup: float, steps: int, step: int) -> float:
+    """Give the factor on the peak learning rate at a step, counted from 0.
+
+    Warm-up rises linearly and reaches the peak at its last step, so that the first step already
+    learns something.
+    """
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    if schedule == "cosine":
+        done = (step - rising) / max(1, steps - rising)
+        return COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "trapezoidal":
+        falling = max(1, round(COOLDOWN * steps))
+        return min(1.0, (steps - step) / falling)
+    return 1.0
+
+
+class DecoupledLion(torch.optim.Optimizer):
+    """Step by the sign of an interpolated momentum (Chen et al. 2023, algorithm 2).
+
+    Weight decay is decoupled from the learning rate as in llm-foundry's DecoupledLionW, which the
+    study used: a weight is multiplied by 1 - (lr / peak lr) x weight_decay at each step.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, betas: tuple[float, float], weight_decay: float
+    ) -> None:
+        """Remember the peak learning rate, which the decay is relative to."""
+        super().__init__(
+            params,
+            {"lr": lr, "peak_lr": lr, "betas": betas, "weight_decay": weight_decay},
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        assert closure is None, "a closure would need gradients, which this step turns off"
+        for group in self.param_groups:
+            interpolate, decay = group["betas"]
+            shrink = 1 - group["lr"] / group["peak_lr"] * group["weight_decay"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"]
+                direction = momentum.lerp(parameter.grad, 1 - interpolate).sign_()
+                parameter.mul_(shrink).add_(direction, alpha=-group["lr"])
+                momentum.lerp_(parameter.grad, 1 - decay)
+
+
+def build_optimizer(
+    spec: TrainSpec, parameters: list[Tensor], lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Make the optimizer of one trial at its peak learning rate."""
+    if spec.optimizer == "lion":
+        return DecoupledLion(parameters, lr, spec.betas or (0.9, 0.95), weight_decay)
+    return torch.optim.AdamW(
+        parameters, lr=lr, betas=spec.betas or (0.9, 0.999), weight_decay=weight_decay
+    )

@@ -1,0 +1,195 @@
+"""Turn what Tune reports into journal records, gauges and the live view."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.tune import Callback
+
+from lorasweep.spec.trial import TrialSpec
+from lorasweep.store.journal import Journal
+from lorasweep.store.records import FinalStatus, Scores, TrialFinished, TrialStarted
+from lorasweep.store.results import fold_trials
+from lorasweep.tune.metrics import Gauges
+from lorasweep.tune.order import Outcome
+from lorasweep.tune.search import OrderedSearch
+
+
+@dataclass
+class Running:
+    """Hold what the live view shows of one running trial."""
+
+    trial: TrialSpec
+    began: float
+    latest: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Board:
+    """Hold the sweep's state as a person follows it.
+
+    tokens_per_s: sum over the running trials.
+    """
+
+    planned: int
+    began: float = field(default_factory=time.time)
+    statuses: Counter[str] = field(default_factory=Counter)
+    running: dict[str, Running] = field(default_factory=dict)
+    recent: list[TrialFinished] = field(default_factory=list)
+    best: TrialFinished | None = None
+    ended_here: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Count the trials that have ended, in this session and before."""
+        return sum(count for status, count in self.statuses.items() if status != "RUNNING")
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Expect the rest to go at the pace of this session so far."""
+        if not self.ended_here:
+            return None
+        pace = (time.time() - self.began) / self.ended_here
+        return pace * max(0, self.planned - self.ended)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Add up the speed of the running trials."""
+        return sum(float(r.latest.get("tokens_per_s") or 0.0) for r in self.running.values())
+
+    def finish(self, record: TrialFinished, *, here: bool) -> None:
+        """Take a trial's final record."""
+        self.statuses[record.status] += 1
+        self.recent.append(record)
+        self.ended_here += here
+        if record.learning is not None and (
+            self.best is None or record.learning > (self.best.learning or 0.0)
+        ):
+            self.best = record
+
+
+class Recorder(Callback):  # type: ignore[misc]
+    """Write every change of a trial's state to the journal, and show it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        search: OrderedSearch,
+        board: Board,
+        gauges: Gauges,
+        base: Scores,
+        *,
+        interrupted: Callable[[], bool],
+        announce: Callable[[TrialFinished], None],
+    ) -> None:
+        """Take what is written to.
+
+        Args:
+            interrupted: whether the session is being ended from outside, in which case a trial that
+                stops has not ended but only been cut off.
+            announce: told of every trial that has ended.
+        """
+        self._journal, self._search, self._board, self._gauges = journal, search, board, gauges
+        self._base, self._interrupted, self._announce = base, interrupted, announce
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Journal a start."""
+        spec = TrialSpec.model_validate(trial.config["trial"])
+        self._board.running[trial.trial_id] = Running(spec, time.time())
+        self._journal.append(
+            TrialStarted(
+                trial=spec.id,
+                number=trial.config["number"],
+                stage=spec.stage,
+                seed=spec.seed,
+                configuration=spec.hyperparameters,
+                time=time.time(),
+            )
+        )
+        self._publish()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Show progress."""
+        running = self._board.running.get(trial.trial_id)
+        if running is not None:
+            running.latest = {**running.latest, **result}
+            self._gauges.trial(running.trial.id, result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Journal the end of a trial that reported its scores, or that the scheduler stopped."""
+        result = trial.last_result or {}
+        if "status" in result:
+            self._end(trial, result["status"], result, result.get("error"))
+        elif not self._interrupted():
+            # Tune marks both as terminated; a trial that ended by itself has always a status.
+            self._end(trial, "PRUNED", self._board.running[trial.trial_id].latest, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Journal a trial that raised, with the sentence that says why."""
+        if not self._interrupted():
+            self._end(trial, "FAILED", trial.last_result or {}, reason(trial))
+
+    def _end(
+        self, trial: Any, status: FinalStatus, result: Mapping[str, Any], error: str | None
+    ) -> None:
+        running = self._board.running.pop(trial.trial_id)
+        entry = self._search.entry(trial.trial_id)
+        scores = Scores.model_validate({k: result[k] for k in Scores.model_fields if k in result})
+        source, base = scores.source_accuracy, self._base.source_accuracy
+        record = TrialFinished(
+            trial=running.trial.id,
+            status=status,
+            number=trial.config["number"],
+            stage=running.trial.stage,
+            seed=running.trial.seed,
+            configuration=running.trial.hyperparameters,
+            learning=scores.learning,
+            source_accuracy=source,
+            forgetting=None if source is None or base is None else base - source,
+            response_loss=scores.response_loss,
+            train_loss=result.get("train_loss"),
+            tasks=scores.tasks,
+            rungs=tuple(entry.rungs),
+            steps=result.get("step", 0),
+            tokens=result.get("tokens", 0),
+            wall_s=round(result.get("wall_s") or time.time() - running.began, 3),
+            train_s=round(result.get("train_s", 0.0), 3),
+            evaluate_s=round(result.get("evaluate_s", 0.0), 3),
+            trainable=result.get("trainable", 0),
+            peak_memory_bytes=result.get("peak_memory_bytes"),
+            error=error,
+            time=time.time(),
+        )
+        self._journal.append(record)
+        self._search.finish(trial.trial_id, Outcome(status, scores.learning))
+        self._board.finish(record, here=True)
+        self._gauges.trial(record.trial, record.model_dump(include={"learning", "forgetting"}))
+        self._announce(record)
+        self._publish()
+
+    def _publish(self) -> None:
+        statuses = Counter(self._board.statuses)
+        statuses["RUNNING"] = len(self._board.running)
+        best = self._board.best
+        self._gauges.sweep(statuses, best.learning if best else None)
+
+
+def count_known(board: Board, journal: Journal) -> None:
+    """Fill a board with the trials that ended in earlier sessions."""
+    finals = {r.trial: r for r in journal.records if isinstance(r, TrialFinished)}
+    for result in fold_trials(journal.records):
+        if result.status not in {"RUNNING", "FAILED"}:
+            board.finish(finals[result.trial], here=False)
+
+
+def reason(trial: Any) -> str:
+    """Give the last line of a trial's traceback, where the cause of a failure stands."""
+    error = trial.get_pickled_error() or trial.get_error()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "the trial's process ended without an error"

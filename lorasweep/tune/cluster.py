@@ -1,0 +1,118 @@
+"""Connect to Ray, on this machine or an existing cluster, and find out how many trials fit."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+import ray
+
+from lorasweep.errors import ResourceError
+from lorasweep.spec.sweep import ResourcesSpec
+
+# Drivers of trials need no CPU of their own. Every cluster's head node has this resource, and the
+# head is not preempted, so they are placed there by a fraction of it.
+DRIVER = {"cpu": 0, "node:__internal_head__": 0.0001}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Hold what matters of the cluster a sweep runs on.
+
+    cpus, gpus: in all, counting nodes that an autoscaler may still add.
+    dashboard: its address, None where there is none.
+    own: started by this process, and so stopped by it.
+    """
+
+    cpus: float
+    gpus: float
+    dashboard: str | None
+    own: bool
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Hold what one trial takes and how many fit at a time."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    max_concurrent: int
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """Give a worker's resources in Ray's words."""
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+
+def connect(address: str | None, name: str) -> Cluster:
+    """Join the cluster at an address or in RAY_ADDRESS, or start Ray on this machine.
+
+    Args:
+        address: `auto`, HOST:PORT or ray://HOST:PORT; None looks at RAY_ADDRESS.
+        name: of the sweep, which the job bears in the dashboard.
+
+    Raises:
+        ResourceError: nothing answers at the address, or it wants a token.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    job = ray.job_config.JobConfig(metadata={"job_name": f"lorasweep {name}"})
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    if address is None:
+        context = ray.init(address="local", job_config=job, **quiet)
+    else:
+        try:
+            context = ray.init(address=address, job_config=job, **quiet)
+        except ray.exceptions.AuthenticationError as error:
+            raise ResourceError(_token_sentence(address)) from error
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            reason = " ".join(str(error).split())[:200]
+            if "token" in reason.lower() or "unauthenticated" in reason.lower():
+                raise ResourceError(_token_sentence(address)) from error
+            raise ResourceError(
+                f"--address: no Ray cluster answers at {address!r} ({reason}); start one with "
+                "`ray up cluster.yaml`, or leave the address out to run on this machine"
+            ) from error
+    resources = ray.cluster_resources()
+    # An autoscaler's configuration counts nodes that do not run yet, such as GPU workers from zero.
+    possible = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return Cluster(
+        cpus=max(resources.get("CPU", 0.0), float(possible.get("CPU", 0.0))),
+        gpus=max(resources.get("GPU", 0.0), float(possible.get("GPU", 0.0))),
+        dashboard=getattr(context, "dashboard_url", None) or None,
+        own=address is None,
+    )
+
+
+def _token_sentence(address: str) -> str:
+    return (
+        f"--address: the cluster at {address!r} wants a token; set RAY_AUTH_MODE=token and give it "
+        "in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token (`ray get-auth-token` shows "
+        "it on the machine that has it)"
+    )
+
+
+def fit(resources: ResourcesSpec, cluster: Cluster) -> Shape:
+    """Work out what a trial takes and how many fit.
+
+    Raises:
+        ResourceError: not even one trial fits, so the sweep would wait for ever.
+    """
+    gpus = (1.0 if cluster.gpus >= 1 else 0.0) if resources.gpus == "auto" else resources.gpus
+    workers, cpus = resources.workers, resources.cpus
+    if gpus and not cluster.gpus:
+        raise ResourceError(
+            f"resources.gpus: must be 0 or auto where the cluster has no GPU, got {gpus:g}; join a "
+            "cluster that has GPUs with --address, or leave it at auto to train on CPUs"
+        )
+    room = [("CPU", cluster.cpus, workers * cpus), ("GPU", cluster.gpus, workers * gpus)]
+    for kind, have, need in room:
+        if need > have:
+            raise ResourceError(
+                f"resources.workers: one trial of {workers} workers needs {need:g} {kind}s and the "
+                f"cluster has {have:g}; lower resources.workers or resources.{kind.lower()}s"
+            )
+    possible = min(int(have // need) for _, have, need in room if need)
+    wanted = resources.max_concurrent
+    return Shape(workers, cpus, gpus, possible if wanted == "auto" else min(wanted, possible))

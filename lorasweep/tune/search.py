@@ -1,0 +1,209 @@
+"""How trials are suggested: Optuna's samplers or a grid, in an order that repeats exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+)
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from lorasweep.spec.space import Axis, Level, Range
+from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import TrialSpec
+from lorasweep.store.records import TrialFinished
+from lorasweep.tune.order import Entry, Order, Outcome
+
+METRIC = "learning"
+
+
+def distribution(axis: Axis) -> BaseDistribution:
+    """Give Optuna's distribution of an axis."""
+    if isinstance(axis, Range):
+        return FloatDistribution(axis.low, axis.high, log=axis.log)
+    return CategoricalDistribution(axis.values)
+
+
+class GridSearch(Searcher):  # type: ignore[misc]
+    """Suggest the full factorial, a combination at a time."""
+
+    def __init__(self, points: Iterable[dict[str, Level]]) -> None:
+        """Take the combinations in the order in which they are to run."""
+        super().__init__(metric=METRIC, mode="max")
+        self._points = iter(points)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Give the next combination, or say that there is none."""
+        return next(self._points, Searcher.FINISHED)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Learn nothing, since a grid does not adapt."""
+
+
+def build_search(spec: SweepSpec, first_points: list[dict[str, Level]]) -> Searcher:
+    """Make the searcher that the sweep asks for, seeded by the sweep."""
+    search = spec.search
+    if search.algorithm == "grid":
+        return GridSearch(spec.space.grid(search.grid_points))
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler: optuna.samplers.BaseSampler
+    match search.algorithm:
+        case "tpe":
+            sampler = optuna.samplers.TPESampler(
+                seed=spec.seed, n_startup_trials=search.startup_trials
+            )
+        case "gp":
+            sampler = optuna.samplers.GPSampler(
+                seed=spec.seed,
+                n_startup_trials=search.startup_trials,
+                deterministic_objective=False,
+            )
+        case "random":
+            sampler = optuna.samplers.RandomSampler(seed=spec.seed)
+    return OptunaSearch(
+        space={name: distribution(axis) for name, axis in spec.space.axes.items()},
+        metric=METRIC,
+        mode="max",
+        points_to_evaluate=first_points,
+        sampler=sampler,
+    )
+
+
+def planned_trials(spec: SweepSpec) -> int:
+    """Count the suggestions of a search, confirmations left out."""
+    if spec.search.algorithm == "grid":
+        return sum(1 for _ in spec.space.grid(spec.search.grid_points))
+    return spec.search.trials
+
+
+class OrderedSearch(Searcher):  # type: ignore[misc]
+    """Ask a searcher for trials in a fixed order, then confirm the best on further seeds.
+
+    Every trial is told to the inner searcher in the order of suggestion (see `order.py`). A trial
+    whose outcome the journal knows is told and not run, so a resumed sweep goes through the same
+    suggestions as one that was never interrupted.
+    """
+
+    def __init__(
+        self, inner: Searcher, spec: SweepSpec, order: Order, known: Mapping[str, TrialFinished]
+    ) -> None:
+        """Wrap a searcher.
+
+        Args:
+            inner: OptunaSearch or a grid, unmodified.
+            spec: of the sweep.
+            order: shared with the scheduler.
+            known: final records of trials that need not run again, by trial.
+        """
+        super().__init__(metric=METRIC, mode="max")
+        self._inner, self._spec, self._order, self._known = inner, spec, order, known
+        self._planned = planned_trials(spec)
+        self._told = 0
+        self._confirmations: list[Entry] | None = None
+        self._running: dict[str, Entry] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Give the next trial that has to run, None if it must wait, FINISHED after the last."""
+        while True:
+            entry = self._next_search() or self._next_confirmation()
+            if not isinstance(entry, Entry):
+                return entry
+            if entry.outcome is None and entry not in self._running.values():
+                if (record := self._known.get(entry.trial.id)) is not None:
+                    entry.rungs = list(record.rungs)
+                    entry.outcome = Outcome(record.status, record.learning)
+                    continue
+                self._running[trial_id] = entry
+                return self._config(entry)
+
+    def _next_search(self) -> Entry | None:
+        """Give the next trial of the search, None if it must wait or all were suggested."""
+        number = len(self._order.entries)
+        if number >= self._planned or not self._order.ready(number):
+            return None
+        for index in range(self._told, len(self._order.visible(number))):
+            self._tell(index, self._order.entries[index])
+        self._told = max(self._told, len(self._order.visible(number)))
+        values = self._inner.suggest(str(number))
+        if values is None or values == Searcher.FINISHED:
+            self._planned = number
+            return None
+        return self._order.add(self._spec.trial(values))
+
+    def _tell(self, number: int, entry: Entry) -> None:
+        """Tell one outcome to the inner searcher.
+
+        A trial without a score (stopped early, diverged) is told as pruned, which the samplers rank
+        below every completed one; as failed it would be ignored, and its region tried again.
+        """
+        assert entry.outcome is not None
+        score = entry.outcome.learning if entry.outcome.status == "COMPLETE" else None
+        self._inner.on_trial_complete(
+            str(number),
+            result=None if score is None else {METRIC: score},
+            error=entry.outcome.status == "FAILED",
+        )
+
+    def _next_confirmation(self) -> Any:
+        """Give the next repetition of a best configuration, once the search has ended."""
+        if self._confirmations is None:
+            if len(self._order.entries) < self._planned or not self._order.ended:
+                return None
+            self._confirmations = [Entry(trial) for trial in self._repetitions()]
+        for entry in self._confirmations:
+            if entry.outcome is None and entry not in self._running.values():
+                return entry if len(self._running) < self._order.window else None
+        return Searcher.FINISHED
+
+    def _repetitions(self) -> list[TrialSpec]:
+        """List the best configurations on each further seed, the best first."""
+        complete = {
+            entry.trial.id: entry
+            for entry in self._order.entries
+            if entry.outcome is not None and entry.outcome.status == "COMPLETE"
+        }
+        best = sorted(
+            complete.values(), key=lambda e: -(e.outcome.learning or 0.0) if e.outcome else 0.0
+        )
+        return [
+            self._spec.trial(
+                entry.trial.hyperparameters.model_dump(), seed=self._spec.seed + i, stage="confirm"
+            )
+            for entry in best[: self._spec.search.confirm]
+            for i in range(1, self._spec.search.seeds)
+        ]
+
+    def _config(self, entry: Entry) -> dict[str, Any]:
+        return {"trial": entry.trial.model_dump(mode="json"), "number": self._number(entry)}
+
+    def _number(self, entry: Entry) -> int:
+        if self._confirmations and entry in self._confirmations:
+            return len(self._order.entries) + self._confirmations.index(entry)
+        return self._order.number(entry.trial.id)
+
+    def finish(self, trial_id: str, outcome: Outcome) -> None:
+        """Take a trial's outcome from the driver, which knows why the trial ended."""
+        self._running.pop(trial_id).outcome = outcome
+
+    def entry(self, trial_id: str) -> Entry:
+        """Give the entry that runs as one of Tune's trials."""
+        return self._running[trial_id]
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Leave outcomes to `finish`: Tune cannot tell a stopped trial from a completed one."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the journal holds all that is needed to go on."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing, as nothing is saved."""
