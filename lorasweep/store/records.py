@@ -61,7 +61,12 @@ class SweepStarted(Frozen):
 
 
 class SessionChanged(Frozen):
-    """Mark where a driver began or ended; `interrupted` leaves a sweep that can go on."""
+    """Mark where a driver began or ended; `interrupted` leaves a sweep that can go on.
+
+    max_concurrent: how many trials ran at a time, and so how far back a trial could see.
+    note: what a reader of the results must know about the data or the tasks.
+    reason: why a session failed.
+    """
 
     record: Literal["session"] = "session"
     state: Literal["started", "complete", "interrupted", "failed"]
@@ -69,6 +74,7 @@ class SessionChanged(Frozen):
     trials_planned: int | None = None
     max_concurrent: int | None = None
     note: str | None = None
+    reason: str | None = None
 
 
 class BaseMeasured(Frozen):

@@ -80,15 +80,16 @@ class SweepResults:
 
 
 def fold_trials(records: Iterable[Record]) -> tuple[TrialResult, ...]:
-    """Keep each trial's latest state, ordered by number and seed; a final state is never undone."""
+    """Keep each trial's latest state, ordered by number and seed.
+
+    A final state is never undone, but for FAILED: a failed trial is tried again.
+    """
     latest: dict[str, TrialStarted | TrialFinished] = {}
     for record in records:
-        if isinstance(record, TrialFinished):
-            latest.setdefault(record.trial, record)
-            if isinstance(latest[record.trial], TrialStarted):
+        if isinstance(record, TrialStarted | TrialFinished):
+            before = latest.get(record.trial)
+            if not isinstance(before, TrialFinished) or before.status == "FAILED":
                 latest[record.trial] = record
-        elif isinstance(record, TrialStarted):
-            latest.setdefault(record.trial, record)
     return tuple(
         sorted(
             (_result(record) for record in latest.values()),

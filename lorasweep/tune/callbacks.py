@@ -96,6 +96,10 @@ class Recorder(Callback):  # type: ignore[misc]
         self._journal, self._search, self._board, self._gauges = journal, search, board, gauges
         self._base, self._interrupted, self._announce = base, interrupted, announce
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle nothing: Tune saves its callbacks, and all of ours can be rebuilt."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Journal a start."""
         spec = TrialSpec.model_validate(trial.config["trial"])

@@ -28,6 +28,7 @@ from lorasweep.store.records import (
     SweepStarted,
     TrialFinished,
 )
+from lorasweep.tune.quiet import libraries_quiet
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,22 @@ def tune_sweep(
     """
     paths = SweepPaths(folder)
     _claim(paths, spec)
-    with Journal(paths.journal, paths.lock) as journal:
+    with (
+        Journal(paths.journal, paths.lock) as journal,
+        libraries_quiet(paths.log, console) as quiet,
+    ):
+        session = _Session(spec, paths, journal, quiet)
         if journal.repaired_bytes:
-            console.print(
-                f"{paths.journal}: cut off a torn last line of {journal.repaired_bytes} bytes",
-                highlight=False,
+            session.say(
+                f"{paths.journal}: cut off a torn last line, {journal.repaired_bytes} bytes"
             )
-        return _Session(spec, paths, journal, console).run(address)
+        try:
+            return session.run(address)
+        except BaseException as error:
+            if session.started:
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                journal.append(SessionChanged(state="failed", time=time.time(), reason=reason))
+            raise
 
 
 def _claim(paths: SweepPaths, spec: SweepSpec) -> None:
@@ -111,6 +121,7 @@ class _Session:
         self, spec: SweepSpec, paths: SweepPaths, journal: Journal, console: Console
     ) -> None:
         self.spec, self.paths, self.journal, self.console = spec, paths, journal, console
+        self.started = False
 
     def run(self, address: str | None) -> Ending:
         """Prepare, measure the base, run the trials, and keep the best adapter."""
@@ -132,6 +143,10 @@ class _Session:
         self._open(data.fingerprint)
         write_atomically(self.paths.environment, json.dumps(environment(), indent=2) + "\n")
 
+        # Tune's own result files, signal handler and terminal output would double ours.
+        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+        os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
         cluster = connect(address, self.spec.name)
         try:
             shape = fit(self.spec.resources, cluster)
@@ -222,6 +237,7 @@ class _Session:
                 note=note or None,
             )
         )
+        self.started = True
         resolved = self.spec.model_copy(update={"evaluate": suites})
         job = SweepJob(resolved, str(self.paths.root.resolve()), ray.put(data), None, shape.cpus)
         base, job = self._base(job, shape)
@@ -242,8 +258,6 @@ class _Session:
         trainable = tune.with_resources(
             tune.with_parameters(run_trial, job=job, shape=shape), DRIVER
         )
-        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -268,6 +282,7 @@ class _Session:
         state = "interrupted" if interrupt.asked else "complete"
         self.journal.append(SessionChanged(state=state, time=time.time()))
         self._keep_best()
+        self._drop_states()
         return Ending(state, board.ended_here)
 
     def _base(self, job: Any, shape: Any) -> tuple[Any, Any]:
@@ -296,11 +311,17 @@ class _Session:
         best = min(complete, key=lambda r: (-(r.learning or 0.0), r.number))
         source = self.paths.trial(best.trial).adapter
         target = self.paths.best(best.configuration.method)
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
+
+    def _drop_states(self) -> None:
+        """Remove what ended trials would go on from; a trial stopped early leaves its state."""
+        for trial in self.known():
+            shutil.rmtree(self.paths.trial(trial).state, ignore_errors=True)
 
 
 def _trial_name(trial: Any) -> str:
@@ -318,6 +339,9 @@ class _Interrupt(Stopper):  # type: ignore[misc]
     def __init__(self) -> None:
         self.asked = False
         self._handlers: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"asked": self.asked, "_handlers": {}}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -103,7 +103,9 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
             order: shared with the scheduler.
             known: final records of trials that need not run again, by trial.
         """
-        super().__init__(metric=METRIC, mode="max")
+        # Without a metric of its own, since Tune would demand it of every report, and a trial's
+        # learning is only known at its end.
+        super().__init__()
         self._inner, self._spec, self._order, self._known = inner, spec, order, known
         self._planned = planned_trials(spec)
         self._told = 0

@@ -178,13 +178,15 @@ def train_and_measure(config: dict[str, Any]) -> None:  # noqa: PLR0915 - one lo
             "lr": progress.lr,
             "tokens": position.tokens,
             "tokens_per_s": position.tokens / position.train_s,
+            "train_s": position.train_s,
+            "evaluate_s": evaluate_s,
         }
         if percent is not None and position.step < steps:
             measured = time.perf_counter()
             loss = measurement.response_loss(model)
             evaluate_s += time.perf_counter() - measured
             rungs.append(Rung(percent=percent, step=position.step, response_loss=loss))
-            report["response_loss"] = rungs[-1].response_loss
+            report |= {"response_loss": rungs[-1].response_loss, "evaluate_s": evaluate_s}
             if shard.worker == 0:
                 story = {"rungs": [r.model_dump() for r in rungs], "evaluate_s": evaluate_s}
                 save_state(paths.state, parameters, optimizer, position, story)
