@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import lorasweep
 from lorasweep.errors import LorasweepError, SpecError
+
+COMMANDS = ("tune", "status", "report")
 
 app = typer.Typer(
     name="lorasweep",
@@ -146,8 +148,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print("lorasweep: stopped", file=sys.stderr)
         sys.exit(130)
-
-
-def command() -> Any:
-    """Give the command tree, for the generated reference."""
-    return typer.main.get_command(app)

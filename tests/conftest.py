@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-WORDS = (
-    "river stone light garden copper winter sparrow window market letter silver harbour meadow "
-    "candle bridge forest anchor velvet thunder basket"
-).split()
+WORDS = [
+    "river",
+    "stone",
+    "light",
+    "garden",
+    "copper",
+    "winter",
+    "sparrow",
+    "window",
+    "market",
+    "letter",
+    "silver",
+    "harbour",
+    "meadow",
+    "candle",
+    "bridge",
+    "forest",
+    "anchor",
+    "velvet",
+    "thunder",
+    "basket",
+]
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
@@ -22,7 +48,7 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a Hugging Face folder: a Qwen2 of odd sizes with a vocabulary and chat template of its own."""
+    """Make a Hugging Face folder: a Qwen2 of odd sizes with its own vocabulary and template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -72,3 +98,42 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """Start one small cluster for all tests, with a token and a temporary folder of its own."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = "a-token-for-tests-of-forty-characters-00"
+    port = free_port()
+    # A socket's path may have 107 characters, which pytest's own folders nearly fill.
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        words = "start --head --block --num-cpus=2 --include-dashboard=false --disable-usage-stats"
+        command = [
+            str(Path(sys.executable).with_name("ray")),
+            *words.split(),
+            "--node-ip-address=127.0.0.1",
+            f"--port={port}",
+            f"--temp-dir={folder}",
+            f"--object-store-memory={200 * 2**20}",
+        ]
+        log = Path(folder) / "start.log"
+        with log.open("wb") as output:
+            head = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        deadline = time.time() + 60
+        while b"Ray runtime started" not in log.read_bytes():
+            assert head.poll() is None, log.read_text()
+            assert time.time() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield f"127.0.0.1:{port}"
+        # `ray start --block` asks its processes to end one by one; a test need not wait for that.
+        os.killpg(head.pid, signal.SIGTERM)
+        time.sleep(1)
+        os.killpg(head.pid, signal.SIGKILL)
+        head.wait(timeout=30)

@@ -27,11 +27,13 @@ class MicroBatch:
     """Hold the rows of one forward pass, padded on the right to the longest of them.
 
     index: position of the micro-batch in its step, the same however many workers share the step.
+    tokens: in all rows, padding left out.
     """
 
     index: int
     ids_BT: Tensor
     labels_BT: Tensor
+    tokens: int
 
 
 def collate(tokens: Tokens, rows: NDArray[np.int64], index: int, pad: int) -> MicroBatch:
@@ -47,7 +49,8 @@ def collate(tokens: Tokens, rows: NDArray[np.int64], index: int, pad: int) -> Mi
     for i, (ids, prompt) in enumerate(examples):
         ids_BT[i, : len(ids)] = ids
         labels_BT[i, prompt : len(ids)] = ids[prompt:]
-    return MicroBatch(index, torch.from_numpy(ids_BT), torch.from_numpy(labels_BT))
+    count = sum(len(ids) for ids, _ in examples)
+    return MicroBatch(index, torch.from_numpy(ids_BT), torch.from_numpy(labels_BT), count)
 
 
 @dataclass(frozen=True)

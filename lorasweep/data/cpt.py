@@ -12,10 +12,12 @@ def pack_documents(examples: list[Example], tokenizer: Any, seq_len: int) -> Tok
     """Join documents with EOS after each and cut the stream every `seq_len` tokens.
 
     No token is lost or invented: the last sequence may be shorter, and one that would be a single
-    token, which predicts nothing, is joined to the sequence before it where there is one.
+    token, which predicts nothing, takes the last token of the sequence before it.
     """
     stream: list[int] = []
     for ids in token_ids(tokenizer, [e.response for e in examples], special=False):
         stream += [*ids, tokenizer.eos_token_id]
     sequences = [stream[i : i + seq_len] for i in range(0, len(stream), seq_len)]
+    if len(sequences) > 1 and len(sequences[-1]) == 1:
+        sequences[-1].insert(0, sequences[-2].pop())
     return Tokens.pack([(sequence, 0) for sequence in sequences if len(sequence) > 1])

@@ -29,21 +29,20 @@ def sequence_length(spec: DataSpec, positions: int) -> int:
     return spec.seq_len
 
 
-def prepare_data(spec: DataSpec, tokenizer: Any, positions: int) -> TrainingData:
+def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int) -> TrainingData:
     """Read, split and tokenise a sweep's data.
 
     Args:
         spec: the sweep's data section.
         tokenizer: of the base model; it must have an end-of-text token.
         positions: longest sequence that the model can take, in tokens.
+        vocabulary: tokens that the model embeds.
 
     Raises:
         DataError: nothing can be read, or nothing is left at this sequence length.
         SpecError: the sequence is longer than the model's positions.
     """
     seq_len = sequence_length(spec, positions)
-    if tokenizer.eos_token_id is None:
-        raise DataError("model: the tokenizer must have an end-of-text token (eos_token), has none")
     source = read_source(spec, tokenizer)
     notes: list[str] = []
     if source.kind == "documents":
@@ -64,5 +63,10 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int) -> TrainingData
             raise DataError(
                 f"data.seq_len: no {name} example fits into {seq_len} tokens with its response; "
                 "give longer sequences"
+            )
+        if (highest := int(tokens.ids_S.max())) >= vocabulary:
+            raise DataError(
+                f"model.path: the tokenizer writes token {highest} for these data and the model "
+                f"embeds only {vocabulary}; they do not belong together"
             )
     return TrainingData(source.kind, train, heldout, seq_len, tuple(notes))

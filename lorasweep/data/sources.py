@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jinja2 import TemplateError
+
 from lorasweep import testbed
 from lorasweep.errors import DataError
 from lorasweep.spec.sweep import DataSpec
@@ -113,7 +115,8 @@ def _chat(column: str, tokenizer: Any) -> Callable[[Row], Example]:
     """Render a conversation with the tokenizer's template; the last assistant turn is the response.
 
     Raises:
-        DataError: the tokenizer has no chat template, or a conversation ends with another turn.
+        DataError: the tokenizer has no chat template, or a conversation does not suit it or does
+            not end with an assistant turn.
     """
     if not tokenizer.chat_template:
         raise DataError(
@@ -128,10 +131,16 @@ def _chat(column: str, tokenizer: Any) -> Callable[[Row], Example]:
                 f"data.messages: every conversation in {column!r} must end with an assistant turn, "
                 f"got roles {[turn['role'] for turn in turns]}"
             )
-        whole = tokenizer.apply_chat_template(turns, tokenize=False)
-        prompt = tokenizer.apply_chat_template(
-            turns[:-1], tokenize=False, add_generation_prompt=True
-        )
+        try:
+            whole = tokenizer.apply_chat_template(turns, tokenize=False)
+            prompt = tokenizer.apply_chat_template(
+                turns[:-1], tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise DataError(
+                "data.messages: every conversation must suit the tokenizer's chat template, which "
+                f"says {str(error)!r} of roles {[turn['role'] for turn in turns]}"
+            ) from error
         # Some templates render a turn differently once another follows; what both share is prompt.
         shared = len(prompt) if whole.startswith(prompt) else _common(whole, prompt)
         return Example(whole[:shared], whole[shared:], ends=True)

@@ -92,9 +92,6 @@ def token_ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[i
     if not texts:
         return []
     rows: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
-    if special:
-        return [
-            row[:-1] if row and text and row[-1] == tokenizer.eos_token_id else row
-            for row, text in zip(rows, texts, strict=True)
-        ]
+    if special and tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]:
+        return [row[:-1] for row in rows]
     return rows

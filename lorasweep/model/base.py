@@ -11,21 +11,25 @@ from lorasweep import testbed
 from lorasweep.errors import ModelError
 from lorasweep.spec.sweep import ModelSpec
 
+_CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
 
 @dataclass(frozen=True)
 class BaseFacts:
     """Hold what can be known of a base without its weights.
 
     positions: longest sequence that it takes, in tokens.
+    vocabulary: tokens that it embeds.
     """
 
     model_type: str
     hidden_size: int
     positions: int
+    vocabulary: int
 
 
-def _path(spec: ModelSpec) -> str:
-    """Resolve the embedded testbed; refuse a local folder that is no model.
+def base_path(spec: ModelSpec) -> str:
+    """Give the path or hub name that transformers takes; refuse a local folder that is no model.
 
     Raises:
         ModelError: the folder does not exist or lacks its configuration or its safetensors.
@@ -57,17 +61,31 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     """Load the tokenizer; where it has no padding token, its end-of-text token pads.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: it cannot be loaded or knows no words.
     """
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            _path(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            base_path(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise _refuse(spec, "tokenizer", error) from error
-    if tokenizer.pad_token_id is None:
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        # transformers makes an empty tokenizer where a folder has none
+        raise ModelError(
+            f"model.path: must hold a tokenizer, found none in {spec.path!r}; save the tokenizer "
+            "into the same folder with save_pretrained()"
+        )
+    vocabulary = read_facts(spec).vocabulary
+    if tokenizer.eos_token_id is None or tokenizer.eos_token_id >= vocabulary:
+        raise ModelError(
+            f"model.path: the tokenizer of {spec.path!r} must have an end-of-text token below the "
+            f"model's {vocabulary} embedded tokens, got {tokenizer.eos_token_id}"
+        )
+    # transformers gives some tokenizers a padding token of their family, which a model with a
+    # vocabulary of its own does not embed.
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= vocabulary:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -82,20 +100,25 @@ def read_facts(spec: ModelSpec) -> BaseFacts:
 
     try:
         config = AutoConfig.from_pretrained(
-            _path(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            base_path(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
         raise _refuse(spec, "configuration", error) from error
-    if not spec.trust_remote_code and type(config) not in AutoModelForCausalLM._model_mapping:
+    known = spec.trust_remote_code or type(config) in AutoModelForCausalLM._model_mapping
+    # A classifier or masked model would load with a made-up head; its architecture tells.
+    made_for = config.architectures or ["ForCausalLM"]
+    causal = any(name.endswith(_CAUSAL) for name in made_for) and not config.is_encoder_decoder
+    if not (known and causal):
+        kind = made_for[0] if config.architectures else config.model_type
         raise ModelError(
-            f"model.path: must be a causal language model, got a {config.model_type!r} in "
-            f"{spec.path!r}"
+            f"model.path: must be a causal language model, got a {kind!r} in {spec.path!r}"
         )
     text = config.get_text_config()
     return BaseFacts(
         model_type=str(text.model_type),
         hidden_size=int(text.hidden_size),
         positions=int(getattr(text, "max_position_embeddings", None) or 1024),
+        vocabulary=int(text.vocab_size),
     )
 
 
@@ -115,18 +138,27 @@ def load_base(spec: ModelSpec, device: Any) -> Any:
     Raises:
         ModelError: it cannot be loaded; pickled weights are refused, since unpickling runs code.
     """
-    from transformers import AutoModelForCausalLM
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
+        config = AutoConfig.from_pretrained(
+            base_path(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+        )
+        for part in (config, config.get_text_config()):
+            for name, value in part.to_dict().items():
+                if "drop" in name and isinstance(value, float):
+                    setattr(part, name, 0.0)
         model = AutoModelForCausalLM.from_pretrained(
-            _path(spec),
+            base_path(spec),
+            config=config,
             revision=spec.revision,
             dtype=compute_dtype(spec, device),
             attn_implementation=spec.attention,
             trust_remote_code=spec.trust_remote_code,
             use_safetensors=True,
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _refuse(spec, "weights", error) from error
     model.requires_grad_(False)
     return model.to(device)

@@ -50,12 +50,12 @@ def target_modules(model: Any, targets: str) -> list[str]:
         targets: `attention`, `mlp` or `all`.
 
     Raises:
-        ModelError: the model's layers bear none of the known names.
+        ModelError: the model's layers bear none of the known names, or those of one half only.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    found = []
+    found: dict[str, list[str]] = {"attention": [], "mlp": []}
     for name, module in model.named_modules():
         if not isinstance(module, torch.nn.Linear | Conv1D):
             continue
@@ -63,21 +63,23 @@ def target_modules(model: Any, targets: str) -> list[str]:
         in_attention = leaf in ATTENTION or (
             leaf in _AMBIGUOUS and any(part in _ATTENTION_PARTS for part in parents[-1:])
         )
-        in_mlp = leaf in MLP or (leaf in _AMBIGUOUS and not in_attention)
-        wanted = {"attention": in_attention, "mlp": in_mlp, "all": in_attention or in_mlp}
-        if wanted[targets]:
-            found.append(name)
-    if not found:
+        if in_attention:
+            found["attention"].append(name)
+        elif leaf in MLP or leaf in _AMBIGUOUS:
+            found["mlp"].append(name)
+    wanted = ["attention", "mlp"] if targets == "all" else [targets]
+    # `all` with one half missing would be that other half under a wrong name.
+    if missing := [part for part in wanted if not found[part]]:
         linear = {
             name.rpartition(".")[2]
             for name, module in model.named_modules()
             if isinstance(module, torch.nn.Linear | Conv1D)
         }
         raise ModelError(
-            f"space.targets: {targets!r} names no layer of this model; its linear layers are "
-            f"{', '.join(sorted(linear)) or 'none'}"
+            f"space.targets: {targets!r} finds no {' or '.join(missing)} layer in this model; its "
+            f"linear layers are {', '.join(sorted(linear)) or 'none'}"
         )
-    return sorted(found)
+    return sorted(name for part in wanted for name in found[part])
 
 
 def attach_lora(model: Any, hyperparameters: LoraHyperparameters, seed: int) -> Any:
@@ -87,14 +89,17 @@ def attach_lora(model: Any, hyperparameters: LoraHyperparameters, seed: int) -> 
     """
     import torch
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
+    names = target_modules(model, hyperparameters.targets)
     alpha, rslora = hyperparameters.resolved_alpha
     config = LoraConfig(
         r=hyperparameters.rank,
         lora_alpha=alpha,
         use_rslora=rslora,
         lora_dropout=hyperparameters.dropout,
-        target_modules=target_modules(model, hyperparameters.targets),
+        target_modules=names,
+        fan_in_fan_out=isinstance(model.get_submodule(names[0]), Conv1D),  # GPT-2 stores W^T
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed)
@@ -109,4 +114,5 @@ def adapter_parameters(model: Any) -> dict[str, Any]:
 def save_adapter(model: Any, folder: Path, base_name: str) -> None:
     """Save the adapter as an ordinary PEFT folder that names its base."""
     model.peft_config["default"].base_model_name_or_path = base_name
-    model.save_pretrained(str(folder), safe_serialization=True)
+    # The vocabulary never changes; left to find out, PEFT asks the hub about the base.
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)

@@ -38,7 +38,9 @@ class Range(Frozen):
         else:
             width = (self.high - self.low) / (points - 1)
             inner = [self.low + width * i for i in range(1, points - 1)]
-        return (self.low, *(float(f"{level:.6g}") for level in inner), self.high)
+        # Six digits read well; in a very narrow interval they could fall outside of it.
+        rounded = [min(max(float(f"{level:.6g}"), self.low), self.high) for level in inner]
+        return (self.low, *rounded, self.high)
 
 
 class Choices(Frozen):
@@ -69,8 +71,6 @@ _CONTINUOUS = ("lr", "dropout", "weight_decay", "warmup")
 
 def _level(name: str, value: Any) -> Level:
     """Check one level against the hyperparameter's own rule, and give it its own type."""
-    if name in {"rank", "batch_size"} and isinstance(value, bool):
-        raise ValueError(f"must be a whole number, got {value!r}")
     try:
         checked = LoraHyperparameters.model_validate({name: value})
     except ValidationError as error:
@@ -95,6 +95,21 @@ def _from_text(text: str) -> Any:
     return [part.strip() for part in text.split("|")]
 
 
+def _interval(name: str, value: Mapping[str, Any]) -> Range:
+    """Read {low, high} or {low, high, log}; the learning rate alone is searched on a log scale."""
+    if name not in _CONTINUOUS:
+        raise ValueError(f"must be a list of levels such as 'a|b', got a range {dict(value)!r}")
+    if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
+        raise ValueError(f"a range must be written {{low, high, log}}, got {dict(value)!r}")
+    try:
+        interval = Range.model_validate({"log": name == "lr", **value})
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+    for end in (interval.low, interval.high):
+        _level(name, end)
+    return interval
+
+
 def read_axis(name: str, value: Any) -> Axis | None:
     """Make an axis of what a sweep file or `--space` may hold for it.
 
@@ -106,24 +121,18 @@ def read_axis(name: str, value: Any) -> Axis | None:
     Raises:
         ValueError: a level breaks the rule of its hyperparameter, or the range is out of order.
     """
-    if value is None or value is False or isinstance(value, Range | Choices):
-        return value or None
+    if value is None or value is False:
+        return None
     if value is True or value == "default":
         return DEFAULT_AXES[name]
+    if isinstance(value, Range | Choices):
+        value = value.model_dump()
     if isinstance(value, str):
         value = _from_text(value)
-    if isinstance(value, Mapping) and "values" in value:
+    if isinstance(value, Mapping) and set(value) == {"values"}:
         value = value["values"]
     if isinstance(value, Mapping):
-        if name not in _CONTINUOUS:
-            raise ValueError(f"must be a list of levels such as 'a|b', got a range {dict(value)!r}")
-        try:
-            interval = Range.model_validate({"log": name == "lr", **value})
-        except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-        for end in (interval.low, interval.high):
-            _level(name, end)
-        return interval
+        return _interval(name, value)
     if not isinstance(value, list | tuple):
         value = [value]
     if not value:

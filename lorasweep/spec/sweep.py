@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +16,8 @@ from lorasweep.spec.space import Range, Space
 from lorasweep.spec.trial import Frozen, LoraHyperparameters, TrialSpec, content_hash
 
 Positive = Annotated[int, Field(ge=1)]
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 class ModelSpec(Frozen):
@@ -204,23 +208,24 @@ class SweepSpec(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
-    def _durations_agree(self) -> Self:
+    def _sections_agree(self) -> Self:
+        problems = []
         if self.train.steps is not None and self.space.epochs is not None:
-            raise ValueError(
-                f"train.steps and space.epochs both set the duration, got {self.train.steps}; "
-                "set train.steps to null to search over epochs"
+            problems.append(
+                f"train.steps: must be null where space.epochs sets the duration, got "
+                f"{self.train.steps}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _batches_divide(self) -> Self:
         parts = self.resources.workers * (self.train.micro_batch or 1)
-        for size in self.space.levels(2).get("batch_size", (self.hyperparameters.batch_size,)):
+        searched = self.space.levels(2).get("batch_size")
+        path = "hyperparameters.batch_size" if searched is None else "space.batch_size"
+        for size in searched or (self.hyperparameters.batch_size,):
             if int(size) % parts:
-                raise ValueError(
-                    f"batch_size must divide by resources.workers x train.micro_batch = {parts}, "
+                problems.append(
+                    f"{path}: must divide by resources.workers x train.micro_batch = {parts}, "
                     f"got {size}"
                 )
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     @property
@@ -290,7 +295,7 @@ def _path(location: Sequence[int | str]) -> str:
 
 
 def parse_sweep(content: Mapping[str, Any]) -> SweepSpec:
-    """Check a sweep's content.
+    """Check a sweep's content; what sections say of each other once each of them is right.
 
     Raises:
         SpecError: with one sentence for each mistake, each beginning with its YAML path.
@@ -299,7 +304,9 @@ def parse_sweep(content: Mapping[str, Any]) -> SweepSpec:
         return SweepSpec.model_validate(content)
     except ValidationError as error:
         sentences = [
-            _sentence(_path(e["loc"]), e["type"], e["msg"], e["input"]) for e in error.errors()
+            sentence
+            for e in error.errors()
+            for sentence in _sentence(_path(e["loc"]), e["type"], e["msg"], e["input"]).splitlines()
         ]
         raise SpecError(list(dict.fromkeys(sentences))) from None
 
@@ -344,20 +351,22 @@ def override(content: dict[str, Any], assignments: Sequence[str]) -> None:
             )
             continue
         try:
-            section[leaf] = _number(yaml.safe_load(text))
+            section[leaf] = _value(text)
         except yaml.YAMLError:
             problems.append(f"--set: the value is not valid YAML in {assignment!r}")
     if problems:
         raise SpecError(problems)
 
 
-def _number(value: Any) -> Any:
-    """Read 1e-4 as a number, which YAML 1.1 takes for text because it has no dot."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
+def _value(text: str) -> Any:
+    """Read YAML, and 1e-4 as a number, which YAML 1.1 takes for text because it has no dot.
+
+    Quoted text stays text, so that a commit such as '12345e6' can be named.
+    """
+    value = yaml.safe_load(text)
+    if isinstance(value, str) and _EXPONENT.fullmatch(text.strip()):
+        number = float(value)
+        return number if math.isfinite(number) else value
     return value
 
 

@@ -48,6 +48,13 @@ class LoraHyperparameters(Frozen):
     batch_size: Annotated[int, Field(ge=1)] = 16
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic would read true as 1
+            raise ValueError(f"must be a number or a name, got {value!r}")
+        return value
+
     @field_validator("targets")
     @classmethod
     def _known_targets(cls, value: str) -> str:
@@ -62,10 +69,11 @@ class LoraHyperparameters(Frozen):
             try:
                 value = float(value)
             except ValueError:
-                if not _ALPHA.fullmatch(str(value)):
+                match = _ALPHA.fullmatch(str(value))
+                if not match or float(match["times"] or match["rslora"]) == 0:
                     raise ValueError(
                         "must be a multiple of the rank such as '2r', a number, or 'rslora:N', "
-                        f"got {value!r}"
+                        f"each above 0, got {value!r}"
                     ) from None
                 return value
         if not (math.isfinite(value) and value > 0):

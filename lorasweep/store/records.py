@@ -20,7 +20,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _finite_scores(value: Any) -> Any:
+    """Leave out the tasks whose score is not finite, as if they had not been measured."""
+    if not isinstance(value, dict):
+        return value
+    return {name: score for name, score in value.items() if _finite(score) is not None}
+
+
 Measured = Annotated[float | None, BeforeValidator(_finite)]
+TaskScores = Annotated[dict[str, float], BeforeValidator(_finite_scores)]
 
 
 class Scores(Frozen):
@@ -35,7 +43,7 @@ class Scores(Frozen):
     learning: Measured = None
     source_accuracy: Measured = None
     response_loss: Measured = None
-    tasks: dict[str, float] = {}
+    tasks: TaskScores = {}
 
 
 class Rung(Frozen):
@@ -121,7 +129,7 @@ class TrialFinished(Frozen):
     forgetting: Measured = None
     response_loss: Measured = None
     train_loss: Measured = None
-    tasks: dict[str, float] = {}
+    tasks: TaskScores = {}
     rungs: tuple[Rung, ...] = ()
     steps: int = 0
     tokens: int = 0

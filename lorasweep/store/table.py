@@ -1,8 +1,8 @@
 """Trials as a CSV: read those that were made elsewhere, write ours so that they can be read again.
 
 Only `learning` is needed. Where a column is absent, a trial is named by its row, its method is
-`lora`, its seed 0, and it is COMPLETE if it has a score, else FAILED. `tokens` is what the trial was
-trained on, and a hyperparameter only where the axes name it: equal trials differ a little in it.
+`lora`, its seed 0, and it is COMPLETE if it has a score, else FAILED. `tokens` is what a trial was
+trained on, and a hyperparameter only where the axes name it: equal trials differ a bit in it.
 """
 
 from __future__ import annotations

@@ -19,14 +19,19 @@ class Position:
 
     step: optimizer steps done.
     tokens: tokens trained on so far, padding left out.
-    train_loss: mean over the last steps, in nats per token.
+    losses: of the last steps, in nats per token.
     train_s: seconds spent in optimizer steps.
     """
 
     step: int = 0
     tokens: int = 0
-    train_loss: float = float("nan")
+    losses: tuple[float, ...] = ()
     train_s: float = 0.0
+
+    @property
+    def train_loss(self) -> float:
+        """Give the mean loss of the last steps, in nats per token."""
+        return sum(self.losses) / len(self.losses) if self.losses else float("nan")
 
 
 def save_state(
@@ -65,10 +70,11 @@ def load_state(
     if not file.is_file():
         return Position(), {}
     content = torch.load(file, map_location="cpu", weights_only=True)
-    if set(content["parameters"]) != set(parameters):
+    held = {name: value.shape for name, value in content["parameters"].items()}
+    if held != {name: parameter.shape for name, parameter in parameters.items()}:
         raise LorasweepError(
-            f"{file}: must hold this trial's adapter, and holds other modules; delete the folder "
-            "to train the trial from its beginning"
+            f"{file}: must hold this trial's adapter, and holds another one; delete the folder to "
+            "train the trial from its beginning"
         )
     with torch.no_grad():
         for name, parameter in parameters.items():

@@ -20,7 +20,7 @@ def schedule_factor(schedule: str, warmup: float, steps: int, step: int) -> floa
     Warm-up rises linearly and reaches the peak at its last step, so that the first step already
     learns something.
     """
-    rising = math.ceil(warmup * steps)
+    rising = math.ceil(warmup * steps - 1e-9)  # 0.07 * 100 is a little more than 7
     if step < rising:
         return (step + 1) / rising
     if schedule == "cosine":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,7 +67,6 @@ def train_lora(
     """
     model.train()
     guessing = math.log(model.config.get_text_config().vocab_size)
-    recent: deque[float] = deque(maxlen=SMOOTHED_STEPS)
     position = start
     for step in range(start.step, steps):
         began = time.perf_counter()
@@ -88,20 +86,19 @@ def train_lora(
             loss = token_loss_sum(model, batch, device)
             torch.autograd.backward(loss / targets)
             loss_sum += loss.detach()
-            tokens += int((batch.ids_BT != batches.pad).sum())
+            tokens += batch.tokens
         mean_loss, all_tokens = _combine(parameters, loss_sum / targets, tokens, shard)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), spec.clip or math.inf))
 
-        recent.append(mean_loss)
-        smooth = sum(recent) / len(recent)
-        diverged = _divergence(mean_loss, norm, smooth, guessing, len(recent))
+        losses = (*position.losses, mean_loss)[-SMOOTHED_STEPS:]
+        diverged = _divergence(losses, norm, guessing)
         if diverged is None:
             optimizer.step()
             position = replace(
                 position,
                 step=step + 1,
                 tokens=position.tokens + all_tokens,
-                train_loss=smooth,
+                losses=losses,
                 train_s=position.train_s + time.perf_counter() - began,
             )
         yield Progress(position, lr, norm, diverged)
@@ -130,12 +127,13 @@ def _combine(
     return float(flat[-2]), int(flat[-1])
 
 
-def _divergence(loss: float, norm: float, smooth: float, guessing: float, n: int) -> str | None:
+def _divergence(losses: tuple[float, ...], norm: float, guessing: float) -> str | None:
     """Say why a trial has diverged, or None."""
-    if not math.isfinite(loss):
+    if not math.isfinite(losses[-1]):
         return "the training loss is not finite"
     if not math.isfinite(norm):
         return "the gradient is not finite"
-    if n == SMOOTHED_STEPS and smooth > EXPLODED * guessing:
+    smooth = sum(losses) / len(losses)
+    if len(losses) == SMOOTHED_STEPS and smooth > EXPLODED * guessing:
         return f"the training loss of {smooth:.3g} is beyond twice that of guessing, {guessing:.3g}"
     return None

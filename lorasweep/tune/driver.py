@@ -5,30 +5,43 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import ray
 from ray import tune
-from ray.tune import Stopper
+from ray.tune.search import Searcher
 from rich.console import Console
 
-from lorasweep.errors import SpecError, UsageError
-from lorasweep.spec.presets import first_points
-from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep, read_yaml
+from lorasweep.errors import SpecError
+from lorasweep.evaluate.tasks import BASE_AGREEMENT
+from lorasweep.spec.space import Level
+from lorasweep.spec.sweep import SweepSpec, dump_sweep
+from lorasweep.store import journal
+from lorasweep.store.claim import check_folder
 from lorasweep.store.environment import environment
-from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths, write_atomically
 from lorasweep.store.records import (
     BaseMeasured,
+    Record,
+    Scores,
     SessionChanged,
     SweepStarted,
     TrialFinished,
 )
-from lorasweep.tune.quiet import libraries_quiet
+from lorasweep.tune.callbacks import Board, Recorder, count_known
+from lorasweep.tune.cluster import DRIVER, Shape, connect, fit
+from lorasweep.tune.interrupt import Interrupt
+from lorasweep.tune.live import View, announcer, live_view
+from lorasweep.tune.metrics import Gauges
+from lorasweep.tune.order import Order
+from lorasweep.tune.prepare import Prepared, prepare, published_points
+from lorasweep.tune.quiet import libraries_quiet, quiet_loggers
+from lorasweep.tune.scheduler import OrderedScheduler, build_rule
+from lorasweep.tune.search import OrderedSearch, build_search, planned_trials
+from lorasweep.tune.worker import SweepJob, measure_base, run_trial
 
 
 @dataclass(frozen=True)
@@ -57,92 +70,105 @@ def tune_sweep(
     Raises:
         UsageError: something the user can mend: model, data, tasks, resources, or the folder.
     """
+    quiet_loggers()
     paths = SweepPaths(folder)
-    _claim(paths, spec)
+    check_folder(paths, spec)
+    points = published_points(spec)
+    if _nothing_left(spec, points, journal.read(paths.journal)):
+        return Ending("complete", 0)
+    console.print("reading model, data and tasks", highlight=False)
+    prepared = prepare(spec)
     with (
-        Journal(paths.journal, paths.lock) as journal,
+        journal.Journal(paths.journal, paths.lock) as writer,
         libraries_quiet(paths.log, console) as quiet,
     ):
-        session = _Session(spec, paths, journal, quiet)
-        if journal.repaired_bytes:
-            session.say(
-                f"{paths.journal}: cut off a torn last line, {journal.repaired_bytes} bytes"
-            )
+        session = _Session(spec, paths, writer, quiet)
+        session.open(prepared)
         try:
-            return session.run(address)
+            return session.run(prepared, points, address)
         except BaseException as error:
             if session.started:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                journal.append(SessionChanged(state="failed", time=time.time(), reason=reason))
+                writer.append(SessionChanged(state="failed", time=time.time(), reason=reason))
             raise
 
 
-def _claim(paths: SweepPaths, spec: SweepSpec) -> None:
-    """Write the sweep into a new folder; refuse the folder of another sweep."""
-    if paths.sweep.is_file():
-        earlier = parse_sweep(read_yaml(paths.sweep))
-        if earlier.search_identity != spec.search_identity:
-            raise SpecError([_difference(paths, earlier, spec)])
-    elif paths.root.exists() and any(paths.root.iterdir()):
-        raise UsageError(
-            f"--out: must be a new folder or the results of this sweep, and {paths.root} holds "
-            "other files; choose another"
-        )
-    write_atomically(paths.sweep, dump_sweep(spec))
+def _known(records: list[Record]) -> dict[str, TrialFinished]:
+    """Give the trials that need not run again; a failed one is tried again."""
+    return {
+        record.trial: record
+        for record in records
+        if isinstance(record, TrialFinished) and record.status != "FAILED"
+    }
 
 
-def _difference(paths: SweepPaths, earlier: SweepSpec, spec: SweepSpec) -> str:
-    """Name the first few fields in which two sweeps differ."""
-    old, new = _flat(earlier.model_dump(mode="json")), _flat(spec.model_dump(mode="json"))
-    fields = [
-        f"{key} {old.get(key)!r} there and {new.get(key)!r} here"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(("name", "question", "resources"))
-    ]
-    return (
-        f"--out: {paths.root} holds the results of another sweep ({'; '.join(fields[:3])}); "
-        "choose another folder"
-    )
+def _window(records: list[Record], otherwise: int) -> int:
+    """Give how far back a trial sees: as in the first session, so that a sweep repeats."""
+    windows = [r.max_concurrent for r in records if isinstance(r, SessionChanged)]
+    return next((window for window in windows if window), otherwise)
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    parts: dict[str, Any] = {}
-    for key, item in value.items():
-        parts |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return parts
+def _ordered_search(
+    spec: SweepSpec, points: list[dict[str, Level]], records: list[Record], window: int
+) -> tuple[OrderedSearch, Order]:
+    order = Order(window)
+    return OrderedSearch(build_search(spec, points), spec, order, _known(records)), order
+
+
+def _nothing_left(spec: SweepSpec, points: list[dict[str, Level]], records: list[Record]) -> bool:
+    """Replay a journal and tell whether every trial of the sweep has ended."""
+    if not _known(records):
+        return False
+    search, _ = _ordered_search(spec, points, records, _window(records, 1))
+    return bool(search.suggest("replay") == Searcher.FINISHED)
 
 
 class _Session:
     """Hold what the steps of one session share; `run` reads from top to bottom."""
 
     def __init__(
-        self, spec: SweepSpec, paths: SweepPaths, journal: Journal, console: Console
+        self, spec: SweepSpec, paths: SweepPaths, writer: journal.Journal, console: Console
     ) -> None:
-        self.spec, self.paths, self.journal, self.console = spec, paths, journal, console
+        self.spec, self.paths, self.journal, self.console = spec, paths, writer, console
         self.started = False
 
-    def run(self, address: str | None) -> Ending:
-        """Prepare, measure the base, run the trials, and keep the best adapter."""
-        from lorasweep.data.prepare import prepare_data
-        from lorasweep.evaluate.tasks import resolve_suites
-        from lorasweep.model.base import load_tokenizer, read_facts
-        from lorasweep.tune.cluster import connect, fit
+    def say(self, sentence: str) -> None:
+        """Tell the person in front what is going on."""
+        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
-        self.say("reading model and data")
-        facts = read_facts(self.spec.model)
-        tokenizer = load_tokenizer(self.spec.model)
-        points = first_points(self.spec, facts.hidden_size, facts.model_type)
-        if self._complete(points):
-            return Ending("complete", 0)
-        data = prepare_data(self.spec.data, tokenizer, facts.positions)
-        suites, notes = resolve_suites(self.spec.evaluate)
-        for note in (*data.notes, *notes):
-            self.say(note)
-        self._open(data.fingerprint)
+    def open(self, prepared: Prepared) -> None:
+        """Open the journal of a new sweep, or check that the data are still the same.
+
+        Raises:
+            SpecError: they are not, so earlier trials could not be compared with later ones.
+        """
+        if self.journal.repaired_bytes:
+            self.say(
+                f"cut off a torn last line of the journal, {self.journal.repaired_bytes} bytes"
+            )
+        data = prepared.data.fingerprint
+        opened = [r for r in self.journal.records if isinstance(r, SweepStarted)]
+        if opened and opened[0].data != data:
+            raise SpecError(
+                [
+                    f"data.path: the data have changed since the sweep in {self.paths.root} began; "
+                    "restore them, or choose another --out"
+                ]
+            )
+        write_atomically(self.paths.sweep, dump_sweep(self.spec))
         write_atomically(self.paths.environment, json.dumps(environment(), indent=2) + "\n")
+        if not opened:
+            identity = self.spec.search_identity
+            self.journal.append(
+                SweepStarted(name=self.spec.name, identity=identity, data=data, time=time.time())
+            )
 
+    def run(
+        self, prepared: Prepared, points: list[dict[str, Level]], address: str | None
+    ) -> Ending:
+        """Join Ray, measure the base, run the trials, and keep the best adapter."""
+        for note in prepared.notes:
+            self.say(note)
         # Tune's own result files, signal handler and terminal output would double ours.
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
@@ -156,76 +182,12 @@ class _Session:
                 f"{shape.cpus:g} CPU{f' and {shape.gpus:g} GPU' if shape.gpus else ''}"
                 + (f"; dashboard http://{cluster.dashboard}" if cluster.dashboard else "")
             )
-            return self._tune(shape, points, data, suites, "; ".join((*data.notes, *notes)))
+            return self._tune(shape, points, prepared)
         finally:
             ray.shutdown()
 
-    def say(self, sentence: str) -> None:
-        """Tell the person in front what is going on."""
-        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-    def known(self) -> dict[str, TrialFinished]:
-        """Give the trials that need not run again; a failed one is tried again."""
-        return {
-            record.trial: record
-            for record in self.journal.records
-            if isinstance(record, TrialFinished) and record.status != "FAILED"
-        }
-
-    def window(self, otherwise: int) -> int:
-        """Give how far back a trial sees: as in the first session, so that a sweep repeats."""
-        for record in self.journal.records:
-            if isinstance(record, SessionChanged) and record.max_concurrent:
-                return record.max_concurrent
-        return otherwise
-
-    def _search(self, points: list[dict[str, Any]], window: int) -> Any:
-        from lorasweep.tune.order import Order
-        from lorasweep.tune.search import OrderedSearch, build_search
-
-        order = Order(window)
-        inner = build_search(self.spec, points)
-        return OrderedSearch(inner, self.spec, order, self.known()), order
-
-    def _complete(self, points: list[dict[str, Any]]) -> bool:
-        """Replay the journal and tell whether a trial is left to run."""
-        if not self.known():
-            return False
-        search, _ = self._search(points, self.window(1))
-        return bool(search.suggest("replay") == "FINISHED")
-
-    def _open(self, data: str) -> None:
-        """Open the journal of a new sweep, or check that the data are still the same."""
-        opened = [r for r in self.journal.records if isinstance(r, SweepStarted)]
-        if opened and opened[0].data != data:
-            raise SpecError(
-                [
-                    f"data.path: the data have changed since the sweep in {self.paths.root} began; "
-                    "restore them, or choose another --out"
-                ]
-            )
-        if not opened:
-            self.journal.append(
-                SweepStarted(
-                    name=self.spec.name,
-                    identity=self.spec.search_identity,
-                    data=data,
-                    time=time.time(),
-                )
-            )
-
-    def _tune(
-        self, shape: Any, points: list[dict[str, Any]], data: Any, suites: Any, note: str
-    ) -> Ending:
-        from lorasweep.tune.callbacks import Board, Recorder, count_known
-        from lorasweep.tune.cluster import DRIVER
-        from lorasweep.tune.live import View, announcer, live_view
-        from lorasweep.tune.metrics import Gauges
-        from lorasweep.tune.scheduler import OrderedScheduler, build_rule
-        from lorasweep.tune.search import planned_trials
-        from lorasweep.tune.worker import SweepJob, run_trial
-
-        window = self.window(shape.max_concurrent)
+    def _tune(self, shape: Shape, points: list[dict[str, Level]], prepared: Prepared) -> Ending:
+        window = _window(self.journal.records, shape.max_concurrent)
         confirmations = self.spec.search.confirm * (self.spec.search.seeds - 1)
         planned = planned_trials(self.spec) + confirmations
         self.journal.append(
@@ -234,18 +196,23 @@ class _Session:
                 time=time.time(),
                 trials_planned=planned,
                 max_concurrent=window,
-                note=note or None,
+                note="; ".join(prepared.notes) or None,
             )
         )
         self.started = True
-        resolved = self.spec.model_copy(update={"evaluate": suites})
-        job = SweepJob(resolved, str(self.paths.root.resolve()), ray.put(data), None, shape.cpus)
+        job = SweepJob(
+            prepared.spec,
+            str(self.paths.root.resolve()),
+            ray.put(prepared.data),
+            None,
+            shape.cpus,
+        )
         base, job = self._base(job, shape)
 
-        search, order = self._search(points, window)
+        search, order = _ordered_search(self.spec, points, self.journal.records, window)
         board = Board(planned)
         count_known(board, self.journal)
-        interrupt = _Interrupt()
+        interrupt = Interrupt()
         recorder = Recorder(
             self.journal,
             search,
@@ -285,12 +252,10 @@ class _Session:
         self._drop_states()
         return Ending(state, board.ended_here)
 
-    def _base(self, job: Any, shape: Any) -> tuple[Any, Any]:
+    def _base(self, job: SweepJob, shape: Shape) -> tuple[Scores, SweepJob]:
         """Measure the base once per sweep; its own samples are made again in each session."""
-        from lorasweep.tune.worker import measure_base
-
         measured = [r for r in self.journal.records if isinstance(r, BaseMeasured)]
-        agreement = "base_agreement" in (*job.spec.evaluate.source, *job.spec.evaluate.learning)
+        agreement = BASE_AGREEMENT in (*job.spec.evaluate.source, *job.spec.evaluate.learning)
         if measured and not agreement:
             return measured[-1].scores, job
         self.say("measuring the base model")
@@ -305,7 +270,7 @@ class _Session:
 
     def _keep_best(self) -> None:
         """Leave the adapter of the best trial where a user looks for it."""
-        complete = [r for r in self.known().values() if r.learning is not None]
+        complete = [r for r in _known(self.journal.records).values() if r.learning is not None]
         if not complete:
             return
         best = min(complete, key=lambda r: (-(r.learning or 0.0), r.number))
@@ -320,45 +285,10 @@ class _Session:
 
     def _drop_states(self) -> None:
         """Remove what ended trials would go on from; a trial stopped early leaves its state."""
-        for trial in self.known():
+        for trial in _known(self.journal.records):
             shutil.rmtree(self.paths.trial(trial).state, ignore_errors=True)
 
 
 def _trial_name(trial: Any) -> str:
     """Name a Tune trial as the journal does, so that the dashboard and the report agree."""
     return str(trial.config["trial"]["id"])
-
-
-class _Interrupt(Stopper):  # type: ignore[misc]
-    """Stop all of Tune's trials once a person or the system asks for it.
-
-    What runs is not journalled as ended, so the same command goes on from there. A second signal
-    ends the process at once.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._handlers: dict[int, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"asked": self.asked, "_handlers": {}}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self.asked

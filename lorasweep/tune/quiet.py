@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+
+
+def quiet_loggers() -> None:
+    """Keep libraries from warning a person of what is none of their concern."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings(
+        "ignore", module=r"(torch|transformers|datasets|peft|ray|lm_eval)(\.|$)"
+    )
+    for name in ("transformers", "datasets", "lm_eval", "lm-eval", "peft", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager

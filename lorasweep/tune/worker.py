@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import Rung, Scores
+from lorasweep.tune.quiet import quiet_loggers
 
 REPORTS = 10  # progress reports of a trial besides its rungs
 
@@ -41,11 +39,7 @@ class SweepJob:
 
 def set_up_process(cpus: float) -> None:
     """Keep libraries quiet and give torch its share of the cores."""
-    os.environ["TQDM_DISABLE"] = "1"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore")
-    for name in ("transformers", "datasets", "lm_eval", "peft"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet_loggers()
     import torch
 
     torch.set_num_threads(max(1, int(cpus)))
@@ -74,11 +68,11 @@ def measure_base(job: SweepJob) -> tuple[Scores, Any, float]:
     tokenizer, model = load_tokenizer(spec.model), load_base(spec.model, device)
     samples = None
     if BASE_AGREEMENT in (*spec.evaluate.source, *spec.evaluate.learning):
-        first = tokenizer.bos_token_id
+        facts, first = read_facts(spec.model), tokenizer.bos_token_id
         samples = sample_base(
             model,
-            tokenizer.eos_token_id if first is None else first,
-            positions=read_facts(spec.model).positions,
+            first if first is not None and first < facts.vocabulary else tokenizer.eos_token_id,
+            positions=facts.positions,
             batch_size=spec.evaluate.batch_size,
             device=device,
         )
@@ -104,7 +98,7 @@ def train_and_measure(config: dict[str, Any]) -> None:  # noqa: PLR0915 - one lo
     from lorasweep.data.batches import Batches, steps_of
     from lorasweep.data.shard import Shard
     from lorasweep.evaluate.measure import Measurement
-    from lorasweep.model.base import load_base, load_tokenizer
+    from lorasweep.model.base import base_path, load_base, load_tokenizer
     from lorasweep.model.lora import adapter_parameters, attach_lora, save_adapter
     from lorasweep.train.checkpoint import drop_state, load_state, save_state
     from lorasweep.train.optim import build_optimizer
@@ -202,7 +196,7 @@ def train_and_measure(config: dict[str, Any]) -> None:  # noqa: PLR0915 - one lo
         scores = measurement.scores(model)
         evaluate_s += time.perf_counter() - measured
         if shard.worker == 0:
-            save_adapter(model, paths.adapter, spec.model.path)
+            save_adapter(model, paths.adapter, base_path(spec.model))
     if shard.worker == 0:
         drop_state(paths.state)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

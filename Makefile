@@ -1,0 +1,38 @@
+# Two commands for a newcomer: `make tune` and `make test`. Both set up .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The tested torch; on a machine with GPUs choose another wheel, e.g. TORCH="torch==2.13.0+cu130".
+TORCH ?= torch==2.13.0
+
+.PHONY: tune test lint unit setup docs clean
+
+tune: setup ## Run the built-in sweep on the embedded testbed, to its report.
+	$(BIN)/lorasweep tune --space lr,targets,rank
+
+test: setup lint unit ## Everything CI runs.
+
+setup: $(VENV)/.installed
+
+# torch first and alone, so that nothing else chooses its build.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup
+	$(BIN)/python -m pytest
+
+docs: setup ## Regenerate docs/cli.md from --help.
+	$(BIN)/python docs/generate_cli.py
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,104 @@
+"""The configuration to use for each method, by one rule that the report states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lorasweep.analysis.configurations import Configuration, mean
+from lorasweep.spec.space import Level
+
+RULE = (
+    "the highest learning, averaged over the seeds that completed; among equals the higher source "
+    "accuracy, then the earlier trial"
+)
+# Sums of the same scores in another order differ by less than this, and so are equal.
+_EQUAL = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Hold how one configuration did over its seeds.
+
+    trial: its first trial, which names it.
+    seeds: those that completed; scores: learning of each, in the same order.
+    lost: trials of it that diverged or failed.
+    learning, source_accuracy, forgetting: means over the seeds that completed.
+    """
+
+    trial: str
+    configuration: Mapping[str, Level]
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    lost: int
+    learning: float
+    source_accuracy: float | None
+    forgetting: float | None
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Give the lowest and the highest score."""
+        return min(self.scores), max(self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Hold a method's best configuration.
+
+    runner_up: the second best by the same rule; None where there is no other.
+    confirmed: the best of those that ran on more seeds than the winner, None where none did; a
+        single high score is often a lucky one.
+    """
+
+    method: str
+    winner: Standing
+    runner_up: Standing | None
+    confirmed: Standing | None
+
+
+def _standing(configuration: Configuration) -> Standing:
+    scored = configuration.scored
+    return Standing(
+        trial=scored[0].trial,
+        configuration=configuration.hyperparameters,
+        seeds=tuple(trial.seed for trial in scored),
+        scores=tuple(t.learning for t in scored if t.learning is not None),
+        lost=sum(trial.status in {"DIVERGED", "FAILED"} for trial in configuration.trials),
+        learning=configuration.learning or 0.0,
+        source_accuracy=mean(trial.source_accuracy for trial in scored),
+        forgetting=mean(trial.forgetting for trial in scored),
+    )
+
+
+def _order(candidates: Iterable[Configuration]) -> list[Standing]:
+    """Order by the rule; the input stands in the order of the trials' numbers."""
+    standings = [_standing(configuration) for configuration in candidates]
+
+    def key(standing: Standing) -> tuple[float, float]:
+        preserved = standing.source_accuracy
+        if preserved is None and standing.forgetting is not None:
+            preserved = -standing.forgetting
+        return (-round(standing.learning / _EQUAL), -(preserved or 0.0))
+
+    return sorted(standings, key=key)
+
+
+def find_best(grouped: Iterable[Configuration]) -> tuple[Best, ...]:
+    """Find the best configuration of every method that has a completed trial."""
+    by_method: dict[str, list[Configuration]] = {}
+    for configuration in grouped:
+        if configuration.scored:
+            by_method.setdefault(configuration.method, []).append(configuration)
+    found = []
+    for method, candidates in by_method.items():
+        winner, *others = _order(candidates)
+        steadier = [other for other in others if len(other.seeds) > len(winner.seeds)]
+        found.append(
+            Best(
+                method=method,
+                winner=winner,
+                runner_up=others[0] if others else None,
+                confirmed=steadier[0] if steadier else None,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,70 @@
+"""What happened at each level of each hyperparameter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lorasweep.analysis.configurations import is_scored, mean
+from lorasweep.analysis.scale import Scale
+from lorasweep.store.results import TrialResult
+
+
+@dataclass(frozen=True, slots=True)
+class LevelSummary:
+    """Hold the trials at one level of one hyperparameter.
+
+    level: its value, or `LOW..HIGH` for a part of an interval.
+    n: trials that completed with a learning score; best and the means are over these.
+    pruned, diverged, failed, running: the other trials at this level.
+    """
+
+    level: str
+    n: int
+    best: float | None
+    mean_learning: float | None
+    mean_source_accuracy: float | None
+    mean_forgetting: float | None
+    pruned: int
+    diverged: int
+    failed: int
+    running: int
+
+
+def summarise_levels(
+    trials: Sequence[TrialResult], scales: Mapping[str, Scale]
+) -> dict[str, tuple[LevelSummary, ...]]:
+    """Summarise each hyperparameter of one method, level by level; empty levels stay."""
+    return {
+        name: tuple(
+            _summary(label, [t for t in _having(trials, name) if _part(t, scale) == part])
+            for part, label in enumerate(scale.labels)
+        )
+        for name, scale in scales.items()
+    }
+
+
+def _having(trials: Sequence[TrialResult], name: str) -> list[TrialResult]:
+    return [trial for trial in trials if name in trial.hyperparameters]
+
+
+def _part(trial: TrialResult, scale: Scale) -> int:
+    return scale.part(trial.hyperparameters[scale.name])
+
+
+def _summary(label: str, trials: Sequence[TrialResult]) -> LevelSummary:
+    scored = [trial for trial in trials if is_scored(trial)]
+    status = Counter(trial.status for trial in trials)
+    return LevelSummary(
+        level=label,
+        n=len(scored),
+        best=max((t.learning for t in scored if t.learning is not None), default=None),
+        mean_learning=mean(trial.learning for trial in scored),
+        mean_source_accuracy=mean(trial.source_accuracy for trial in scored),
+        mean_forgetting=mean(trial.forgetting for trial in scored),
+        pruned=status["PRUNED"],
+        diverged=status["DIVERGED"],
+        failed=status["FAILED"],
+        running=status["RUNNING"] + status["PENDING"],
+    )

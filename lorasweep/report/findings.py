@@ -1,0 +1,253 @@
+"""The analysis in sentences: an answer in three, and findings with n, effect and interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from lorasweep.analysis.best import Best, Standing
+from lorasweep.analysis.configurations import is_scored
+from lorasweep.analysis.importance import Ranking, Sensitivity
+from lorasweep.analysis.pareto import POOLED
+from lorasweep.analysis.summary import Analysis, rank_correlation
+from lorasweep.report.wording import enumerate_words, number, percent, settings
+from lorasweep.store.results import SweepResults
+
+_INTERVAL = "90% interval"
+_RANGE = "range over seeds"
+_NOISE = "cannot tell its effect from chance"
+_UNSURE = "and more learning: cannot tell whether they go together"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Hold one finding.
+
+    text: what was found, ties and doubts included.
+    n: how many of `unit` it rests on.
+    effect: its size as `measure` says; None where it cannot be told.
+    low, high: bounds of the effect, of the kind that `basis` names; None where there are none.
+    """
+
+    text: str
+    n: int
+    unit: str
+    measure: str
+    effect: float | None
+    low: float | None = None
+    high: float | None = None
+    basis: str = _INTERVAL
+
+
+def answer(results: SweepResults, analysis: Analysis) -> tuple[str, str, str]:
+    """Answer the sweep's question: what to use, what matters, what it costs."""
+    return _what_to_use(results, analysis), _what_matters(analysis), _what_it_costs(analysis)
+
+
+def _what_to_use(results: SweepResults, analysis: Analysis) -> str:
+    if not analysis.best:
+        if analysis.count("DIVERGED"):
+            return "No trial has completed and some diverged, so nothing can be recommended."
+        return "No trial has completed, so nothing can be recommended yet."
+    parts = []
+    for method, best in analysis.best.items():
+        standing = best.winner
+        parts.append(
+            f"for {method} {settings(standing.configuration, results.axes)}, which reached "
+            f"learning {number(standing.learning)} ({_seeds(standing)})"
+        )
+    return f"Of what was tried, use {'; '.join(parts)}."
+
+
+def _seeds(standing: Standing) -> str:
+    if len(standing.scores) == 1:
+        return "one seed"
+    low, high = standing.spread
+    return f"mean of {len(standing.scores)} seeds, {number(low)} to {number(high)}"
+
+
+def _what_matters(analysis: Analysis) -> str:
+    if not analysis.rankings:
+        return "Which hyperparameter matters cannot be told, since there are no trials."
+    first, *others = (_ranked(ranking) for ranking in analysis.rankings.values())
+    return "; ".join([first, *(f"{other[0].lower()}{other[1:]}" for other in others)]) + "."
+
+
+def _ranked(ranking: Ranking) -> str:
+    """Say a method's ranking in one sentence, its full stop left to the caller."""
+    shown = [row for row in ranking.rows if row.is_shown]
+    hidden = [row.hyperparameter for row in ranking.rows if not row.is_shown]
+    if not ranking.rows:
+        return f"Which hyperparameter of {ranking.method} matters cannot be told ({ranking.reason})"
+    if not shown:
+        return (
+            f"Which hyperparameter of {ranking.method} matters cannot be told: no effect stands "
+            f"out from chance in {ranking.configurations} configurations"
+        )
+    if len(ranking.rows) == 1:
+        return (
+            f"For {ranking.method} only {shown[0].hyperparameter} varied, and its effect on "
+            f"learning stands out from chance in {ranking.configurations} configurations"
+        )
+    parts: list[str] = []
+    for before, row in zip([None, *shown], shown, strict=False):
+        share = f"{row.hyperparameter} ({percent(row.importance)}, {_bounds(row)})"
+        tied = before is not None and before.hyperparameter in row.tied_with
+        parts.append(share if before is None else f"{'tied with' if tied else 'then'} {share}")
+    sentence = (
+        f"For {ranking.method}, over {ranking.configurations} configurations, learning varied most "
+        f"with {', '.join(parts)}"
+    )
+    if hidden:
+        sentence += f", while no effect of {enumerate_words(hidden)} stands out from chance"
+    return sentence
+
+
+def _bounds(row: Sensitivity) -> str:
+    return f"{percent(row.low)} to {percent(row.high)} of the variance"
+
+
+def _what_it_costs(analysis: Analysis) -> str:
+    pooled = [point for point in analysis.front if point.scope == POOLED]
+    if not pooled:
+        return "What it costs on the source domain is unknown, since that was not measured."
+    first, last = pooled[0], pooled[-1]
+    if last.forgetting is None or first.forgetting is None:
+        measured = f"source accuracy {number(last.source_accuracy)}"
+        least = f"source accuracy {number(first.source_accuracy)}"
+    else:
+        measured = f"forgetting {number(last.forgetting)}"
+        least = f"forgetting {number(first.forgetting)}"
+    if len(pooled) == 1:
+        return (
+            f"Trial {last.trial} learned most, {number(last.learning)}, and kept most of the "
+            f"source domain too ({measured})."
+        )
+    return (
+        f"The trial that learned most, {number(last.learning)}, came with {measured}; the one that "
+        f"kept most of the source domain learned {number(first.learning)} with {least}, and "
+        f"{len(pooled)} trials make up the front between them."
+    )
+
+
+def findings(results: SweepResults, analysis: Analysis) -> tuple[Finding, ...]:
+    """List what the sweep shows and what it cannot tell."""
+    found: list[Finding] = []
+    for method in analysis.methods:
+        if method in analysis.best:
+            found += _about_best(results, analysis.best[method])
+        found += _about_ranking(analysis.rankings[method])
+        found += _about_trade(results, method)
+        proxy = analysis.proxy[method]
+        if proxy.n:
+            what = f"{method}: low response loss, the stopping proxy,"
+            found.append(_correlation(what, proxy.correlation, proxy.n))
+    found += _about_methods(list(analysis.best.values()))
+    return tuple(found)
+
+
+def _about_best(results: SweepResults, best: Best) -> Iterator[Finding]:
+    winner = best.winner
+    base = results.base.learning if results.base else None
+    if base is not None:
+        low, high = (score - base for score in winner.spread)
+        several = len(winner.scores) > 1
+        yield Finding(
+            f"{best.method}: the best configuration learned more than the base model did."
+            if winner.learning > base
+            else f"{best.method}: no configuration learned more than the base model.",
+            len(winner.scores),
+            "seeds",
+            "learning above the base",
+            winner.learning - base,
+            low if several else None,
+            high if several else None,
+            _RANGE,
+        )
+    if best.runner_up is not None:
+        what = f"{best.method}: the best configuration against the next best"
+        yield _difference(what, winner, best.runner_up)
+
+
+def _difference(what: str, left: Standing, right: Standing) -> Finding:
+    """Compare two configurations by their seeds; one seed each cannot tell them apart."""
+    n = min(len(left.scores), len(right.scores))
+    apart = left.spread[0] > right.spread[1]
+    if n < 2:
+        verdict = "cannot tell whether the lead is real, since one of them ran on one seed"
+    elif apart:
+        verdict = "every seed of the first beats every seed of the second"
+    else:
+        verdict = "a tie, their seeds overlap"
+    bounds = (left.spread[0] - right.spread[1], left.spread[1] - right.spread[0])
+    return Finding(
+        f"{what}: {verdict}.",
+        len(left.scores) + len(right.scores),
+        "trials",
+        "difference in learning",
+        left.learning - right.learning,
+        bounds[0] if n > 1 else None,
+        bounds[1] if n > 1 else None,
+        _RANGE,
+    )
+
+
+def _about_ranking(ranking: Ranking) -> Iterator[Finding]:
+    if not ranking.rows:
+        text = f"{ranking.method}: cannot rank the hyperparameters, {ranking.reason}."
+        yield Finding(text, ranking.configurations, "configurations", "share of variance", None)
+    for row in ranking.rows:
+        name = f"{ranking.method}: {row.hyperparameter}"
+        alone = len(ranking.rows) == 1
+        if not row.is_shown:
+            text = f"{name} has no effect that stands out from chance ({percent(row.chance)})."
+        elif row.tied_with:
+            text = f"{name} matters, in a tie with {enumerate_words(row.tied_with)}."
+        else:
+            text = f"{name} matters, and its rank {row.rank} is clear."
+        n, unit = ranking.configurations, "configurations"
+        if alone and not row.is_shown:
+            yield Finding(f"{name} varied alone: {_NOISE}.", n, unit, "learning", None)
+        elif not alone:  # the share of a single hyperparameter is always 1
+            yield Finding(text, n, unit, "share of variance", row.importance, row.low, row.high)
+        if row.is_shown:
+            text = f"{name}: {row.best_level} learned more than {row.worst_level}."
+            cost = row.cost_of_wrong_level
+            yield Finding(text, n, unit, "learning", cost, row.cost_low, row.cost_high)
+
+
+def _about_trade(results: SweepResults, method: str) -> Iterator[Finding]:
+    pairs = [
+        (trial.learning, trial.forgetting)
+        for trial in results.trials
+        if trial.method == method and is_scored(trial)
+    ]
+    known = [(gain, cost) for gain, cost in pairs if gain is not None and cost is not None]
+    if known:
+        correlation = rank_correlation([gain for gain, _ in known], [cost for _, cost in known])
+        yield _correlation(f"{method}: more forgetting", correlation, len(known))
+
+
+def _correlation(what: str, correlation: float | None, n: int) -> Finding:
+    """Phrase a rank correlation with learning, its interval by Fisher's transformation."""
+    measure = "Spearman correlation"
+    if correlation is None:
+        text = f"{what} {_UNSURE}."
+        return Finding(text, n, "trials", measure, None)
+    # Fieller, Hartley and Pearson (1957): the variance of Spearman's z is 1.06 / (n - 3).
+    reach = 1.645 * math.sqrt(1.06 / (n - 3))
+    z = math.atanh(max(-0.999999, min(0.999999, correlation)))
+    low, high = math.tanh(z - reach), math.tanh(z + reach)
+    verdict = (
+        "went with more learning" if low > 0 else "went with less learning" if high < 0 else _UNSURE
+    )
+    return Finding(f"{what} {verdict}.", n, "trials", measure, correlation, low, high)
+
+
+def _about_methods(found: Sequence[Best]) -> Iterator[Finding]:
+    ranked = sorted(found, key=lambda best: -best.winner.learning)
+    for left, right in pairwise(ranked):
+        what = f"The best of {left.method} against the best of {right.method}"
+        yield _difference(what, left.winner, right.winner)

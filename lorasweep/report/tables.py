@@ -1,0 +1,152 @@
+"""The report's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lorasweep.analysis.best import Best, Standing
+from lorasweep.analysis.importance import Ranking, Sensitivity
+from lorasweep.analysis.levels import LevelSummary
+from lorasweep.analysis.pareto import POOLED
+from lorasweep.analysis.summary import Analysis
+from lorasweep.report.findings import Finding
+from lorasweep.report.wording import UNKNOWN, Markdown, duration, level, number, percent, table
+from lorasweep.store.results import SweepResults, TrialResult
+
+_STATUSES = ("COMPLETE", "PRUNED", "DIVERGED", "FAILED", "RUNNING", "PENDING")
+
+
+def _levels(trial: TrialResult, axes: Sequence[str]) -> list[str]:
+    return [level(trial.hyperparameters.get(name)) for name in axes]
+
+
+def status_table(analysis: Analysis) -> Markdown:
+    """Count the trials by method and status."""
+    rows = [
+        [method, *(counts.get(status, 0) for status in _STATUSES), sum(counts.values())]
+        for method, counts in analysis.statuses.items()
+    ]
+    return table(["method", *(status.lower() for status in _STATUSES), "trials"], rows)
+
+
+def best_table(best: Best, axes: Sequence[str]) -> Markdown:
+    """Show the best configuration of a method, and what it was chosen over."""
+    named = [axis for axis in axes if axis in best.winner.configuration]
+    fixed = [name for name in best.winner.configuration if name not in named]
+    standings = [("best", best.winner)]
+    if best.runner_up:
+        standings.append(("next best", best.runner_up))
+    if best.confirmed and best.confirmed != best.runner_up:
+        standings.append(("best on more seeds", best.confirmed))
+    scores = ["seeds", "learning", "lowest", "highest", "forgetting", "source accuracy"]
+    rows = [[label, *_standing(standing, named, fixed)] for label, standing in standings]
+    return table(["", "trial", *named, *scores, *fixed], rows)
+
+
+def _standing(standing: Standing, named: Sequence[str], fixed: Sequence[str]) -> list[str]:
+    configuration = standing.configuration
+    return [
+        standing.trial,
+        *(level(configuration.get(name)) for name in named),
+        ", ".join(str(seed) for seed in standing.seeds),
+        *(number(score) for score in (standing.learning, *standing.spread)),
+        *(number(score) for score in (standing.forgetting, standing.source_accuracy)),
+        *(level(configuration.get(name)) for name in fixed),
+    ]
+
+
+def findings_table(found: Sequence[Finding]) -> Markdown:
+    """Show each finding with what it rests on."""
+    rows = []
+    for finding in found:
+        interval = UNKNOWN
+        if finding.low is not None and finding.high is not None:
+            interval = f"{number(finding.low)} to {number(finding.high)} ({finding.basis})"
+        unit = finding.unit.removesuffix("s") if finding.n == 1 else finding.unit
+        rest = f"{finding.n} {unit}"
+        rows.append([finding.text, rest, number(finding.effect), finding.measure, interval])
+    return table(["finding", "n", "effect", "of", "interval"], rows)
+
+
+def sensitivity_table(ranking: Ranking) -> Markdown:
+    """Show a method's ranking."""
+    heads = [
+        *("rank", "hyperparameter", "share of variance", "90% interval", "by chance up to"),
+        *("place holds in", "cost of the wrong level", "90% interval of the cost"),
+        *("best level", "worst level"),
+    ]
+    rows = [
+        [
+            _rank(row),
+            row.hyperparameter,
+            percent(row.importance),
+            f"{percent(row.low)} to {percent(row.high)}",
+            percent(row.chance),
+            percent(row.holds),
+            number(row.cost_of_wrong_level),
+            f"{number(row.cost_low)} to {number(row.cost_high)}",
+            row.best_level,
+            row.worst_level,
+        ]
+        for row in ranking.rows
+    ]
+    return table(heads, rows)
+
+
+def _rank(row: Sensitivity) -> str:
+    if not row.is_shown:
+        return "cannot tell"
+    return f"{row.rank} (tie)" if row.tied_with else str(row.rank)
+
+
+def front_table(results: SweepResults, analysis: Analysis) -> Markdown | None:
+    """Show the pooled front; None where there is none."""
+    trials = {trial.trial: trial for trial in results.trials}
+    rows = [
+        [
+            point.trial,
+            point.method,
+            *_levels(trials[point.trial], results.axes),
+            *(number(score) for score in (point.learning, point.forgetting, point.source_accuracy)),
+        ]
+        for point in analysis.front
+        if point.scope == POOLED
+    ]
+    heads = ["trial", "method", *results.axes, "learning", "forgetting", "source accuracy"]
+    return table(heads, rows) if rows else None
+
+
+def level_table(name: str, levels: Sequence[LevelSummary]) -> Markdown:
+    """Show what happened at each level of a hyperparameter."""
+    heads = [
+        *(name, "n", "best learning", "mean learning", "mean source accuracy", "mean forgetting"),
+        *("pruned", "diverged", "failed"),
+    ]
+    rows = [
+        [
+            row.level,
+            row.n,
+            *(number(score) for score in (row.best, row.mean_learning)),
+            *(number(score) for score in (row.mean_source_accuracy, row.mean_forgetting)),
+            *(row.pruned, row.diverged, row.failed),
+        ]
+        for row in levels
+    ]
+    return table(heads, rows)
+
+
+def trial_table(results: SweepResults) -> Markdown | None:
+    """Show all trials; None where there is none."""
+    scores = ["learning", "forgetting", "source accuracy", "response loss"]
+    heads = ["trial", "method", *results.axes, "seed", "stage", "status", *scores]
+    rows = [
+        [
+            *(trial.trial, trial.method, *_levels(trial, results.axes)),
+            *(trial.seed, trial.stage, trial.status),
+            *(number(score) for score in (trial.learning, trial.forgetting)),
+            *(number(score) for score in (trial.source_accuracy, trial.response_loss)),
+            *(trial.tokens, duration(trial.wall_s)),
+        ]
+        for trial in results.trials
+    ]
+    return table([*heads, "tokens", "time"], rows) if rows else None

@@ -1,0 +1,84 @@
+"""Numbers and user text as Markdown shows them; nothing a user wrote can break a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from lorasweep.analysis.scale import show
+from lorasweep.spec.space import Level
+
+UNKNOWN = "n/a"
+
+_SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+# What would open a heading, a list or a rule at the start of a line.
+_OPENING = re.compile(
+    r"^(#(?=#{0,5}(?:\s|$))|[+\-](?=\s|$)|[-=](?=[-=]*$)|\d{1,9}(?=[.)](?:\s|$)))"
+)
+_NUMBER = re.compile(r"|n/a|-?[\d,.]+(?:e[+-]?\d+)?(?:%| [a-z]+)?")
+
+
+class Markdown(str):
+    """Mark text that is Markdown already and must not be escaped again."""
+
+    __slots__ = ()
+
+
+def escape(value: object) -> str:
+    """Write any value as one line of Markdown that shows exactly its text."""
+    if isinstance(value, Markdown):
+        return value
+    text = " ".join(str(value).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = _SPECIAL.sub(r"\\\1", text)
+    return _OPENING.sub(lambda m: "".join(f"&#{ord(character)};" for character in m[0]), text)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Markdown:
+    """Write a table, columns of numbers to the right."""
+    cells = [[escape(cell) for cell in row] for row in rows]
+    columns = zip(*cells, strict=True) if cells else ([] for _ in heads)
+    rules = ["---:" if all(_NUMBER.fullmatch(c) for c in column) else "---" for column in columns]
+    lines = [[escape(head) for head in heads], rules, *cells]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a score; three decimals below ten, four digits above."""
+    if value is None:
+        return UNKNOWN
+    text = f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.4g}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def percent(share: float) -> str:
+    """Write a share of one."""
+    return f"{100 * share:.0f}%"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds in the unit that reads best."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def level(value: Level | None) -> str:
+    """Write a hyperparameter's level with four digits at most."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4g}"
+    return show(value)
+
+
+def settings(configuration: Mapping[str, Level], names: Iterable[str]) -> str:
+    """Write a configuration's searched values."""
+    known = [name for name in names if name in configuration]
+    return ", ".join(f"{name}={level(configuration[name])}" for name in known) or "no searched axis"
+
+
+def enumerate_words(words: Iterable[str]) -> str:
+    """Join words as a sentence does."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,132 @@
+"""Hand a sweep to a cluster's dashboard as a Ray job, and follow it from here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from lorasweep.errors import LorasweepError, ResourceError
+from lorasweep.spec.sweep import SweepSpec, dump_sweep
+
+# Ray lets these two overrule the address it is given.
+OVERRULING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+
+
+def submit_sweep(spec: SweepSpec, folder: Path, address: str) -> int:
+    """Run a sweep on a cluster as a Ray job and print what it prints until it ends.
+
+    Only the sweep travels: the cluster needs lorasweep, and `model` and `data` name its paths.
+
+    Args:
+        spec: the sweep.
+        folder: its results folder on the cluster; a relative one lies in the home folder there,
+            as do relative paths of model and data.
+        address: of the cluster's dashboard, http:// or https://.
+
+    Returns:
+        The exit code: 0, 1 if the job failed or was stopped, 130 if it was left running.
+
+    Raises:
+        ResourceError: no dashboard answers at the address, or it wants a token.
+        LorasweepError: the cluster refused the job, or the connection to it was lost.
+    """
+    return _run_job(spec, address, _entrypoint(folder))
+
+
+def _entrypoint(folder: Path) -> str:
+    """Write the job's command; it leaves its copy of the sweep, which goes when the job ends."""
+    return (
+        'sweep="$PWD/sweep.yaml" && cd && '
+        f'lorasweep tune "$sweep" --out {shlex.quote(str(folder))} --address auto'
+    )
+
+
+def _run_job(spec: SweepSpec, address: str, entrypoint: str) -> int:
+    """Submit, follow and give the exit code."""
+    client = _connect(address)
+    job = f"lorasweep-{spec.name}-{time.strftime('%m%d-%H%M%S', time.gmtime())}"
+    follow = f"ray job logs --address {address} --follow {job}"
+    stop = f"ray job stop --address {address} {job}"
+    # Ray uploads the whole working directory, so it gets one that holds nothing else.
+    with tempfile.TemporaryDirectory(prefix="lorasweep-job-") as folder:
+        (Path(folder) / "sweep.yaml").write_text(dump_sweep(spec), encoding="utf-8")
+        try:
+            client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=job,
+                runtime_env={"working_dir": folder},
+                metadata={"job_name": f"lorasweep {spec.name}"},
+            )
+        except (OSError, RuntimeError) as error:
+            raise LorasweepError(
+                f"--address: the cluster at {address!r} did not take the job ({_reason(error)})"
+            ) from error
+    print(f"job {job}; follow it from elsewhere with `{follow}`", flush=True)
+    try:
+        status = _follow(client, job)
+    except KeyboardInterrupt:
+        print(f"\njob {job} goes on; follow it with `{follow}`, stop it with `{stop}`", flush=True)
+        return 130
+    except (OSError, RuntimeError, _http_error()) as error:
+        raise LorasweepError(
+            f"--address: lost the connection to {address!r} ({_reason(error)}); job {job} goes on, "
+            f"follow it with `{follow}`"
+        ) from error
+    print(f"job {job} {status.lower()}", flush=True)
+    return 0 if status == "SUCCEEDED" else 1
+
+
+def _connect(address: str) -> Any:
+    """Reach the dashboard.
+
+    Raises:
+        ResourceError: nothing answers, what answers is no dashboard, or it wants a token.
+    """
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    from lorasweep.tune.cluster import _token_sentence
+
+    overruling = {name: os.environ.pop(name) for name in OVERRULING if name in os.environ}
+    try:
+        return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise ResourceError(_token_sentence(address)) from error
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ResourceError(
+            f"--address: no Ray dashboard answers at {address!r} ({_reason(error)}); open the way "
+            "to one with `ray dashboard cluster.yaml`, or leave the address out to run on this "
+            "machine"
+        ) from error
+    finally:
+        os.environ.update(overruling)
+
+
+def _follow(client: Any, job: str) -> str:
+    """Print a job's log until the job has ended, and give its status."""
+
+    async def print_log() -> None:
+        async for lines in client.tail_job_logs(job):
+            print(lines, end="", flush=True)
+
+    asyncio.run(print_log())
+    # The log may end a moment before the status is written.
+    while not (status := client.get_job_status(job)).is_terminal():
+        time.sleep(1)
+    return str(status)
+
+
+def _http_error() -> type[Exception]:
+    """Give what the log's connection raises; importing it costs too much to do it at the top."""
+    from aiohttp import ClientError
+
+    return ClientError
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

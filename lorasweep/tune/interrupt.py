@@ -1,0 +1,45 @@
+"""End a session cleanly on Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Self
+
+from ray.tune import Stopper
+
+
+class Interrupt(Stopper):  # type: ignore[misc]
+    """Stop all of Tune's trials once a person or the system asks for it.
+
+    What runs is not journalled as ended, so the same command goes on from there. A second signal
+    ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._handlers: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"asked": self.asked, "_handlers": {}}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stop no trial by itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Tell Tune whether to stop everything."""
+        return self.asked

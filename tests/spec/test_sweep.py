@@ -1,0 +1,489 @@
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lorasweep.errors import SpecError
+from lorasweep.spec import sweep as sweep_module
+from lorasweep.spec.presets import default_sweep
+from lorasweep.spec.space import Choices, Range
+from lorasweep.spec.sweep import (
+    DataSpec,
+    EvaluateSpec,
+    ModelSpec,
+    SearchSpec,
+    SweepSpec,
+    TrainSpec,
+    dump_sweep,
+    override,
+    parse_sweep,
+    read_yaml,
+)
+from lorasweep.spec.trial import Frozen, LoraHyperparameters
+from tests.spec.test_space import AXIS_STRATEGIES, spaces
+
+SWEEPS = sorted((Path(__file__).parent.parent.parent / "sweeps").glob("*.yaml"))
+
+names = st.text(min_size=1, max_size=12)
+maybe_names = st.none() | names
+batches = st.sampled_from([8, 16, 64])
+
+SECTIONS = {
+    "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+    "question": st.text(max_size=40),
+    "model": st.fixed_dictionaries(
+        {},
+        optional={
+            "path": names,
+            "revision": maybe_names,
+            "dtype": st.sampled_from(["auto", "fp32", "bf16"]),
+            "attention": st.sampled_from(["sdpa", "eager"]),
+        },
+    ),
+    "data": st.fixed_dictionaries(
+        {},
+        optional={
+            "path": names,
+            "subset": maybe_names,
+            "kind": st.sampled_from(["auto", "instruction", "documents"]),
+            "text": maybe_names,
+            "heldout": maybe_names,
+            "heldout_examples": st.integers(1, 999),
+            "seq_len": st.none() | st.integers(8, 4096),
+            "limit": st.none() | st.integers(1, 9999),
+        },
+    ),
+    "hyperparameters": st.fixed_dictionaries(
+        {},
+        optional={
+            "lr": st.floats(1e-8, 1.0),
+            "targets": st.sampled_from(["attention", "mlp", "all"]),
+            "rank": st.integers(1, 512),
+            "alpha": st.sampled_from(["2r", 16, 0.5, "rslora:8"]),
+            "batch_size": batches,
+            "epochs": st.floats(0.1, 9.0),
+        },
+    ),
+    "train": st.fixed_dictionaries(
+        {},
+        optional={
+            "micro_batch": st.sampled_from([None, 1, 2]),
+            "optimizer": st.sampled_from(["adamw", "lion"]),
+            "betas": st.none() | st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)).map(list),
+            "schedule": st.sampled_from(["cosine", "constant", "trapezoidal"]),
+            "clip": st.none() | st.floats(0.1, 10),
+            "recompute": st.booleans(),
+        },
+    ),
+    "search": st.fixed_dictionaries(
+        {},
+        optional={
+            "algorithm": st.sampled_from(["tpe", "gp", "random", "grid"]),
+            "scheduler": st.sampled_from(["asha", "median", "none"]),
+            "trials": st.integers(1, 99),
+            "first_points": st.just([]) | st.just(["thinking-machines"]),
+            "grace": st.floats(0.01, 0.9),
+            "reduction": st.floats(1.1, 4.0),
+            "confirm": st.integers(0, 4),
+        },
+    ),
+    "evaluate": st.fixed_dictionaries(
+        {},
+        optional={
+            "learning": st.sampled_from([["gsm8k@5"], ["response_accuracy"]]),
+            "source": st.sampled_from([[], ["auto"], ["hellaswag", "winogrande@5"]]),
+            "tasks": maybe_names,
+            "limit": st.none() | st.integers(1, 99),
+        },
+    ),
+    "resources": st.fixed_dictionaries(
+        {},
+        optional={
+            "workers": st.sampled_from([1, 2, 4]),
+            "gpus": st.just("auto") | st.sampled_from([0, 0.5, 2]),
+            "cpus": st.floats(0.5, 8),
+            "max_concurrent": st.just("auto") | st.integers(1, 8),
+        },
+    ),
+    "slots": st.sampled_from([1, "auto"]),
+    "seed": st.integers(0, 2**31 - 1),
+}
+sweeps = st.fixed_dictionaries({"space": spaces}, optional=SECTIONS)
+
+
+def small(**sections: object) -> dict[str, object]:
+    return {"space": {"lr": True, "rank": True}, **sections}
+
+
+def problems_of(content: object) -> tuple[str, ...]:
+    with pytest.raises(SpecError) as caught:
+        parse_sweep(content)  # type: ignore[arg-type]
+    return caught.value.problems
+
+
+def shuffled(value: object, seed: int) -> object:
+    if not isinstance(value, dict):
+        return value
+    items = [(key, shuffled(inner, seed)) for key, inner in value.items()]
+    random.Random(seed).shuffle(items)
+    return dict(items)
+
+
+@settings(deadline=None, max_examples=100)
+@given(sweeps)
+def test_a_sweep_written_as_yaml_is_read_back_to_the_same_value(content):
+    spec = parse_sweep(content)
+    again = parse_sweep(yaml.safe_load(dump_sweep(spec)))
+    assert again == spec
+    assert dump_sweep(again) == dump_sweep(spec)
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_every_shipped_sweep_loads_and_states_its_question(path):
+    spec = parse_sweep(read_yaml(path))
+    assert spec.name == path.stem
+    assert spec.question.endswith("?")
+    assert spec.question != SweepSpec.model_fields["question"].default
+
+
+def test_the_shipped_default_is_the_built_in_one():
+    default = next(path for path in SWEEPS if path.stem == "default")
+    assert parse_sweep(read_yaml(default)) == parse_sweep(default_sweep(None, None))
+
+
+def test_every_mistake_is_reported_at_once_with_its_path():
+    content = {
+        "name": "a/b",
+        "modle": {},
+        "model": {"dtype": "fp8"},
+        "data": {"seq_len": 4},
+        "space": {"rnak": [4], "targets": ["attn"], "lr": "1e-2..1e-4", "rank": [0]},
+        "hyperparameters": {"alpha": "double", "dropout": 1},
+        "train": {"betas": [0.9, 1.0], "micro_batch": 0},
+        "evaluate": {"source": ["@5"]},
+        "slots": 2,
+    }
+    assert sorted(problems_of(content)) == [
+        "data.seq_len: must be greater than or equal to 8, got 4",
+        "evaluate.source: a task must be written NAME or NAME@SHOTS, got '@5'",
+        "hyperparameters.alpha: must be a multiple of the rank such as '2r', a number, or "
+        "'rslora:N', each above 0, got 'double'",
+        "hyperparameters.dropout: must be less than 1, got 1",
+        "model.dtype: must be 'auto', 'fp32' or 'bf16', got 'fp8'",
+        "modle: no such field; check its spelling",
+        "name: must be letters, digits, '.', '_' or '-', 64 at most, got 'a/b'",
+        "slots: must be 1 or 'auto', got 2",
+        "space.lr: low must be below high, got 0.01..0.0001",
+        "space.rank: must be greater than or equal to 1, got 0",
+        "space.rnak: no such field; check its spelling",
+        "space.targets: must be one of attention, mlp, all, got 'attn'",
+        "train.betas: both must lie in [0, 1), got [0.9, 1.0]",
+        "train.micro_batch: must be greater than or equal to 1, got 0",
+    ]
+
+
+def test_sections_that_disagree_are_reported_at_once_with_their_paths():
+    content = {
+        "space": {"epochs": True},
+        "train": {"steps": 10, "micro_batch": 2},
+        "resources": {"workers": 3},
+    }
+    assert problems_of(content) == (
+        "train.steps: must be null where space.epochs sets the duration, got 10",
+        "hyperparameters.batch_size: must divide by resources.workers x train.micro_batch = 6, "
+        "got 16",
+    )
+
+
+def test_every_searched_batch_size_must_divide_among_the_workers():
+    content = {"space": {"batch_size": [4, 6, 10]}, "resources": {"workers": 4}}
+    rule = "space.batch_size: must divide by resources.workers x train.micro_batch = 4, got"
+    assert problems_of(content) == (f"{rule} 6", f"{rule} 10")
+
+
+def test_a_fixed_batch_size_that_is_searched_need_not_divide():
+    parse_sweep({"space": {"batch_size": [6]}, "resources": {"workers": 3}})
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({}, "space: must be given"),
+        ({"space": {}}, "space: must name at least one axis of lr, targets, rank"),
+        ({"space": None}, "space: must be a valid dictionary"),
+        (small(train=None), "train: must be a valid dictionary"),
+        (small(hyperparameters={"rank": True}), "hyperparameters.rank: must be a number"),
+        (small(hyperparameters={"method": "full"}), "hyperparameters.method: must be 'lora'"),
+        (small(evaluate={"learning": []}), "evaluate: learning must name at least one task"),
+        (small(search={"grid_points": 1}), "search.grid_points: must be greater than or equal"),
+        (small(search={"first_points": ["mine"]}), "search.first_points.0: must be 'biderman-v2'"),
+        (small(seed=2**31), "seed: must be less than 2147483648"),
+        (small(**{"data": {"path": ["x"] * 99}}), "data.path: must be a valid string, got ['x',"),
+        (
+            small(model={"path": "org/model", "trust_remote_code": True}),
+            "model: trust_remote_code needs a pinned model.revision",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_begins_with_its_path(content, problem):
+    (sentence,) = problems_of(content)
+    assert sentence.startswith(problem)
+    assert "\n" not in sentence
+    assert len(sentence) < 250
+
+
+def test_a_field_that_takes_two_kinds_is_named_without_the_kinds():
+    for sentence in problems_of(small(resources={"gpus": -1, "max_concurrent": "x"})):
+        assert sentence.split(":")[0] in {"resources.gpus", "resources.max_concurrent"}
+
+
+def test_remote_code_may_run_from_a_pinned_revision_or_a_folder(tmp_path):
+    pinned = {"path": "org/model", "revision": "0123abc", "trust_remote_code": True}
+    assert parse_sweep(small(model=pinned)).model.trust_remote_code
+    local = {"path": str(tmp_path), "trust_remote_code": True}
+    assert parse_sweep(small(model=local)).model.trust_remote_code
+
+
+OTHER: dict[type[Frozen], dict[str, object]] = {
+    ModelSpec: {
+        "path": "org/model",
+        "revision": "abc",
+        "dtype": "bf16",
+        "attention": "eager",
+        "trust_remote_code": True,
+    },
+    DataSpec: {
+        "path": "my.jsonl",
+        "subset": "main",
+        "split": "validation",
+        "kind": "documents",
+        "prompt": "p",
+        "response": "r",
+        "text": "t",
+        "messages": "m",
+        "heldout": "h.jsonl",
+        "heldout_examples": 7,
+        "seq_len": 64,
+        "limit": 100,
+    },
+    TrainSpec: {
+        "steps": 5,
+        "micro_batch": 4,
+        "optimizer": "lion",
+        "betas": [0.8, 0.9],
+        "schedule": "constant",
+        "clip": None,
+        "recompute": True,
+    },
+    EvaluateSpec: {
+        "learning": ["gsm8k"],
+        "source": ["hellaswag"],
+        "tasks": "tasks",
+        "limit": 3,
+        "batch_size": 2,
+    },
+    LoraHyperparameters: {
+        "lr": 1e-3,
+        "targets": "mlp",
+        "rank": 2,
+        "alpha": "1r",
+        "dropout": 0.1,
+        "weight_decay": 0.1,
+        "warmup": 0.2,
+        "batch_size": 8,
+        "epochs": 3,
+    },
+}
+SECTION_OF = {ModelSpec: "model", DataSpec: "data", TrainSpec: "train", EvaluateSpec: "evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("section", "field"), [(section, field) for section in OTHER for field in OTHER[section]]
+)
+def test_the_id_of_a_trial_notices_every_field_that_changes_its_result(section, field):
+    fixed = {"model": {"revision": "pinned"}}
+    before = parse_sweep({**small(), **fixed})
+    value = OTHER[section][field]
+    if section is LoraHyperparameters:
+        after, values = before, {field: value}
+    else:
+        name = SECTION_OF[section]
+        values = {}
+        after = parse_sweep({**small(), **fixed, name: {**fixed.get(name, {}), field: value}})
+    assert after.trial(values).id != before.trial({}).id
+
+
+def test_no_field_was_left_out_of_the_laws_about_the_id():
+    for section, others in OTHER.items():
+        assert set(section.model_fields) - {"method"} == set(others)
+
+
+def test_the_id_of_a_trial_notices_seed_and_rungs():
+    spec = parse_sweep(small())
+    assert spec.trial({}, seed=1).id != spec.trial({}, seed=2).id
+    assert parse_sweep(small(seed=3)).trial({}).id == spec.trial({}, seed=3).id
+    assert parse_sweep(small(search={"grace": 0.5})).trial({}).id != spec.trial({}).id
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"name": "other"},
+        {"question": "Why?"},
+        {"resources": {"workers": 4, "gpus": 2, "cpus": 3, "max_concurrent": 1}},
+        {"slots": 1},
+        {"search": {"algorithm": "random", "trials": 99, "seeds": 5, "confirm": 9}},
+        {"space": {"targets": True}},
+    ],
+)
+def test_the_id_of_a_trial_ignores_what_cannot_change_its_result(sections):
+    assert parse_sweep(small(**sections)).trial({}).id == parse_sweep(small()).trial({}).id
+
+
+@settings(deadline=None, max_examples=30)
+@given(sweeps, st.integers())
+def test_the_id_of_a_trial_ignores_the_order_of_keys(content, seed):
+    values = {"rank": 3, "lr": 0.25}
+    backwards = dict(reversed(values.items()))
+    spec, again = parse_sweep(content), parse_sweep(shuffled(content, seed))  # type: ignore[arg-type]
+    assert again.trial(backwards).id == spec.trial(values).id
+    assert again.search_identity == spec.search_identity
+
+
+def test_the_id_ignores_epochs_where_steps_set_the_duration():
+    spec = parse_sweep(small(train={"steps": 5}))
+    assert spec.trial({"epochs": 2.0}).id == spec.trial({"epochs": 1.0}).id
+
+
+def test_the_id_does_not_tell_the_stages_apart_but_the_trial_does():
+    spec = parse_sweep(small())
+    assert spec.trial({}, stage="confirm").id == spec.trial({}).id
+    assert spec.trial({}, stage="confirm").stage == "confirm"
+
+
+def test_a_trial_has_the_values_of_the_axes_and_the_fixed_ones_of_the_rest():
+    trial = parse_sweep(small(hyperparameters={"alpha": "1r"}, seed=9)).trial({"rank": 8})
+    assert trial.hyperparameters == LoraHyperparameters(rank=8, alpha="1r")
+    assert trial.seed == 9
+
+
+@pytest.mark.parametrize(
+    ("sections", "same"),
+    [
+        ({"search": {"trials": 99, "confirm": 0, "seeds": 7}}, True),
+        ({"resources": {"workers": 2}}, True),
+        ({"name": "other"}, True),
+        ({"search": {"algorithm": "random"}}, False),
+        ({"search": {"startup_trials": 2}}, False),
+        ({"space": {"lr": True}}, False),
+        ({"hyperparameters": {"dropout": 0.1}}, False),
+        ({"seed": 1}, False),
+        ({"data": {"limit": 10}}, False),
+    ],
+)
+def test_a_longer_search_is_the_same_search_and_another_one_is_not(sections, same):
+    changed = parse_sweep(small(**sections)).search_identity
+    assert (changed == parse_sweep(small()).search_identity) == same
+
+
+@pytest.mark.parametrize(
+    ("grace", "reduction", "rungs"),
+    [(0.25, 2.0, (25, 50)), (0.1, 3.0, (10, 30, 90)), (0.5, 4.0, (50,)), (0.001, 10.0, (1, 10))],
+)
+def test_rungs_begin_at_the_grace_and_are_spaced_by_the_reduction(grace, reduction, rungs):
+    assert SearchSpec(grace=grace, reduction=reduction).rungs == rungs
+
+
+@given(st.floats(0.001, 0.999), st.floats(1.01, 8.0))
+def test_rungs_rise_and_lie_within_the_trial(grace, reduction):
+    rungs = SearchSpec(grace=grace, reduction=reduction).rungs
+    assert rungs == tuple(sorted(set(rungs)))
+    assert all(0 < rung < 100 for rung in rungs)
+
+
+def test_the_searched_ranges_are_the_axes_that_are_intervals():
+    spec = parse_sweep(small(search={"algorithm": "grid"}))
+    assert list(spec.searched_ranges) == ["lr"]
+    assert spec.is_grid
+    assert not parse_sweep(small()).is_grid
+
+
+@pytest.mark.parametrize(
+    ("assignment", "content"),
+    [
+        ("train.steps=5", {"train": {"steps": 5}}),
+        ("hyperparameters.lr=1e-4", {"hyperparameters": {"lr": 1e-4}}),
+        ("hyperparameters.lr= -1.5E+3 ", {"hyperparameters": {"lr": -1500.0}}),
+        ("model.revision='12345e6'", {"model": {"revision": "12345e6"}}),
+        ("model.revision=1e4567", {"model": {"revision": "1e4567"}}),
+        ("name=nan", {"name": "nan"}),
+        ("data.path=a=b", {"data": {"path": "a=b"}}),
+        ("train.clip=null", {"train": {"clip": None}}),
+        ("train.clip=", {"train": {"clip": None}}),
+        ("search.first_points=[]", {"search": {"first_points": []}}),
+        ("space.lr=1e-5..1e-3", {"space": {"lr": "1e-5..1e-3"}}),
+        (" slots =1", {"slots": 1}),
+    ],
+)
+def test_an_override_is_read_as_yaml_and_1e_4_as_a_number(assignment, content):
+    given_content: dict[str, object] = {}
+    override(given_content, [assignment])
+    assert given_content == content
+
+
+def test_an_override_reaches_one_field_and_leaves_the_others():
+    content = default_sweep(None, None)
+    override(content, ["search.trials=4", "search.trials=5", "space.lr=1e-4|1e-3"])
+    spec = parse_sweep(content)
+    assert spec.search.trials == 5
+    assert spec.search.confirm == 2
+    assert spec.space.lr == Choices(values=(1e-4, 1e-3))
+    assert parse_sweep(default_sweep(None, None)).search.trials == 16
+
+
+def test_wrong_overrides_are_reported_at_once():
+    with pytest.raises(SpecError) as caught:
+        override({"name": "a"}, ["trials", "=1", "a.=1", "name.x=1", "seed=[1"])
+    assert caught.value.problems == (
+        "--set: must be KEY.PATH=VALUE, got 'trials'",
+        "--set: must be KEY.PATH=VALUE, got '=1'",
+        "--set: must be KEY.PATH=VALUE, got 'a.=1'",
+        "--set: name is a value, not a section, in 'name.x=1'",
+        "--set: the value is not valid YAML in 'seed=[1'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "the sweep file cannot be read"),
+        (b"\xff\xfe\x00", "the sweep file cannot be read"),
+        (b"a: [", "the sweep file is not valid YAML"),
+        (b"- a", "a sweep file must be a mapping, got list"),
+        (b"", "a sweep file must be a mapping, got NoneType"),
+    ],
+)
+def test_a_file_that_is_no_sweep_is_refused_in_one_sentence_with_its_name(tmp_path, text, words):
+    path = tmp_path / "sweep.yaml"
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(SpecError) as caught:
+        read_yaml(path)
+    (sentence,) = caught.value.problems
+    assert sentence.startswith(f"{path}: {words}")
+    assert "\n" not in sentence
+
+
+def test_a_range_in_a_file_may_have_exponents_without_a_dot(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("space:\n  lr: {low: 1e-5, high: 1e-2}\n  rank: 4|8\n")
+    spec = parse_sweep(read_yaml(path))
+    assert spec.space.lr == Range(low=1e-5, high=1e-2, log=True)
+
+
+def test_every_section_has_a_strategy_and_every_axis_too():
+    assert set(SweepSpec.model_fields) == {"space", *SECTIONS}
+    assert set(AXIS_STRATEGIES) == set(sweep_module.Space.model_fields)

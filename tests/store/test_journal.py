@@ -1,0 +1,259 @@
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lorasweep.errors import JournalError, UsageError
+from lorasweep.spec.trial import LoraHyperparameters, canonical_json
+from lorasweep.store import journal
+from lorasweep.store.journal import Journal, decode, encode
+from lorasweep.store.records import (
+    FORMAT,
+    BaseMeasured,
+    Record,
+    Rung,
+    Scores,
+    SessionChanged,
+    SweepStarted,
+    TrialFinished,
+    TrialStarted,
+)
+
+RECORDS: list[Record] = [
+    SweepStarted(name="s", identity="abc", data="def", time=1.5),
+    SessionChanged(state="started", time=2.0, trials_planned=3, note="größer"),
+    TrialStarted(
+        trial="t1",
+        number=0,
+        stage="search",
+        seed=0,
+        configuration=LoraHyperparameters(lr=1e-05),
+        time=3.0,
+    ),
+]
+LAST: Record = TrialFinished(
+    trial="t1",
+    status="COMPLETE",
+    number=0,
+    stage="search",
+    seed=0,
+    configuration=LoraHyperparameters(lr=1e-05),
+    learning=0.25,
+    rungs=(Rung(percent=25, step=4, response_loss=1.0),),
+    tasks={"math": 0.25},
+    time=4.0,
+)
+
+times = st.floats(0, 2e9)
+configurations = st.builds(
+    LoraHyperparameters,
+    lr=st.floats(1e-9, 1),
+    rank=st.integers(1, 999),
+    alpha=st.sampled_from(["2r", 32.0, "rslora:8"]),
+)
+measured = st.none() | st.floats()
+rungs = st.builds(Rung, percent=st.integers(1, 99), step=st.integers(0), response_loss=measured)
+scores = st.builds(Scores, learning=measured, tasks=st.dictionaries(st.text(), st.floats()))
+records: st.SearchStrategy[Record] = st.one_of(
+    st.builds(SweepStarted, name=st.text(), identity=st.text(), data=st.text(), time=times),
+    st.builds(
+        SessionChanged,
+        state=st.sampled_from(["started", "complete", "interrupted", "failed"]),
+        time=times,
+        note=st.none() | st.text(),
+        reason=st.none() | st.text(),
+    ),
+    st.builds(BaseMeasured, scores=scores, wall_s=times),
+    st.builds(
+        TrialStarted,
+        trial=st.text(),
+        number=st.integers(0),
+        stage=st.sampled_from(["search", "confirm"]),
+        seed=st.integers(0),
+        configuration=configurations,
+        time=times,
+    ),
+    st.builds(
+        TrialFinished,
+        trial=st.text(),
+        status=st.sampled_from(["COMPLETE", "PRUNED", "DIVERGED", "FAILED"]),
+        number=st.integers(0),
+        stage=st.just("search"),
+        seed=st.integers(0),
+        configuration=configurations,
+        learning=measured,
+        forgetting=measured,
+        tasks=st.dictionaries(st.text(), st.floats()),
+        rungs=st.lists(rungs, max_size=2).map(tuple),
+        error=st.none() | st.text(),
+        time=times,
+    ),
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "sweep" / "journal.jsonl"
+
+
+def open_journal(path: Path) -> Journal:
+    return Journal(path, path.with_name("driver.lock"))
+
+
+@pytest.fixture
+def written(path):
+    with open_journal(path) as writer:
+        for record in [*RECORDS, LAST]:
+            writer.append(record)
+    return path
+
+
+@given(records)
+def test_every_record_is_one_line_and_read_back_to_the_same_value(record):
+    line = encode(record)
+    assert line.endswith("\n")
+    assert len(line.splitlines()) == 1
+    assert decode(line) == record
+    assert encode(decode(line)) == line
+
+
+def test_what_is_appended_is_read_also_while_the_writer_goes_on(path):
+    with open_journal(path) as writer:
+        assert journal.read(path) == []
+        for count, record in enumerate(RECORDS, start=1):
+            writer.append(record)
+            assert journal.read(path) == RECORDS[:count] == writer.records
+    with open_journal(path) as writer:
+        assert writer.records == RECORDS
+        assert writer.repaired_bytes == 0
+        writer.append(LAST)
+    assert journal.read(path) == [*RECORDS, LAST]
+
+
+def test_a_journal_that_is_not_there_has_no_records(path):
+    assert journal.read(path) == []
+
+
+def test_a_last_line_torn_anywhere_is_cut_off_and_the_next_append_is_intact(written):
+    whole = written.read_bytes()
+    start = whole.rindex(b"\n", 0, -1) + 1
+    for cut in range(start, len(whole)):
+        written.write_bytes(whole[:cut])
+        assert journal.read(written) == RECORDS
+        assert written.stat().st_size == cut  # a reader repairs nothing
+        with open_journal(written) as writer:
+            assert writer.records == RECORDS
+            assert writer.repaired_bytes == cut - start
+            writer.append(LAST)
+        assert written.read_bytes() == whole
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_byte_changed_anywhere_is_noticed(tmp_path_factory, data):
+    whole = "".join(map(encode, [*RECORDS, LAST])).encode()
+    position = data.draw(st.integers(0, len(whole) - 1), label="position")
+    byte = data.draw(st.integers(0, 255), label="byte")
+    path = tmp_path_factory.getbasetemp() / "changed.jsonl"
+    path.write_bytes(whole[:position] + bytes([byte]) + whole[position + 1 :])
+    try:
+        read = journal.read(path)
+    except JournalError as error:
+        line = whole[:position].count(b"\n") + 1
+        assert f"{path}, line {line}" in str(error)
+    else:
+        # Either the text means the same, as 1E-05 does, or the last line lost its end and is torn.
+        torn = position == len(whole) - 1
+        assert read == ([*RECORDS, LAST] if byte == whole[position] or not torn else RECORDS)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("damage", [b"", b"{}", b"null", b"half a li", b'{"crc": 3}', b"\xff\xff"])
+def test_damage_before_the_last_line_names_file_and_line_and_changes_nothing(
+    written, number, damage
+):
+    lines = written.read_bytes().splitlines()
+    lines[number - 1] = damage
+    content = b"\n".join(lines) + b"\n"
+    written.write_bytes(content)
+    with pytest.raises(JournalError, match=rf"journal.jsonl, line {number}: .* damaged") as caught:
+        journal.read(written)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(JournalError, match=f"line {number}"), open_journal(written):
+        pass
+    assert written.read_bytes() == content
+
+
+def test_a_whole_last_line_that_was_changed_is_damage_and_no_tear(written):
+    written.write_bytes(written.read_bytes().replace(b'"learning":0.25', b'"learning":0.95'))
+    with pytest.raises(JournalError, match="line 4: the journal is damaged .wrong checksum"):
+        journal.read(written)
+
+
+def test_the_lock_is_free_again_after_damage_was_found(written):
+    whole = written.read_bytes()
+    written.write_bytes(b"damage\n" + whole)
+    with pytest.raises(JournalError), open_journal(written):
+        pass
+    written.write_bytes(whole)
+    with open_journal(written) as writer:
+        assert writer.records == [*RECORDS, LAST]
+
+
+def test_a_line_of_another_format_is_refused():
+    content = {**json.loads(encode(LAST)), "format": FORMAT + 1}
+    del content["crc"]
+    line = canonical_json({**content, "crc": journal._checksum(content)})
+    with pytest.raises(ValueError, match=f"not of format {FORMAT}"):
+        decode(line)
+
+
+def test_a_second_writer_is_refused_until_the_first_has_ended(path):
+    with (
+        open_journal(path) as first,
+        pytest.raises(UsageError, match="another lorasweep is running this sweep"),
+        open_journal(path),
+    ):
+        pass
+    first_records = first.records
+    with open_journal(path) as second:
+        second.append(LAST)
+    assert first_records == []
+    assert journal.read(path) == [LAST]
+
+
+def _second_writer(path: Path) -> None:
+    try:
+        with open_journal(path):
+            pass
+    except UsageError:
+        raise SystemExit(7) from None
+
+
+def test_a_second_writer_in_another_process_is_refused(path):
+    second = multiprocessing.get_context("spawn").Process(target=_second_writer, args=(path,))
+    with open_journal(path):
+        second.start()
+        second.join()
+    assert second.exitcode == 7
+
+
+def test_the_lock_is_given_back_when_the_driver_fails(path):
+    def fail() -> None:
+        with open_journal(path) as writer:
+            writer.append(RECORDS[0])
+            raise KeyboardInterrupt
+
+    pytest.raises(KeyboardInterrupt, fail)
+    with open_journal(path) as writer:
+        assert writer.records == RECORDS[:1]
+
+
+def test_a_score_that_is_not_finite_is_written_as_not_measured():
+    record = BaseMeasured(
+        scores=Scores(learning=float("nan"), tasks={"a": float("inf"), "b": 0.5}), wall_s=1.0
+    )
+    assert decode(encode(record)) == BaseMeasured(scores=Scores(tasks={"b": 0.5}), wall_s=1.0)

@@ -1,0 +1,169 @@
+"""What a person meets on the command line: help at once, one sentence for every mistake."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lorasweep import cli
+from lorasweep.spec.presets import default_sweep
+from lorasweep.spec.sweep import parse_sweep, read_yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def lorasweep(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lorasweep", *words])
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        else:
+            code = 0
+        shown = capsys.readouterr()
+        return int(code or 0), shown.out, shown.err
+
+    return run
+
+
+def test_help_answers_at_once():
+    command = [sys.executable, "-m", "lorasweep", "--help"]
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
+
+
+def test_the_commands_are_those_of_the_contract(lorasweep):
+    code, out, _ = lorasweep("--help")
+    assert code == 0
+    assert cli.COMMANDS == ("tune", "status", "report")
+    assert all(command in out for command in cli.COMMANDS)
+
+
+def test_the_built_in_sweep_is_the_one_in_the_folder():
+    built_in = parse_sweep(default_sweep(None, None))
+    assert parse_sweep(read_yaml(ROOT / "sweeps" / "default.yaml")) == built_in
+
+
+@pytest.mark.parametrize(
+    ("words", "sentences"),
+    [
+        (["--space", "lr,speed"], ["space: axis must be one of lr, targets, rank"]),
+        (["--space", "lr,lr"], ["space.lr: each axis must be named once"]),
+        (["--space", "targets=attention|head"], ["space.targets: must be one of attention"]),
+        (["--space", "lr=1e-2..1e-5"], ["space.lr: low must be below high, got 0.01..1e-05"]),
+        (["--space", "rank=0|4"], ["space.rank: must be greater than or equal to 1, got '0'"]),
+        (["--set", "search.algoritm=tpe"], ["search.algoritm: no such field"]),
+        (["--set", "search.trials"], ["--set: must be KEY.PATH=VALUE"]),
+        (["--trials", "0"], ["search.trials: must be greater than or equal to 1, got 0"]),
+        (["--method", "full"], ["--method: must be lora, got 'full'"]),
+        (["--slots", "8"], ["slots: must be 1 or 'auto', got 8"]),
+        (["missing.yaml"], ["missing.yaml: the sweep file cannot be read"]),
+        (
+            ["--space", "lr=3..1,rank=0", "--set", "data.seq_len=2", "--set", "oops=1"],
+            ["data.seq_len: must", "space.lr: low", "space.rank: must", "oops: no such field"],
+        ),
+        (["--model", "no/such/folder"], ["model.path: "]),
+        (
+            ["--model", "./nowhere"],
+            ["model.path: must be a Hugging Face folder with a config.json"],
+        ),
+        (["--set", "data.seq_len=100000"], ["data.seq_len: must be at most the model's"]),
+        (["--set", "evaluate.learning=[nonsense]"], ["evaluate: task must be one of"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(lorasweep, monkeypatch, words, sentences):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, out, err = lorasweep("tune", *words)
+    assert (code, out) == (2, "")
+    lines = [line for line in err.splitlines() if line.startswith("lorasweep: ")]
+    assert len(lines) == len(sentences)
+    for line, sentence in zip(lines, sentences, strict=True):
+        assert line.startswith(f"lorasweep: {sentence}")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "is empty"),
+        ('{"a": "b"}\n', "the columns must include"),
+        ('{"prompt": "p", "response": ""}\n', "must hold at least one training example"),
+        ("not json\n", "cannot be read"),
+    ],
+)
+def test_bad_data_is_one_sentence_and_exit_code_2(lorasweep, tmp_path, content, sentence):
+    (tmp_path / "data.jsonl").write_text(content)
+    code, _, err = lorasweep("tune", "--data", "data.jsonl")
+    assert code == 2
+    assert err.count("lorasweep: data") == 1
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_a_missing_column_is_named_with_those_there(lorasweep, tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"prompt": "p", "response": "r"}\n')
+    code, _, err = lorasweep("tune", "--data", "data.jsonl", "--set", "data.prompt=question")
+    assert code == 2
+    assert "data.prompt: must be one of prompt, response, got 'question'" in err
+
+
+def test_a_folder_with_other_files_is_refused(lorasweep, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("do not touch")
+    code, _, err = lorasweep("tune", "--out", "mine")
+    assert code == 2
+    assert "--out: must be a new folder" in err
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_the_results_of_another_sweep_are_refused_with_the_difference(lorasweep, tmp_path):
+    from lorasweep.spec.sweep import dump_sweep
+
+    other = parse_sweep({**default_sweep(None, None), "seed": 7})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sweep.yaml").write_text(dump_sweep(other))
+    code, _, err = lorasweep("tune", "--out", "out")
+    assert code == 2
+    assert "holds the results of another sweep (seed 7 there and 0 here)" in err
+    assert parse_sweep(read_yaml(tmp_path / "out" / "sweep.yaml")) == other
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_a_folder_without_a_sweep_is_one_sentence(lorasweep, command):
+    code, _, err = lorasweep(command, "nowhere")
+    assert code == 2
+    assert err.startswith("lorasweep: nowhere: must be a results folder")
+
+
+def test_status_of_a_sweep_that_never_began_is_json_on_request(lorasweep, tmp_path):
+    from lorasweep.spec.sweep import dump_sweep
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sweep.yaml").write_text(dump_sweep(parse_sweep(default_sweep(None, None))))
+    code, out, _ = lorasweep("status", "out", "--json")
+    assert code == 0
+    assert json.loads(out)["state"] == "not started"
+
+
+def test_the_command_line_reference_is_up_to_date():
+    script = ROOT / "docs" / "generate_cli.py"
+    shown = subprocess.run(
+        [sys.executable, "-c", f"import runpy; print(runpy.run_path({str(script)!r})['page']())"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert shown.strip() == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").strip()

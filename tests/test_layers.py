@@ -1,0 +1,52 @@
+"""What the source tree promises as a whole: layers, light imports, small modules, telling names."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "lorasweep").rglob("*.py"))
+HEAVY = ("torch", "ray", "transformers", "peft", "datasets", "deepspeed", "lm_eval")
+LIGHT = ("errors", "spec", "store", "analysis", "report", "cli")
+
+
+def modules_of(layer: str) -> list[str]:
+    files = [f for f in MODULES if f.relative_to(ROOT).with_suffix("").parts[1] == layer]
+    names = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+@pytest.mark.parametrize("layer", LIGHT)
+def test_the_light_layers_import_nothing_heavy(layer):
+    modules = modules_of(layer)
+    assert modules
+    program = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_imports_point_down_only():
+    lint = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run(
+        [lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_is_over_400_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_names_say_what_is_inside(path):
+    assert not {path.stem, path.parent.name} & {"utils", "helpers", "common", "misc", "manager"}

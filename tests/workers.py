@@ -1,0 +1,82 @@
+"""Two processes joined by gloo, as two Ray Train workers are, started once for all tests."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from lorasweep.data.shard import Shard
+
+R = TypeVar("R")
+
+WORKERS = 2
+PATIENCE_S = 120
+
+
+def _work(worker: int, meeting: str, pipe: Connection) -> None:
+    """Answer calls until the tests end."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    import torch
+    import torch.distributed
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{meeting}",
+        rank=worker,
+        world_size=WORKERS,
+        timeout=timedelta(seconds=PATIENCE_S),
+    )
+    while True:
+        function, arguments = pipe.recv()
+        try:
+            pipe.send((function(*arguments, shard=Shard(worker, WORKERS)), None))
+        except BaseException:
+            pipe.send((None, traceback.format_exc()))
+            raise
+
+
+class TwoWorkers:
+    """Call a function in both processes at once, each with its own shard."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        meeting = str(Path(tempfile.mkdtemp()) / "meeting")
+        self._pipes = []
+        for worker in range(WORKERS):
+            ours, theirs = context.Pipe()
+            context.Process(target=_work, args=(worker, meeting, theirs), daemon=True).start()
+            theirs.close()
+            self._pipes.append(ours)
+
+    def __call__(self, function: Callable[..., R], *arguments: Any) -> list[R]:
+        """Give what each worker returned, in their order."""
+        for pipe in self._pipes:
+            pipe.send((function, arguments))
+        values = []
+        for worker, pipe in enumerate(self._pipes):
+            assert pipe.poll(PATIENCE_S), f"worker {worker} has not answered"
+            value, error = pipe.recv()
+            assert error is None, error
+            values.append(value)
+        return values
+
+
+@functools.cache
+def _start() -> TwoWorkers:
+    return TwoWorkers()
+
+
+@pytest.fixture(scope="session")
+def two_workers() -> TwoWorkers:
+    return _start()
