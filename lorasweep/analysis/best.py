@@ -9,8 +9,8 @@ from lorasweep.analysis.configurations import Configuration, mean
 from lorasweep.spec.space import Level
 
 RULE = (
-    "the highest learning, averaged over the seeds that completed; among equals the higher source "
-    "accuracy, then the earlier trial"
+    "of the configurations that completed on the most seeds, the one with the highest mean "
+    "learning over them; among equals the higher source accuracy, then the earlier trial"
 )
 # Sums of the same scores in another order differ by less than this, and so are equal.
 _EQUAL = 1e-12
@@ -46,14 +46,14 @@ class Best:
     """Hold a method's best configuration.
 
     runner_up: the second best by the same rule; None where there is no other.
-    confirmed: the best of those that ran on more seeds than the winner, None where none did; a
-        single high score is often a lucky one.
+    unconfirmed: the best of those with a higher score on fewer seeds than the winner, None where
+        there is none; a single high score is often a lucky one.
     """
 
     method: str
     winner: Standing
     runner_up: Standing | None
-    confirmed: Standing | None
+    unconfirmed: Standing | None
 
 
 def _standing(configuration: Configuration) -> Standing:
@@ -91,14 +91,17 @@ def find_best(grouped: Iterable[Configuration]) -> tuple[Best, ...]:
             by_method.setdefault(configuration.method, []).append(configuration)
     found = []
     for method, candidates in by_method.items():
-        winner, *others = _order(candidates)
-        steadier = [other for other in others if len(other.seeds) > len(winner.seeds)]
+        ordered = _order(candidates)
+        most = max(len(standing.seeds) for standing in ordered)
+        winner = next(standing for standing in ordered if len(standing.seeds) == most)
+        others = [standing for standing in ordered if standing is not winner]
+        higher = ordered[: ordered.index(winner)]
         found.append(
             Best(
                 method=method,
                 winner=winner,
                 runner_up=others[0] if others else None,
-                confirmed=steadier[0] if steadier else None,
+                unconfirmed=higher[0] if higher else None,
             )
         )
     return tuple(found)

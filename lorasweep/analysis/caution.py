@@ -121,11 +121,11 @@ def _about_best(best: Best, scales: Mapping[str, Scale]) -> Iterator[str]:
             f"{best.method}: the best configuration diverged or failed in {winner.lost} of "
             f"{winner.lost + len(winner.seeds)} runs."
         )
-    if best.confirmed is not None:
+    if best.unconfirmed is not None:
         yield (
-            f"{best.method}: the best configuration ran on {len(winner.seeds)} seed(s) only; trial "
-            f"{best.confirmed.trial} reached {best.confirmed.learning:.4g} on average over "
-            f"{len(best.confirmed.seeds)}, and a single high score is often a lucky one."
+            f"{best.method}: trial {best.unconfirmed.trial} scored higher, "
+            f"{best.unconfirmed.learning:.4g}, but on {len(best.unconfirmed.seeds)} seed(s) only, "
+            "and a single high score is often a lucky one."
         )
     elif len(winner.seeds) == 1:
         yield f"{best.method}: the best configuration rests on one seed."

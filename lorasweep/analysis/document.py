@@ -124,5 +124,5 @@ def _recommendation(best: Best) -> dict[str, Any]:
         **_standing(best.winner),
         "rule": RULE,
         "runner_up": _standing(best.runner_up) if best.runner_up else None,
-        "confirmed": _standing(best.confirmed) if best.confirmed else None,
+        "unconfirmed": _standing(best.unconfirmed) if best.unconfirmed else None,
     }

@@ -85,6 +85,11 @@ def _dataset(path: str, spec: DataSpec) -> Any:
 
 def _text(row: Row, column: str) -> str:
     value = row[column]
+    if isinstance(value, list | dict):
+        raise DataError(
+            f"data: column {column!r} must hold text, got a {type(value).__name__}; name another "
+            "column with data.prompt and data.response, data.messages, or data.text"
+        )
     return "" if value is None else str(value)
 
 
@@ -151,7 +156,12 @@ def _chat(column: str, tokenizer: Any) -> Callable[[Row], Example]:
 def _turn(turn: Mapping[str, Any]) -> dict[str, str]:
     """Read both spellings of a turn, role/content and ShareGPT's from/value."""
     role = str(turn.get("role") or turn.get("from"))
-    content = str(turn.get("content") or turn.get("value") or "")
+    content = turn.get("content") or turn.get("value") or ""
+    if not isinstance(content, str):
+        raise DataError(
+            f"data.messages: every turn must hold its content as text, got a "
+            f"{type(content).__name__}"
+        )
     return {"role": {"human": "user", "gpt": "assistant"}.get(role, role), "content": content}
 
 

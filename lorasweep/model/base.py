@@ -65,9 +65,10 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     """
     from transformers import AutoTokenizer
 
+    path = base_path(spec)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            base_path(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            path, revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise _refuse(spec, "tokenizer", error) from error
@@ -98,9 +99,10 @@ def read_facts(spec: ModelSpec) -> BaseFacts:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    path = base_path(spec)
     try:
         config = AutoConfig.from_pretrained(
-            base_path(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            path, revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
         raise _refuse(spec, "configuration", error) from error
@@ -141,9 +143,10 @@ def load_base(spec: ModelSpec, device: Any) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    path = base_path(spec)
     try:
         config = AutoConfig.from_pretrained(
-            base_path(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            path, revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
         for part in (config, config.get_text_config()):
             for name, value in part.to_dict().items():

@@ -36,8 +36,8 @@ def best_table(best: Best, axes: Sequence[str]) -> Markdown:
     standings = [("best", best.winner)]
     if best.runner_up:
         standings.append(("next best", best.runner_up))
-    if best.confirmed and best.confirmed != best.runner_up:
-        standings.append(("best on more seeds", best.confirmed))
+    if best.unconfirmed and best.unconfirmed != best.runner_up:
+        standings.append(("higher on fewer seeds", best.unconfirmed))
     scores = ["seeds", "learning", "lowest", "highest", "forgetting", "source accuracy"]
     rows = [[label, *_standing(standing, named, fixed)] for label, standing in standings]
     return table(["", "trial", *named, *scores, *fixed], rows)

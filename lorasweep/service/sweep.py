@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from lorasweep.analysis.best import find_best
+from lorasweep.analysis.configurations import configurations
 from lorasweep.errors import SpecError
+from lorasweep.report.render import write_report
 from lorasweep.spec.presets import default_sweep
 from lorasweep.spec.space import Axis, parse_space
 from lorasweep.spec.sweep import SweepSpec, override, parse_sweep, read_yaml
+from lorasweep.store.paths import SweepPaths
+from lorasweep.store.results import SweepResults, load_results
 
 
 def assemble(
@@ -75,17 +80,12 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
     Returns:
         The exit code: 0, 1 if trials failed, 130 if it was interrupted.
     """
-    # Before Ray is imported anywhere: its libraries read these when they load.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from lorasweep.report.render import write_report
-    from lorasweep.store.paths import SweepPaths
-    from lorasweep.store.results import load_results
     from lorasweep.tune.driver import tune_sweep
 
     console = Console(stderr=True)
     ending = tune_sweep(spec, folder, console, address)
     results = load_results(folder)
+    keep_best(results, SweepPaths(folder))
     report = write_report(results, SweepPaths(folder).report)
     if ending.state == "interrupted":
         console.print(
@@ -101,11 +101,20 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
     return 1 if any(trial.status == "FAILED" for trial in results.trials) else 0
 
 
+def keep_best(results: SweepResults, paths: SweepPaths) -> None:
+    """Leave each method's best adapter where a user looks for it, chosen as the report chooses."""
+    for best in find_best(configurations(results.trials)):
+        target = paths.best(best.method)
+        temporary = target.with_name(f".{target.name}")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(paths.trial(best.winner.trial).adapter, temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+
+
 def closing(folder: Path, report: Path) -> list[str]:
     """Say in a few lines what came out and where it lies."""
-    from lorasweep.store.paths import SweepPaths
-    from lorasweep.store.results import load_results
-
     paths, results = SweepPaths(folder), load_results(folder)
     counts: dict[str, int] = {}
     for trial in results.trials:

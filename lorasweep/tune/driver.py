@@ -248,7 +248,6 @@ class _Session:
             tuner.fit()
         state = "interrupted" if interrupt.asked else "complete"
         self.journal.append(SessionChanged(state=state, time=time.time()))
-        self._keep_best()
         self._drop_states()
         return Ending(state, board.ended_here)
 
@@ -267,21 +266,6 @@ class _Session:
             self.journal.append(BaseMeasured(scores=scores, wall_s=round(wall_s, 3)))
         reference = None if samples is None else ray.put(samples)
         return scores, replace(job, samples=reference)
-
-    def _keep_best(self) -> None:
-        """Leave the adapter of the best trial where a user looks for it."""
-        complete = [r for r in _known(self.journal.records).values() if r.learning is not None]
-        if not complete:
-            return
-        best = min(complete, key=lambda r: (-(r.learning or 0.0), r.number))
-        source = self.paths.trial(best.trial).adapter
-        target = self.paths.best(best.configuration.method)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(source, temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
 
     def _drop_states(self) -> None:
         """Remove what ended trials would go on from; a trial stopped early leaves its state."""

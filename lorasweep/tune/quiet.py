@@ -20,7 +20,7 @@ def quiet_loggers() -> None:
         "ignore", module=r"(torch|transformers|datasets|peft|ray|lm_eval)(\.|$)"
     )
     for name in ("transformers", "datasets", "lm_eval", "lm-eval", "peft", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -48,15 +48,15 @@ def test_lost_seeds_are_counted():
     assert found.winner.seeds == (0,)
 
 
-def test_a_configuration_with_more_seeds_is_named_beside_a_lucky_one():
+def test_a_confirmed_configuration_goes_before_a_lucky_one_which_is_named():
     found = best(
         trial("a", 0.60, number=0, rank=4),
         trial("b", 0.58, number=1, rank=16),
         trial("b2", 0.58, number=1, rank=16, seed=1),
     )
-    assert found.winner.trial == "a"
-    assert found.confirmed is not None
-    assert found.confirmed.trial == "b"
+    assert found.winner.trial == "b"
+    assert found.unconfirmed is not None
+    assert found.unconfirmed.trial == "a"
 
 
 def test_each_method_has_its_own_and_one_without_scores_has_none():

@@ -55,8 +55,8 @@ def test_a_rename_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path, 
     path = tmp_path / "sweep.yaml"
     write_atomically(path, "earlier")
 
-    def replace(self: Path, target: Path) -> None:
-        raise OSError(f"no room for {target}")
+    def replace(source: Path, target: Path) -> None:
+        raise OSError(f"no room to move {source} to {target}")
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(OSError, match="no room"):

@@ -88,7 +88,10 @@ def test_the_best_adapter_loads_in_plain_peft(finished_sweep, tiny_model):
 
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     model = PeftModel.from_pretrained(base, finished_sweep / "best" / "lora")
-    best = max(load_results(finished_sweep).trials, key=lambda t: -1.0 if t.learning is None else t.learning)
+    best = max(
+        load_results(finished_sweep).trials,
+        key=lambda t: -1.0 if t.learning is None else t.learning,
+    )
     assert model.peft_config["default"].r == best.hyperparameters["rank"]
 
 

@@ -1,0 +1,206 @@
+"""Sweeps handed to a cluster as Ray jobs; the real head is started once, with a token."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lorasweep.errors import ResourceError
+from lorasweep.service import jobs
+from lorasweep.spec.sweep import parse_sweep, read_yaml
+
+TOKEN = "0123456789abcdef" * 4
+SPEC = parse_sweep({"name": "study", "space": {"lr": True}})
+
+
+class FakeStatus(str):
+    def is_terminal(self) -> bool:
+        return self in {"SUCCEEDED", "FAILED", "STOPPED"}
+
+
+class FakeClient:
+    """Take a job as the dashboard does, note what travelled, and tell these statuses."""
+
+    def __init__(self, *statuses: str, interrupted: bool = False) -> None:
+        self.statuses = [FakeStatus(status) for status in statuses]
+        self.interrupted = interrupted
+        self.job: dict[str, Any] = {}
+
+    def submit_job(self, **job: Any) -> str:
+        folder = Path(job["runtime_env"]["working_dir"])
+        files = {file.name: read_yaml(file) for file in folder.iterdir()}
+        self.job = {**job, "files": files}
+        return str(job["submission_id"])
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        assert job == self.job["submission_id"]
+        yield "a line\n"
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def get_job_status(self, _job: str) -> FakeStatus:
+        return self.statuses.pop(0)
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    """Submit to a client that tells these statuses; gives the exit code and the client."""
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+
+    def submit(*statuses: str, folder: str = "results/study", interrupted: bool = False):
+        client = FakeClient(*statuses, interrupted=interrupted)
+        monkeypatch.setattr(jobs, "_connect", lambda _address: client)
+        code = jobs.submit_sweep(SPEC, Path(folder), "http://head:8265")
+        return SimpleNamespace(code=code, **client.job)
+
+    return submit
+
+
+def test_only_the_sweep_travels(submitted):
+    job = submitted("SUCCEEDED")
+    assert list(job.files) == ["sweep.yaml"]
+    assert parse_sweep(job.files["sweep.yaml"]) == SPEC
+    assert job.metadata == {"job_name": "lorasweep study"}
+    assert job.submission_id.startswith("lorasweep-study-")
+
+
+@pytest.mark.parametrize(
+    ("folder", "word"), [("results/study", "results/study"), ("/data/my runs", "'/data/my runs'")]
+)
+def test_the_command_names_the_folder_for_a_shell(submitted, folder, word):
+    job = submitted("SUCCEEDED", folder=folder)
+    assert job.entrypoint.endswith(f'lorasweep tune "$sweep" --out {word} --address auto')
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [(["SUCCEEDED"], 0), (["RUNNING", "SUCCEEDED"], 0), (["FAILED"], 1), (["STOPPED"], 1)],
+)
+def test_the_exit_code_is_the_job_s(submitted, capsys, statuses, code):
+    job = submitted(*statuses)
+    assert job.code == code
+    assert "a line\n" in capsys.readouterr().out
+
+
+def test_an_interrupt_leaves_the_job_and_says_how_to_stop_it(submitted, capsys):
+    job = submitted(interrupted=True)
+    assert job.code == 130
+    stop = f"ray job stop --address http://head:8265 {job.submission_id}"
+    assert stop in capsys.readouterr().out
+
+
+def test_silence_is_one_sentence():
+    with pytest.raises(ResourceError, match=r"^--address: no Ray dashboard answers at 'http://127"):
+        jobs.submit_sweep(SPEC, Path("results"), f"http://127.0.0.1:{free_port()}")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def environment(token: str | None = TOKEN) -> dict[str, str]:
+    """Give the variables of a process that has this token and no other."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    given = {} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    return {**kept, **given}
+
+
+@pytest.fixture(scope="module")
+def dashboard():
+    """Start a head that wants a token; it ends with its process."""
+    names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
+    ports = {name: free_port() for name in names}
+    options = [f"--{name}={port}" for name, port in ports.items()]
+    options += ["--num-cpus=1", "--include-log-monitor=false", "--disable-usage-stats"]
+    # Ray's sockets lie in there, and their paths must stay short.
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
+        options.append(f"--temp-dir={folder}")
+        head = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            address = f"http://127.0.0.1:{ports['dashboard-port']}"
+            wait_for(address, head)
+            yield address
+        finally:
+            head.terminate()
+            head.wait(60)
+
+
+def wait_for(address: str, head: subprocess.Popen[bytes]) -> None:
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{address}/api/version", timeout=10)
+        except urllib.error.HTTPError as error:
+            assert error.code == 401  # noqa: PT017 - the loop, not the error, is what is tried
+            return
+        except OSError:
+            assert head.poll() is None, "the head ended"
+            time.sleep(1)
+    raise AssertionError("the dashboard did not come up")
+
+
+def run(snippet: str, token: str | None = TOKEN, **variables: str) -> Any:
+    """Run Python in a process of its own, since Ray reads its token once a process."""
+    return subprocess.run(
+        [sys.executable, "-c", snippet],
+        env={**environment(token), **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.ray
+def test_a_real_cluster_runs_jobs_and_tells_how_they_ended(dashboard):
+    """The command is replaced by one that shows what the job has; nobody tunes here."""
+    snippet = f"""
+import os
+from lorasweep.service import jobs
+from lorasweep.spec.sweep import parse_sweep
+spec = parse_sweep({{"name": "study", "space": {{"lr": True}}}})
+print("code", jobs._run_job(spec, "{dashboard}", "ls; echo in $HOME"))
+print("code", jobs._run_job(spec, "{dashboard}", "echo broken; exit 3"))
+print("code", jobs._run_job(spec, "{dashboard}", f"kill -INT {{os.getpid()}}; sleep 300"))
+client = jobs._connect("{dashboard}")
+left = [job for job in client.list_jobs() if not job.status.is_terminal()]
+print("left", len(left), left[0].metadata["job_name"], client.stop_job(left[0].submission_id))
+"""
+    # An address in the environment must not overrule the one that was given.
+    ended = run(snippet, RAY_ADDRESS="127.0.0.1:1")
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert [line for line in lines if line.startswith("code ")] == ["code 0", "code 1", "code 130"]
+    assert {"sweep.yaml", f"in {os.environ['HOME']}", "broken"} <= set(lines)
+    assert lines[-1] == "left 1 lorasweep study True"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("token", [None, "f" * 64])
+def test_a_missing_or_wrong_token_is_one_sentence(dashboard, token, tmp_path):
+    command = f"""
+import sys
+from lorasweep.cli import main
+sys.argv = ["lorasweep", "tune", "--address", "{dashboard}"]
+main()
+"""
+    ended = run(command, token, HOME=str(tmp_path))
+    assert ended.returncode == 2
+    (sentence,) = ended.stderr.splitlines()
+    assert sentence.startswith(f"lorasweep: --address: the cluster at '{dashboard}' wants a token")
