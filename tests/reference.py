@@ -109,7 +109,7 @@ def finetune(
                 / response_tokens
             )
             loss.backward()
-            step_loss += float(loss)
+            step_loss += loss.item()
         torch.nn.utils.clip_grad_norm_(weights, clip)
         stepper.step()
         scheduler.step()

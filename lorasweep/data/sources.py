@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ def _dataset(path: str, spec: DataSpec) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
-    place = Path(path)
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else reading a local file asks the network
+    place = Path(path).expanduser()
     # Local data is read where it lies; a file of one's own changes between sweeps, and a cache of
     # it is keyed by its time stamp and size.
     try:
@@ -62,7 +64,8 @@ def _dataset(path: str, spec: DataSpec) -> Any:
             if place.stat().st_size == 0:
                 raise DataError(f"data.path: {path} is empty; give a file with examples")
             reader = _READERS[place.suffix]
-            return datasets.load_dataset(reader, data_files=str(place), split="train")
+            escaped = glob.escape(str(place))  # datasets reads file names as patterns
+            return datasets.load_dataset(reader, data_files=escaped, split="train")
         if (place / "state.json").is_file() or (place / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(str(place))
             if isinstance(loaded, datasets.DatasetDict):
@@ -72,7 +75,8 @@ def _dataset(path: str, spec: DataSpec) -> Any:
                     )
                 loaded = loaded[spec.split]
             return loaded
-        return datasets.load_dataset(path, spec.subset, split=spec.split)
+        where = str(place) if place.exists() else path
+        return datasets.load_dataset(where, spec.subset, split=spec.split)
     except DataError:
         raise
     except Exception as error:  # datasets raises nearly every kind; the user needs one sentence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import tempfile
@@ -15,6 +16,12 @@ from lorasweep.spec.sweep import SweepSpec, dump_sweep
 
 # Ray lets these two overrule the address it is given.
 OVERRULING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+# What uploads and log connections do is of no interest while they work.
+CHATTY = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 
 
 def submit_sweep(spec: SweepSpec, folder: Path, address: str) -> int:
@@ -92,6 +99,8 @@ def _connect(address: str) -> Any:
 
     from lorasweep.tune.cluster import _token_sentence
 
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     overruling = {name: os.environ.pop(name) for name in OVERRULING if name in os.environ}
     try:
         return JobSubmissionClient(address)

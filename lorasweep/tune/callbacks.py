@@ -14,6 +14,7 @@ from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.journal import Journal
 from lorasweep.store.records import FinalStatus, Scores, TrialFinished, TrialStarted
 from lorasweep.store.results import fold_trials
+from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.order import Outcome
 from lorasweep.tune.search import OrderedSearch
@@ -47,6 +48,11 @@ class Board:
     def ended(self) -> int:
         """Count the trials that have ended, in this session and before."""
         return sum(count for status, count in self.statuses.items() if status != "RUNNING")
+
+    @property
+    def hopeless(self) -> bool:
+        """Tell whether at least three trials have ended and all of them failed."""
+        return self.statuses["FAILED"] >= 3 and self.statuses["FAILED"] == self.ended
 
     @property
     def seconds_left(self) -> float | None:
@@ -83,18 +89,18 @@ class Recorder(Callback):  # type: ignore[misc]
         gauges: Gauges,
         base: Scores,
         *,
-        interrupted: Callable[[], bool],
+        interrupt: Interrupt,
         announce: Callable[[TrialFinished], None],
     ) -> None:
         """Take what is written to.
 
         Args:
-            interrupted: whether the session is being ended from outside, in which case a trial that
-                stops has not ended but only been cut off.
+            interrupt: whether the session is being ended, in which case a trial that stops has not
+                ended but only been cut off.
             announce: told of every trial that has ended.
         """
         self._journal, self._search, self._board, self._gauges = journal, search, board, gauges
-        self._base, self._interrupted, self._announce = base, interrupted, announce
+        self._base, self._interrupt, self._announce = base, interrupt, announce
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle nothing: Tune saves its callbacks, and all of ours can be rebuilt."""
@@ -130,13 +136,13 @@ class Recorder(Callback):  # type: ignore[misc]
         result = trial.last_result or {}
         if "status" in result:
             self._end(trial, result["status"], result, result.get("error"))
-        elif not self._interrupted():
+        elif not self._interrupt.asked:
             # Tune marks both as terminated; a trial that ended by itself has always a status.
             self._end(trial, "PRUNED", self._board.running[trial.trial_id].latest, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Journal a trial that raised, with the sentence that says why."""
-        if not self._interrupted():
+        if not self._interrupt.asked:
             self._end(trial, "FAILED", trial.last_result or {}, reason(trial))
 
     def _end(
@@ -176,6 +182,8 @@ class Recorder(Callback):  # type: ignore[misc]
         self._gauges.trial(record.trial, record.model_dump(include={"learning", "forgetting"}))
         self._announce(record)
         self._publish()
+        # What has failed every time will go on failing, and each attempt costs its start-up.
+        self._interrupt.asked |= self._board.hopeless
 
     def _publish(self) -> None:
         statuses = Counter(self._board.statuses)

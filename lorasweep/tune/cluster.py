@@ -21,6 +21,7 @@ class Cluster:
     """Hold what matters of the cluster a sweep runs on.
 
     cpus, gpus: in all, counting nodes that an autoscaler may still add.
+    nodes: CPUs and GPUs of each node; empty where an autoscaler may add others.
     dashboard: its address, None where there is none.
     own: started by this process, and so stopped by it.
     """
@@ -29,6 +30,7 @@ class Cluster:
     gpus: float
     dashboard: str | None
     own: bool
+    nodes: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,13 @@ def connect(address: str | None, name: str) -> Cluster:
         gpus=max(resources.get("GPU", 0.0), float(possible.get("GPU", 0.0))),
         dashboard=getattr(context, "dashboard_url", None) or None,
         own=address is None,
+        nodes=() if possible else _nodes(),
     )
+
+
+def _nodes() -> tuple[tuple[float, float], ...]:
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
 
 
 def _token_sentence(address: str) -> str:
@@ -114,5 +122,17 @@ def fit(resources: ResourcesSpec, cluster: Cluster) -> Shape:
                 f"cluster has {have:g}; lower resources.workers or resources.{kind.lower()}s"
             )
     possible = min(int(have // need) for _, have, need in room if need)
+    if cluster.nodes:  # a worker cannot be split over nodes
+        places = sum(
+            int(min(have // need for have, need in zip(node, (cpus, gpus), strict=True) if need))
+            for node in cluster.nodes
+        )
+        possible = min(possible, places // workers)
+    if not possible:
+        raise ResourceError(
+            f"resources.workers: one trial of {workers} workers needs {cpus:g} CPUs and {gpus:g} "
+            "GPUs on one node for each, and the cluster's nodes have not so many free places; "
+            "lower resources.workers, resources.cpus or resources.gpus"
+        )
     wanted = resources.max_concurrent
     return Shape(workers, cpus, gpus, possible if wanted == "auto" else min(wanted, possible))

@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from lorasweep.errors import SpecError
+from lorasweep.errors import LorasweepError, SpecError
 from lorasweep.evaluate.tasks import BASE_AGREEMENT
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
@@ -88,8 +88,15 @@ def tune_sweep(
             return session.run(prepared, points, address)
         except BaseException as error:
             if session.started:
+                stopped = isinstance(error, KeyboardInterrupt)
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                writer.append(SessionChanged(state="failed", time=time.time(), reason=reason))
+                writer.append(
+                    SessionChanged(
+                        state="interrupted" if stopped else "failed",
+                        time=time.time(),
+                        reason=None if stopped else reason,
+                    )
+                )
             raise
 
 
@@ -219,7 +226,7 @@ class _Session:
             board,
             Gauges(self.spec.name),
             base,
-            interrupted=interrupt.stop_all,
+            interrupt=interrupt,
             announce=announcer(self.console, board),
         )
         trainable = tune.with_resources(
@@ -246,6 +253,11 @@ class _Session:
         view = View(self.spec.name, board, tuple(self.spec.space.axes))
         with interrupt, live_view(self.console, view):
             tuner.fit()
+        if board.hopeless:
+            raise LorasweepError(
+                f"all {board.ended_here} trials failed, so the sweep was given up; the last one "
+                f"with: {board.recent[-1].error} ({self.paths.log} may tell more)"
+            )
         state = "interrupted" if interrupt.asked else "complete"
         self.journal.append(SessionChanged(state=state, time=time.time()))
         self._drop_states()
@@ -254,8 +266,16 @@ class _Session:
     def _base(self, job: SweepJob, shape: Shape) -> tuple[Scores, SweepJob]:
         """Measure the base once per sweep; its own samples are made again in each session."""
         measured = [r for r in self.journal.records if isinstance(r, BaseMeasured)]
-        agreement = BASE_AGREEMENT in (*job.spec.evaluate.source, *job.spec.evaluate.learning)
-        if measured and not agreement:
+        names = (*job.spec.evaluate.learning, *job.spec.evaluate.source)
+        if measured and set(measured[-1].scores.tasks) != set(names):
+            raise SpecError(
+                [
+                    "evaluate.source: the tasks that can be had have changed since the sweep in "
+                    f"{self.paths.root} began, from {', '.join(measured[-1].scores.tasks)} to "
+                    f"{', '.join(names)}; name the earlier ones, or choose another --out"
+                ]
+            )
+        if measured and BASE_AGREEMENT not in names:
             return measured[-1].scores, job
         self.say("measuring the base model")
         task = ray.remote(measure_base).options(

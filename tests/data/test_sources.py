@@ -1,5 +1,6 @@
 import copy
 import json
+import socket
 
 import pytest
 
@@ -21,6 +22,19 @@ def write(tmp_path):
         return str(path)
 
     return write_jsonl
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """The hosts that were asked for, of which there are to be none."""
+    asked = []
+
+    def ask(host, *arguments, **fields):
+        asked.append(host)
+        raise OSError(f"no network for {host} ({arguments}, {fields})")
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    return asked
 
 
 def everything(source: Source) -> list[Example]:
@@ -269,11 +283,21 @@ def saved_files(folder, rows):
         saved_files,
     ],
 )
-def test_every_form_of_a_data_set_gives_the_same_examples(tmp_path, write, plain, save):
+def test_every_form_of_a_data_set_gives_the_same_examples(tmp_path, write, plain, save, network):
     spec = DataSpec(path=str(save(tmp_path, PAIRS)))
     expected = read_source(DataSpec(path=write(PAIRS, "expected.jsonl")), plain)
     assert len(everything(expected)) == len(PAIRS)
     assert read_source(spec, plain) == expected
+    assert network == []
+
+
+def test_a_name_with_signs_of_a_pattern_and_a_home_folder_are_read_as_they_stand(
+    write, plain, monkeypatch, tmp_path
+):
+    write(PAIRS, "data[1]*.jsonl")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source = read_source(DataSpec(path="~/data[1]*.jsonl"), plain)
+    assert len(everything(source)) == len(PAIRS)
 
 
 def test_a_split_is_chosen_by_name_and_a_wrong_name_answered_with_the_right_ones(tmp_path, plain):
@@ -297,7 +321,8 @@ def test_the_held_out_examples_are_disjoint_from_the_rest_and_nothing_is_lost(wr
     assert len(source.heldout) == min(wanted, len(PAIRS) // 10)
     assert not set(source.heldout) & set(source.train)
     assert {e.prompt for e in everything(source)} == {row["prompt"] for row in PAIRS}
-    assert source.train == [Example(**row) for row in PAIRS if Example(**row) in source.train]
+    in_order = [Example(row["prompt"], row["response"]) for row in PAIRS]
+    assert source.train == [example for example in in_order if example in source.train]
 
 
 def test_the_held_out_examples_are_the_same_every_time(write, plain):

@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasweep.errors import SpecError
-from lorasweep.spec.space import AXES, DEFAULT_AXES, Choices, Range, Space, parse_space, read_axis
+from lorasweep.spec.space import (
+    AXES,
+    DEFAULT_AXES,
+    Axis,
+    Choices,
+    Range,
+    Space,
+    parse_space,
+    read_axis,
+)
 from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
 
 positive = st.floats(1e-8, 1.0)
@@ -153,8 +162,8 @@ def test_an_axis_that_is_not_searched_contains_no_level():
 
 def test_the_space_option_takes_known_ranges_before_default_ones():
     mine = Choices(values=(2, 4))
-    known = {"rank": mine}.get
-    assert parse_space("lr=1e-5..1e-2, targets,rank", known) == {
+    known: dict[str, Axis] = {"rank": mine}
+    assert parse_space("lr=1e-5..1e-2, targets,rank", known.get) == {
         "lr": "1e-5..1e-2",
         "targets": DEFAULT_AXES["targets"],
         "rank": mine,
@@ -163,7 +172,7 @@ def test_the_space_option_takes_known_ranges_before_default_ones():
 
 def test_the_space_option_reports_all_mistakes_at_once():
     with pytest.raises(SpecError) as caught:
-        parse_space("rnak,lr,lr,,", {}.get)
+        parse_space("rnak,lr,lr,,", lambda name: None)
     unknown = "space: axis must be one of lr, targets, rank, alpha, dropout, weight_decay, warmup"
     assert [p.partition(", batch")[0] for p in caught.value.problems] == [
         unknown,

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasweep.errors import SpecError
-from lorasweep.spec import sweep as sweep_module
 from lorasweep.spec.presets import default_sweep
-from lorasweep.spec.space import Choices, Range
+from lorasweep.spec.space import Choices, Range, Space
 from lorasweep.spec.sweep import (
     DataSpec,
     EvaluateSpec,
@@ -486,4 +485,4 @@ def test_a_range_in_a_file_may_have_exponents_without_a_dot(tmp_path):
 
 def test_every_section_has_a_strategy_and_every_axis_too():
     assert set(SweepSpec.model_fields) == {"space", *SECTIONS}
-    assert set(AXIS_STRATEGIES) == set(sweep_module.Space.model_fields)
+    assert set(AXIS_STRATEGIES) == set(Space.model_fields)

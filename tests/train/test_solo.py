@@ -54,7 +54,10 @@ def test_a_trial_equals_a_plain_finetuning_script(trial: Trial, spec, hyperparam
     plain = finetune(
         trial.folder,
         [
-            [(ids.tolist(), prompt) for ids, prompt in map(trial.tokens.example, batches.rows(step))]
+            [
+                (ids.tolist(), prompt)
+                for ids, prompt in map(trial.tokens.example, batches.rows(step))
+            ]
             for step in range(trial.steps)
         ],
         target_modules=[
@@ -117,12 +120,12 @@ def test_another_split_over_workers_changes_nothing(trial: Trial, two_workers: T
 
 
 @BOTH
-@pytest.mark.parametrize("rung", [1, 5, 11])
+@pytest.mark.parametrize("rung", [1, 5])
 def test_an_interrupted_trial_ends_as_an_uninterrupted_one(
     trial: Trial, spec, hyperparameters, rung: int, tmp_path: Path
 ):
     dropout = hyperparameters.model_copy(update={"dropout": 0.3})
-    trial = replace(trial, spec=spec, hyperparameters=dropout)
+    trial = replace(trial, spec=spec, hyperparameters=dropout, steps=8)
     whole = train(trial)
 
     model, parameters, optimizer = start(trial)
@@ -175,13 +178,14 @@ def test_progress_tells_step_rate_and_tokens(trial: Trial):
 
 
 def test_a_bf16_base_with_an_fp32_adapter_learns(trial: Trial):
-    trial = replace(trial, dtype="bf16", steps=30)
+    trial = replace(trial, dtype="bf16", spec=TrainSpec(), steps=24)
     model, parameters, _ = start(trial)
     assert model.get_base_model().lm_head.weight.dtype == torch.bfloat16
     assert all(p.dtype == torch.float32 for p in parameters.values())
     outcome = train(trial)
     assert outcome.losses[-1] < outcome.losses[0] - 0.2
-    assert outcome.losses[0] == pytest.approx(train(replace(trial, dtype="fp32")).losses[0], rel=1e-2)
+    fp32 = train(replace(trial, dtype="fp32", steps=1))
+    assert outcome.losses[0] == pytest.approx(fp32.losses[0], rel=1e-2)
 
 
 def test_a_single_step_trains(trial: Trial):
@@ -193,7 +197,7 @@ def test_a_single_step_trains(trial: Trial):
 
 @BOTH
 def test_a_huge_learning_rate_diverges_with_a_finite_adapter(trial: Trial, spec, hyperparameters):
-    huge = hyperparameters.model_copy(update={"lr": 10.0, "warmup": 0.0})
+    huge = hyperparameters.model_copy(update={"lr": 10.0, "warmup": 0.0, "weight_decay": 0.0})
     outcome = train(replace(trial, spec=spec, hyperparameters=huge, steps=40))
     assert outcome.steps[-1].diverged is not None
     assert all(progress.diverged is None for progress in outcome.steps[:-1])

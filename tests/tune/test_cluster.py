@@ -43,6 +43,15 @@ def test_a_shape_that_can_never_fit_is_refused_in_one_sentence(resources, room, 
         fit(resources, room)
 
 
+def test_a_worker_is_not_split_over_nodes():
+    room = Cluster(cpus=4, gpus=0, dashboard=None, own=False, nodes=((2, 0), (2, 0)))
+    assert fit(ResourcesSpec(cpus=2), room).max_concurrent == 2
+    assert fit(ResourcesSpec(cpus=1.5), room).max_concurrent == 2
+    assert fit(ResourcesSpec(cpus=1.5, workers=2), room).max_concurrent == 1
+    with pytest.raises(ResourceError, match="on one node for each"):
+        fit(ResourcesSpec(cpus=3), room)
+
+
 def test_gpus_are_used_where_there_are_some():
     assert fit(ResourcesSpec(), cluster(8, gpus=2)).per_worker == {"CPU": 1.0, "GPU": 1.0}
     assert fit(ResourcesSpec(), cluster(8)).per_worker == {"CPU": 1.0}

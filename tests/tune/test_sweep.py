@@ -172,6 +172,19 @@ def test_two_workers_give_the_results_of_one(
         assert trial.learning == pytest.approx(expected.learning, abs=0.02)
 
 
+@pytest.mark.usefixtures("finished_sweep")
+def test_nothing_is_left_on_the_cluster(ray_address):
+    script = (
+        "import ray, json, sys; from ray.util import placement_group_table\n"
+        "ray.init(sys.argv[1], log_to_driver=False)\n"
+        "states = {g['state'] for g in placement_group_table().values()}\n"
+        "print(json.dumps([sorted(states), ray.available_resources()['CPU']]))"
+    )
+    words = [sys.executable, "-c", script, ray_address]
+    shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    assert json.loads(shown) == [["REMOVED"], 2.0]
+
+
 def test_changed_data_are_refused(finished_sweep, tiny_model, pairs_file, ray_address, tmp_path):
     import shutil
 
