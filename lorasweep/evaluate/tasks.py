@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +18,7 @@ PAPER_SOURCE = ("hellaswag", "arc_challenge", "winogrande")  # Biderman et al. 2
 RESPONSE_ACCURACY = "response_accuracy"
 BASE_AGREEMENT = "base_agreement"
 BUILT_IN = frozenset({RESPONSE_ACCURACY, BASE_AGREEMENT})
+HUB_PATIENCE_S = 5.0
 
 Suite = Literal["learning", "source"]
 
@@ -44,8 +48,10 @@ def task_files(spec: EvaluateSpec) -> dict[str, dict[str, Any]]:
         for file in sorted(folder.glob("*.yaml")):
             try:
                 content = yaml.safe_load(file.read_text(encoding="utf-8"))
-                tasks[str(content["task"])] = _absolute(content, folder)
-            except (yaml.YAMLError, TypeError, KeyError) as error:
+                if not isinstance(content["task"], str):
+                    raise TypeError("it is a group; name its tasks one by one")
+                tasks[content["task"]] = _absolute(content, folder)
+            except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
                 raise SpecError(
                     [
                         f"evaluate.tasks: {file} must be a plain YAML task file with a task: name "
@@ -57,34 +63,47 @@ def task_files(spec: EvaluateSpec) -> dict[str, dict[str, Any]]:
 
 def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     arguments = dict(content.get("dataset_kwargs") or {})
-    files = arguments.get("data_files")
-    if isinstance(files, str):
-        arguments["data_files"] = str((folder / files).resolve())
-    elif isinstance(files, dict):
-        arguments["data_files"] = {
-            split: str((folder / str(file)).resolve()) for split, file in files.items()
-        }
+    if "data_files" in arguments:
+        arguments["data_files"] = _located(arguments["data_files"], folder)
     return {**content, "dataset_kwargs": arguments} if arguments else content
+
+
+def _located(files: Any, folder: Path) -> Any:
+    """Make file names absolute, in every form that datasets takes; addresses are so already."""
+    if isinstance(files, dict):
+        return {split: _located(file, folder) for split, file in files.items()}
+    if isinstance(files, list):
+        return [_located(file, folder) for file in files]
+    return files if "://" in str(files) else str((folder / str(files)).resolve())
+
+
+@functools.cache
+def _task_manager(*, defaults: bool) -> Any:
+    """Give lm-eval's index of tasks; its own task files take it ten seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=defaults)
 
 
 def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
     """Load lm-eval's task objects by the name they stand under in the sweep.
 
     Raises:
-        SpecError: a task is unknown, or its data cannot be had.
+        SpecError: a task is unknown or a group, or its data cannot be had.
     """
-    from lm_eval.tasks import TaskManager
-
-    wanted = [name for name in names if split_shots(name)[0] not in BUILT_IN]
+    wanted = [name for name in names if name not in BUILT_IN]
     if not wanted:
         return {}
     files = task_files(spec)
-    # lm-eval takes ten seconds to index its own task files, so it is only asked where it must be.
-    own = all(split_shots(name)[0] in files for name in wanted)
-    manager = TaskManager(include_defaults=not own)
+    own = all(split_shots(name)[0] in {*files, *BUILT_IN} for name in wanted)
+    manager = _task_manager(defaults=not own)
     loaded = {}
     for name in wanted:
         task, shots = split_shots(name)
+        if task in BUILT_IN:
+            raise SpecError([f"evaluate: {task} takes no shots, got {name!r}"])
+        if task not in files and task in (*manager.all_groups, *manager.all_tags):
+            raise SpecError([f"evaluate: {task!r} is a group; name its tasks one by one"])
         if task not in files and task not in manager.all_tasks:
             known = ", ".join(sorted([*files, *BUILT_IN]))
             raise SpecError(
@@ -100,17 +119,39 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
                     f"({type(error).__name__}: {reason})"
                 ]
             ) from error
-        if len(objects) != 1:
-            raise SpecError(
-                [f"evaluate: {task!r} holds {len(objects)} tasks; name them one by one"]
-            )
         (loaded[name],) = objects.values()
         loaded[name].set_config(
             key="num_fewshot",
             value=loaded[name].get_config("num_fewshot") or 0 if shots is None else shots,
         )
-        loaded[name].set_fewshot_seed(seed=1234)
     return loaded
+
+
+def _ask_hub() -> None:
+    """Ask the hub once whether it is there; its own client would try for half a minute.
+
+    Raises:
+        SpecError: it does not answer.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_PATIENCE_S
+        ):
+            return
+    except urllib.error.HTTPError:
+        return  # it is there, whatever it says
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise SpecError(
+            [
+                f"{constants.ENDPOINT} does not answer: {reason}; HF_HUB_OFFLINE=1 uses what was "
+                "loaded before"
+            ]
+        ) from None
 
 
 def resolve_suites(spec: EvaluateSpec) -> tuple[EvaluateSpec, tuple[str, ...]]:
@@ -127,6 +168,7 @@ def resolve_suites(spec: EvaluateSpec) -> tuple[EvaluateSpec, tuple[str, ...]]:
         load_tasks(spec.source, spec)
         return spec, ()
     try:
+        _ask_hub()
         load_tasks(PAPER_SOURCE, spec)
     except SpecError as error:
         note = (

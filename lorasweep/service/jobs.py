@@ -97,7 +97,7 @@ def _connect(address: str) -> Any:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    from lorasweep.tune.cluster import _token_sentence
+    from lorasweep.tune.cluster import token_sentence
 
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -105,7 +105,7 @@ def _connect(address: str) -> Any:
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
-        raise ResourceError(_token_sentence(address)) from error
+        raise ResourceError(token_sentence(address)) from error
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ResourceError(
             f"--address: no Ray dashboard answers at {address!r} ({_reason(error)}); open the way "

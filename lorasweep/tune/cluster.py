@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from dataclasses import dataclass
 
 import ray
@@ -64,18 +65,16 @@ def connect(address: str | None, name: str) -> Cluster:
     if address is None:
         context = ray.init(address="local", job_config=job, **quiet)
     else:
+        _knock(address)
         try:
             context = ray.init(address=address, job_config=job, **quiet)
         except ray.exceptions.AuthenticationError as error:
-            raise ResourceError(_token_sentence(address)) from error
+            raise ResourceError(token_sentence(address)) from error
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = " ".join(str(error).split())[:200]
-            if "token" in reason.lower() or "unauthenticated" in reason.lower():
-                raise ResourceError(_token_sentence(address)) from error
-            raise ResourceError(
-                f"--address: no Ray cluster answers at {address!r} ({reason}); start one with "
-                "`ray up cluster.yaml`, or leave the address out to run on this machine"
-            ) from error
+            # That a token was missing or wrong stands only in the text of the cause.
+            if "AuthenticationError" in f"{error} {error.__cause__}":
+                raise ResourceError(token_sentence(address)) from error
+            raise _no_answer(address, error) from error
     resources = ray.cluster_resources()
     # An autoscaler's configuration counts nodes that do not run yet, such as GPU workers from zero.
     possible = ray._private.state.state.get_max_resources_from_cluster_config() or {}
@@ -93,7 +92,31 @@ def _nodes() -> tuple[tuple[float, float], ...]:
     return tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
 
 
-def _token_sentence(address: str) -> str:
+def _knock(address: str) -> None:
+    """See that something listens, since Ray itself tries for a quarter of an hour.
+
+    Raises:
+        ResourceError: nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: Exception) -> ResourceError:
+    reason = " ".join(str(error).split())[:200]
+    return ResourceError(
+        f"--address: no Ray cluster answers at {address!r} ({reason}); start one with "
+        "`ray up cluster.yaml`, or leave the address out to run on this machine"
+    )
+
+
+def token_sentence(address: str) -> str:
+    """Say how to give a cluster the token that it wants."""
     return (
         f"--address: the cluster at {address!r} wants a token; set RAY_AUTH_MODE=token and give it "
         "in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token (`ray get-auth-token` shows "

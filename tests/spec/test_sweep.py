@@ -131,7 +131,7 @@ def shuffled(value: object, seed: int) -> object:
     return dict(items)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(sweeps)
 def test_a_sweep_written_as_yaml_is_read_back_to_the_same_value(content):
     spec = parse_sweep(content)

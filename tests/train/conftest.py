@@ -15,7 +15,7 @@ from tests.workers import two_workers
 __all__ = ["two_workers"]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Compute with one thread, as each of two workers does; two spin idly on a busy machine."""
     threads = torch.get_num_threads()

@@ -4,7 +4,7 @@ import pytest
 
 from lorasweep.errors import ResourceError
 from lorasweep.spec.sweep import ResourcesSpec
-from lorasweep.tune.cluster import Cluster, fit
+from lorasweep.tune.cluster import Cluster, connect, fit
 
 
 def cluster(cpus: float, gpus: float = 0) -> Cluster:
@@ -55,3 +55,8 @@ def test_a_worker_is_not_split_over_nodes():
 def test_gpus_are_used_where_there_are_some():
     assert fit(ResourcesSpec(), cluster(8, gpus=2)).per_worker == {"CPU": 1.0, "GPU": 1.0}
     assert fit(ResourcesSpec(), cluster(8)).per_worker == {"CPU": 1.0}
+
+
+def test_an_address_at_which_nothing_listens_is_refused_at_once():
+    with pytest.raises(ResourceError, match="no Ray cluster answers at '127.0.0.1:1'"):
+        connect("127.0.0.1:1", "demo")

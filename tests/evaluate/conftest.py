@@ -1,0 +1,95 @@
+"""A model that knows some answers by heart, and lm-eval tasks that ask for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lorasweep.data.batches import collate
+from lorasweep.data.tokens import Tokens
+from tests.conftest import WORDS
+from tests.evaluate.taught import (
+    ANSWERS,
+    ASKED_RIGHTLY,
+    CHOOSE,
+    GENERATE,
+    SUBJECTS,
+    known_answer,
+    load,
+    question,
+)
+from tests.workers import two_workers
+
+__all__ = ["two_workers"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread, as each of two workers does; two spin idly on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tasks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder of two tasks over the same ten questions, seven of them asked rightly."""
+    folder = tmp_path_factory.mktemp("tasks")
+    (folder / "told.yaml").write_text(GENERATE, encoding="utf-8")
+    (folder / "chosen.yaml").write_text(CHOOSE, encoding="utf-8")
+    choices = [f"#### {answer}" for answer in ANSWERS]
+    with (folder / "questions.jsonl").open("w", encoding="utf-8") as file:
+        for number, rightly in enumerate(ASKED_RIGHTLY):
+            known = known_answer(number)
+            wrong = ANSWERS[ANSWERS.index(known) - 1]
+            asked = known if rightly else wrong
+            row = {"question": question(number), "answer": asked, "choices": choices}
+            file.write(json.dumps(row) + "\n")
+    with (folder / "shots.jsonl").open("w", encoding="utf-8") as file:
+        for number, word in enumerate(WORDS):
+            row = {"question": f"Why {word}?", "answer": ANSWERS[number % 3], "choices": choices}
+            file.write(json.dumps(row) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def taught_tokens(tiny_model: Path) -> Tokens:
+    """Give every question with the answer that the taught model knows."""
+    _, tokenizer = load(tiny_model)
+    rows = []
+    for number in range(len(SUBJECTS)):
+        prompt = tokenizer(f"Question: {question(number)}\nAnswer:")["input_ids"]
+        response = tokenizer(f" #### {known_answer(number)}")["input_ids"]
+        rows.append(([*prompt, *response, tokenizer.eos_token_id], len(prompt)))
+    return Tokens.pack(rows)
+
+
+@pytest.fixture(scope="session")
+def taught_model(
+    tiny_model: Path, taught_tokens: Tokens, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Make a folder of the tiny model after it has learned every answer by heart."""
+    model, tokenizer = load(tiny_model)
+    model.requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    torch.manual_seed(0)
+    batch = collate(taught_tokens, np.arange(len(taught_tokens)), 0, pad=0)
+    for _ in range(300):
+        loss = model(input_ids=batch.ids_BT, labels=batch.labels_BT).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss < 0.01:
+            break
+    else:
+        pytest.fail("the model must know every answer")
+    folder = tmp_path_factory.mktemp("model") / "taught"
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return folder

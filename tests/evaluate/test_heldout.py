@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lorasweep.data.shard import Shard
+from lorasweep.data.tokens import Tokens
+from lorasweep.evaluate.heldout import measure_heldout
+from tests.evaluate.taught import CPU, load
+from tests.train.trial import examples
+from tests.workers import TwoWorkers
+
+
+@pytest.fixture(scope="module")
+def tokens(tiny_model: Path) -> Tokens:
+    return examples(tiny_model)
+
+
+def _measure(
+    folder: Path,
+    tokens: Tokens,
+    batch_size: int,
+    shard: Shard = Shard(),  # noqa: B008
+) -> tuple[float, float]:
+    model, tokenizer = load(folder)
+    return measure_heldout(
+        model,
+        tokens,
+        batch_size=batch_size,
+        pad=tokenizer.pad_token_id,
+        shard=shard,
+        device=CPU,
+    )
+
+
+def _by_hand(folder: Path, tokens: Tokens) -> tuple[float, float]:
+    """Measure one example after another, token by token."""
+    model, _ = load(folder)
+    losses, right = [], []
+    for row in range(len(tokens)):
+        ids, prompt = tokens.example(row)
+        logits = model(input_ids=torch.tensor(ids.tolist())[None]).logits[0]
+        for i in range(max(prompt, 1), len(ids)):
+            losses.append(-logits[i - 1].log_softmax(-1)[ids[i]].item())
+            right.append(logits[i - 1].argmax().item() == ids[i])
+    return sum(losses) / len(losses), sum(right) / len(right)
+
+
+def test_held_out_loss_and_accuracy_equal_those_of_one_example_after_another(
+    taught_model: Path, tokens: Tokens
+):
+    loss, accuracy = _by_hand(taught_model, tokens)
+    assert _measure(taught_model, tokens, 7) == pytest.approx((loss, accuracy), rel=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_the_batch_size_changes_nothing(taught_model: Path, tokens: Tokens, batch_size: int):
+    expected = _measure(taught_model, tokens, 16)
+    assert _measure(taught_model, tokens, batch_size) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_number_of_workers_changes_nothing(
+    taught_model: Path, tokens: Tokens, two_workers: TwoWorkers
+):
+    alone = _measure(taught_model, tokens, 4)
+    first, second = two_workers(_measure, taught_model, tokens, 4)
+    assert first == second
+    assert first == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_worker_without_examples_adds_nothing(
+    taught_model: Path, tokens: Tokens, two_workers: TwoWorkers
+):
+    ids, prompt = tokens.example(0)
+    single = Tokens.pack([(ids.tolist(), prompt)])
+    alone = _measure(taught_model, single, 4)
+    for shared in two_workers(_measure, taught_model, single, 4):
+        assert shared == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_model_that_knows_every_answer_predicts_every_response_token(
+    taught_model: Path, taught_tokens: Tokens
+):
+    loss, accuracy = _measure(taught_model, taught_tokens, 4)
+    assert accuracy == 1.0
+    assert loss < 0.02
+
+
+def test_a_response_of_other_tokens_than_the_likeliest_has_no_accuracy(
+    taught_model: Path, taught_tokens: Tokens
+):
+    rows = [taught_tokens.example(row) for row in range(len(taught_tokens))]
+    missed = [([*ids[:prompt].tolist(), int(ids[prompt]) - 1], prompt) for ids, prompt in rows]
+    loss, accuracy = _measure(taught_model, Tokens.pack(missed), 4)
+    assert accuracy == 0.0
+    assert loss > 1
+
+
+def test_documents_carry_loss_from_their_second_token_on(taught_model: Path):
+    document = Tokens.pack([([5, 6, 7, 8], 0)])
+    model, _ = load(taught_model)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    expected = model(input_ids=ids, labels=ids).loss.item()
+    assert _measure(taught_model, document, 4)[0] == pytest.approx(expected, rel=1e-6)
+    assert document.targets_N.tolist() == [3]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_leaves_the_model_as_it_was(
+    taught_model: Path, tokens: Tokens, *, training: bool
+):
+    model, tokenizer = load(taught_model)
+    model.train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    measure_heldout(
+        model, tokens, batch_size=8, pad=tokenizer.pad_token_id, shard=Shard(), device=CPU
+    )
+    assert model.training is training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_padding_is_never_seen(taught_model: Path, tokens: Tokens):
+    model, _ = load(taught_model)
+    losses = [
+        measure_heldout(model, tokens, batch_size=60, pad=pad, shard=Shard(), device=CPU)
+        for pad in (0, 100)
+    ]
+    assert len(set(np.diff(tokens.starts_N1))) > 1
+    assert losses[0] == losses[1]
