@@ -40,8 +40,8 @@ class Lion(torch.optim.Optimizer):
             for p in group["params"]:
                 m = self.state[p].get("m", torch.zeros_like(p))
                 update = torch.sign(beta1 * m + (1 - beta1) * p.grad)
-                p *= 1 - group["lr"] / group["initial_lr"] * group["weight_decay"]
-                p -= group["lr"] * update
+                p.mul_(1 - group["lr"] / group["initial_lr"] * group["weight_decay"])
+                p.sub_(group["lr"] * update)
                 self.state[p]["m"] = beta2 * m + (1 - beta2) * p.grad
 
 

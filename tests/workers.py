@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import tempfile
@@ -37,13 +38,14 @@ def _work(worker: int, meeting: str, pipe: Connection) -> None:
         world_size=WORKERS,
         timeout=timedelta(seconds=PATIENCE_S),
     )
-    while True:
-        function, arguments = pipe.recv()
-        try:
-            pipe.send((function(*arguments, shard=Shard(worker, WORKERS)), None))
-        except BaseException:
-            pipe.send((None, traceback.format_exc()))
-            raise
+    with contextlib.suppress(EOFError):  # the tests have ended
+        while True:
+            function, arguments = pipe.recv()
+            try:
+                pipe.send((function(*arguments, shard=Shard(worker, WORKERS)), None))
+            except Exception:
+                pipe.send((None, traceback.format_exc()))
+                return  # which ends the other one's wait, too
 
 
 class TwoWorkers:
@@ -65,9 +67,10 @@ class TwoWorkers:
             pipe.send((function, arguments))
         values = []
         for worker, pipe in enumerate(self._pipes):
-            assert pipe.poll(PATIENCE_S), f"worker {worker} has not answered"
-            value, error = pipe.recv()
-            assert error is None, error
+            value, error = pipe.recv() if pipe.poll(PATIENCE_S) else (None, "no answer")
+            if error is not None:
+                _start.cache_clear()  # both leave after an error, so the next test starts anew
+                pytest.fail(f"worker {worker}: {error}")
             values.append(value)
         return values
 
@@ -77,6 +80,6 @@ def _start() -> TwoWorkers:
     return TwoWorkers()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def two_workers() -> TwoWorkers:
     return _start()

@@ -20,7 +20,7 @@ def status_of(folder: Path) -> dict[str, Any]:
         JournalError: its journal is damaged.
     """
     results = load_results(folder)
-    ended = [trial for trial in results.trials if trial.status != "RUNNING"]
+    ended = [trial for trial in results.trials if trial.status not in {"RUNNING", "PENDING"}]
     scored = [trial for trial in ended if trial.learning is not None]
     best = max(scored, key=lambda trial: trial.learning or 0.0, default=None)
     return {
@@ -37,7 +37,7 @@ def status_of(folder: Path) -> dict[str, Any]:
 
 
 def _state(results: SweepResults) -> str:
-    """Name the state in a word; a session that never closed either runs or was killed."""
+    """Name the state in a word."""
     return {None: "not started", "started": "running"}.get(results.state, str(results.state))
 
 
@@ -53,7 +53,7 @@ def _best(trial: TrialResult) -> dict[str, Any]:
 
 def show_status(facts: dict[str, Any]) -> None:
     """Print a sweep's state for a person."""
-    ended = sum(n for status, n in facts["trials"].items() if status != "RUNNING")
+    ended = sum(n for s, n in facts["trials"].items() if s not in {"RUNNING", "PENDING"})
     print(f"{facts['name']}: {facts['state']}, {ended} of {facts['trials_planned'] or '?'} trials")
     for status, count in sorted(facts["trials"].items()):
         print(f"  {status:<9} {count}")

@@ -88,6 +88,18 @@ def read(path: Path) -> list[Record]:
     return _scan(path)[0]
 
 
+def is_held(lock: Path) -> bool:
+    """Tell whether a driver holds a folder's lock; one that was killed does not."""
+    if not lock.is_file():
+        return False
+    with lock.open("r") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 class Journal:
     """Append records as the only writer; a context manager that holds the folder's lock."""
 

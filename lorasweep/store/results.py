@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorasweep.errors import UsageError
@@ -155,16 +155,25 @@ def load_results(folder: Path) -> SweepResults:
     begun = [r for r in sessions if r.state == "started"]
     bases = [r for r in records if isinstance(r, BaseMeasured)]
     opened = [r for r in records if isinstance(r, SweepStarted)]
+    state = sessions[-1].state if sessions else None
+    trials = fold_trials(records)
+    if not journal.is_held(paths.lock):
+        # Nobody is at work: what was running was cut off, and a session that never closed killed.
+        state = "interrupted" if state == "started" else state
+        trials = tuple(
+            replace(trial, status="PENDING") if trial.status == "RUNNING" else trial
+            for trial in trials
+        )
     return SweepResults(
         name=spec.name,
         question=spec.question,
         axes=tuple(spec.space.axes),
-        trials=fold_trials(records),
+        trials=trials,
         origin=str(folder),
         is_grid=spec.is_grid,
         base=bases[-1].scores if bases else None,
         spec=spec,
-        state=sessions[-1].state if sessions else None,
+        state=state,
         trials_planned=begun[-1].trials_planned if begun else None,
         started=opened[0].time if opened else None,
         notes=tuple(dict.fromkeys(r.note for r in sessions if r.note)),

@@ -63,6 +63,8 @@ def connect(address: str | None, name: str) -> Cluster:
     job = ray.job_config.JobConfig(metadata={"job_name": f"lorasweep {name}"})
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
+        # Nothing preempts this machine, and the watcher is a process more to start for each trial.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         context = ray.init(address="local", job_config=job, **quiet)
     else:
         _knock(address)

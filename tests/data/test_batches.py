@@ -129,6 +129,7 @@ def test_steps_are_the_batches_that_the_epochs_fill(examples, batch_size, epochs
     assert steps_of(examples, batch_size, epochs) == steps
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**6), st.integers(1, 512), st.floats(0.01, 20))
 def test_the_steps_of_an_epoch_see_every_example_and_hardly_more(examples, batch_size, epochs):
     rows = steps_of(examples, batch_size, epochs) * batch_size

@@ -16,6 +16,7 @@ examples = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(examples)
 def test_packing_keeps_every_example_as_it_is(examples):
     tokens = Tokens.pack(examples)
@@ -25,12 +26,14 @@ def test_packing_keeps_every_example_as_it_is(examples):
         assert (found.tolist(), found_prompt) == (ids, prompt)
 
 
+@settings(deadline=None)
 @given(examples)
 def test_targets_are_what_follows_the_prompt_and_never_the_first_token(examples):
     targets = Tokens.pack(examples).targets_N.tolist()
     assert targets == [len(ids) - max(prompt, 1) for ids, prompt in examples]
 
 
+@settings(deadline=None)
 @given(examples, examples)
 def test_the_fingerprint_tells_different_examples_apart(left, right):
     same = Tokens.pack(left).fingerprint == Tokens.pack(right).fingerprint

@@ -34,7 +34,9 @@ def _run(
         model, tokenizer, tasks, limit=limit, batch_size=batch_size, shard=shard, device=CPU
     )
     asked = {
-        name: {request.doc["question"]: request.args[0] for request in task.instances or []}
+        name: {
+            request.doc["question"]: request.args[0] for request in getattr(task, "instances", [])
+        }
         for name, task in tasks.items()
     }
     return scores, asked

@@ -396,6 +396,7 @@ def test_rungs_begin_at_the_grace_and_are_spaced_by_the_reduction(grace, reducti
     assert SearchSpec(grace=grace, reduction=reduction).rungs == rungs
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 0.999), st.floats(1.01, 8.0))
 def test_rungs_rise_and_lie_within_the_trial(grace, reduction):
     rungs = SearchSpec(grace=grace, reduction=reduction).rungs

@@ -32,6 +32,7 @@ def test_alpha_is_a_multiple_of_the_rank_a_number_or_over_the_root(
     assert trial.scaling == scaling
 
 
+@settings(deadline=None)
 @given(st.integers(1, 1024), st.floats(0.1, 64).map(lambda x: round(x, 3)))
 def test_a_multiple_of_the_rank_scales_every_rank_alike(rank, times):
     trial = LoraHyperparameters(rank=rank, alpha=f"{times}r")
@@ -87,6 +88,7 @@ def test_the_hash_of_content_ignores_the_order_of_keys(content):
     assert content_hash(backwards) == content_hash(content)
 
 
+@settings(deadline=None)
 @given(json_values, json_values)
 def test_the_hash_tells_different_content_apart(left, right):
     same_text = canonical_json(left) == canonical_json(right)

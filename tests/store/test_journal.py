@@ -113,6 +113,7 @@ def written(path):
     return path
 
 
+@settings(deadline=None)
 @given(records)
 def test_every_record_is_one_line_and_read_back_to_the_same_value(record):
     line = encode(record)

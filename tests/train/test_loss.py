@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP
 
 from lorasweep.data.batches import IGNORED, MicroBatch, collate
 from lorasweep.data.tokens import Tokens
@@ -22,7 +22,7 @@ def trial(tiny_model: Path, tokens: Tokens) -> Trial:
 
 
 @pytest.fixture
-def model(trial: Trial) -> Iterator[Any]:
+def model(trial: Trial) -> Any:
     """Give a model whose adapter is not zero, so that every part of it takes a gradient."""
     model, parameters, _ = start(trial)
     torch.manual_seed(1)
@@ -88,15 +88,16 @@ def test_recomputing_activations_gives_the_same_gradients(
     trial = replace(trial, hyperparameters=hyperparameters)
     kept = _gradients(trial, _batch(tokens, 0, 1, 2))
 
-    layers = []
-    from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP
-
+    runs = []
     forward = Qwen2MLP.forward
-    monkeypatch.setattr(
-        Qwen2MLP, "forward", lambda self, x: (layers.append(self), forward(self, x))[1]
-    )
+
+    def counted(layer: Qwen2MLP, x: torch.Tensor) -> torch.Tensor:
+        runs.append(layer)
+        return forward(layer, x)
+
+    monkeypatch.setattr(Qwen2MLP, "forward", counted)
     recomputed = _gradients(replace(trial, spec=TrainSpec(recompute=True)), _batch(tokens, 0, 1, 2))
-    assert len(layers) == 2 * 2  # each of the two layers ran again in the backward pass
+    assert len(runs) == 2 * 2  # each of the two layers ran again in the backward pass
     for name, gradient in kept.items():
         assert gradient.abs().max() > 0
         torch.testing.assert_close(recomputed[name], gradient, rtol=0, atol=0)

@@ -33,9 +33,9 @@ LION_SPEC = TrainSpec(micro_batch=2, optimizer="lion")
 BOTH = pytest.mark.parametrize(
     ("spec", "hyperparameters"), [(ADAMW_SPEC, LORA), (LION_SPEC, LION)], ids=["adamw", "lion"]
 )
-# Two workers add up the same gradients in another order. fp32 rounding is 6e-8; the factor of
-# about a thousand is what 12 steps of an optimizer that normalises its gradient make of it.
-SUMMED_ELSEWHERE = 1e-4
+# Two workers add up the same gradients in another order; relative norms of the difference after 12
+# steps. Measured: 7e-8 for AdamW, 0 for Lion, where one sign that rounding turns would make 1e-4.
+SUMMED_ELSEWHERE = {"adamw": 1e-5, "lion": 1e-3}
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_whole_batch_equals_its_micro_batches(trial: Trial):
     pieces = train(trial)
     whole = train(replace(trial, spec=TrainSpec(micro_batch=None)))
     assert whole.losses == pytest.approx(pieces.losses, rel=1e-5)
-    assert distance(whole.adapter, pieces.adapter) < SUMMED_ELSEWHERE
+    assert distance(whole.adapter, pieces.adapter) < SUMMED_ELSEWHERE["adamw"]
 
 
 def _train_all(trials: list[Trial], shard: Shard) -> list[Outcome]:
@@ -102,11 +102,11 @@ def test_the_number_of_workers_changes_nothing(trial: Trial, two_workers: TwoWor
     ]
     alone = _train_all(trials, Shard())
     first, second = two_workers(_train_all, trials)
-    for single, one, other in zip(alone, first, second, strict=True):
+    for told, single, one, other in zip(trials, alone, first, second, strict=True):
         assert equal(one.adapter, other.adapter)
         assert one.losses == other.losses
         assert one.losses == pytest.approx(single.losses, rel=1e-5)
-        assert distance(single.adapter, one.adapter) < SUMMED_ELSEWHERE
+        assert distance(single.adapter, one.adapter) < SUMMED_ELSEWHERE[told.spec.optimizer]
         assert one.steps[-1].position.tokens == single.steps[-1].position.tokens
     assert distance(alone[0].adapter, alone[2].adapter) > 0.01  # dropout does something
     assert distance(alone[2].adapter, alone[3].adapter) > 0.01
@@ -116,7 +116,7 @@ def test_another_split_over_workers_changes_nothing(trial: Trial, two_workers: T
     alone = train(replace(trial, spec=TrainSpec(micro_batch=8)))
     shared, _ = two_workers(_train_all, [replace(trial, spec=TrainSpec(micro_batch=4))])
     assert shared[0].losses == pytest.approx(alone.losses, rel=1e-5)
-    assert distance(alone.adapter, shared[0].adapter) < SUMMED_ELSEWHERE
+    assert distance(alone.adapter, shared[0].adapter) < SUMMED_ELSEWHERE["adamw"]
 
 
 @BOTH
@@ -207,7 +207,7 @@ def test_a_huge_learning_rate_diverges_with_a_finite_adapter(trial: Trial, spec,
 
 
 def _break_gradient(trial: Trial, broken: int, value: float, shard: Shard) -> tuple[Any, Any, Any]:
-    """Spoil one worker's gradient in the fourth step; give the adapter before, after, and the end."""
+    """Spoil one worker's gradient in step four; give the adapter before and after, and the end."""
     model, parameters, optimizer = start(trial)
     before, last = copied(parameters), None
     for last in go_on(trial, model, parameters, optimizer, Position(), shard):

@@ -23,6 +23,7 @@ from lorasweep.train.solo import Progress, train_lora
 from tests.conftest import sentences
 
 CPU = torch.device("cpu")
+SPEC = TrainSpec(micro_batch=2)
 LORA = LoraHyperparameters(lr=1e-2, rank=4, batch_size=8, weight_decay=0.1)
 LION = LoraHyperparameters(lr=1e-3, rank=4, batch_size=8, weight_decay=0.01)
 
@@ -31,7 +32,7 @@ LION = LoraHyperparameters(lr=1e-3, rank=4, batch_size=8, weight_decay=0.01)
 class Trial:
     folder: Path
     tokens: Tokens
-    spec: TrainSpec = TrainSpec(micro_batch=2)
+    spec: TrainSpec = SPEC
     hyperparameters: LoraHyperparameters = LORA
     steps: int = 12
     seed: int = 0
@@ -117,10 +118,10 @@ def train(trial: Trial, shard: Shard = Shard()) -> Outcome:  # noqa: B008 - froz
 
 
 def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """Give the largest difference between two adapters, over their largest weight."""
+    """Give the norm of the difference between two adapters, over that of the first."""
     assert one.keys() == other.keys()
-    largest = max(float(value.abs().max()) for value in one.values())
-    return max(float((one[name] - other[name]).abs().max()) for name in one) / largest
+    apart = torch.cat([(one[name] - other[name]).flatten() for name in one])
+    return float(apart.norm() / torch.cat([value.flatten() for value in one.values()]).norm())
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -140,7 +140,7 @@ def test_an_interrupted_sweep_goes_on_to_the_very_same_results(
     assert "run the same command again to go on" in stderr
     part = load_results(out)
     assert part.state == "interrupted"
-    ended = [t for t in part.trials if t.status != "RUNNING"]
+    ended = [t for t in part.trials if t.status != "PENDING"]
     assert 1 <= len(ended) < 4
 
     rest = run(words, ray_address)
