@@ -81,12 +81,20 @@ def published_lr(recipe: str, rank: int, hidden_size: int, model_type: str) -> f
     return 5e-4 * math.pow(2000 / hidden_size, power)
 
 
-def _nearest(axis: Axis | None, wanted: float) -> float:
-    """Give the level of a numeric axis that lies nearest on a log scale."""
-    if not isinstance(axis, Choices):
+def _placed(axis: Axis, wanted: Level) -> Level | None:
+    """Give the level of an axis that comes nearest to a wanted one, None if it lies outside.
+
+    Numbers are compared by their ratio, text only with itself; a list without the text gives its
+    first level.
+    """
+    if isinstance(axis, Range):
+        return wanted if axis.low <= float(wanted) <= axis.high else None
+    if wanted in axis.values:
         return wanted
-    levels = [float(level) for level in axis.values if not isinstance(level, str)]
-    return min(levels, key=lambda level: abs(math.log(level / wanted)))
+    numbers = [level for level in axis.values if not isinstance(level, str) and level > 0]
+    if isinstance(wanted, str) or wanted <= 0 or not numbers:
+        return axis.values[0]
+    return min(numbers, key=lambda level: abs(math.log(level / wanted)))
 
 
 def first_points(spec: SweepSpec, hidden_size: int, model_type: str) -> list[dict[str, Level]]:
@@ -100,23 +108,17 @@ def first_points(spec: SweepSpec, hidden_size: int, model_type: str) -> list[dic
         "biderman-v2": {"rank": 256, "alpha": "2r", "dropout": 0.05, "warmup": 0.1},
         "thinking-machines": {"rank": 256, "alpha": 32.0, "dropout": 0.0, "warmup": 0.0},
     }
+    fixed = spec.hyperparameters.model_dump()
     points: list[dict[str, Level]] = []
     for recipe in spec.search.first_points:
-        fixed = spec.hyperparameters.model_dump()
-        values = {**advice[recipe], "targets": "all", "weight_decay": 0.0}
-        values["rank"] = int(_nearest(spec.space.rank, float(values["rank"])))
+        values = {**fixed, **advice[recipe], "targets": "all", "weight_decay": 0.0}
         if spec.space.rank is None:
             values["rank"] = fixed["rank"]
-        values["lr"] = published_lr(recipe, int(values["rank"]), hidden_size, model_type)
-        point: dict[str, Level] = {}
-        for name, axis in spec.space.axes.items():
-            value = values.get(name, fixed[name])
-            if isinstance(axis, Choices) and value not in axis.values:
-                value = axis.values[0]
-            if isinstance(axis, Range) and not axis.low <= float(value) <= axis.high:
-                break
-            point[name] = value
         else:
-            if point not in points:
-                points.append(point)
+            values["rank"] = _placed(spec.space.rank, values["rank"])
+        values["lr"] = published_lr(recipe, int(values["rank"]), hidden_size, model_type)
+        placed = {name: _placed(axis, values[name]) for name, axis in spec.space.axes.items()}
+        point = {name: level for name, level in placed.items() if level is not None}
+        if len(point) == len(placed) and point not in points:
+            points.append(point)
     return points
