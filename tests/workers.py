@@ -65,9 +65,10 @@ class TwoWorkers:
         """Give what each worker returned, in their order."""
         for pipe in self._pipes:
             pipe.send((function, arguments))
-        values = []
+        values: list[R] = []
         for worker, pipe in enumerate(self._pipes):
-            value, error = pipe.recv() if pipe.poll(PATIENCE_S) else (None, "no answer")
+            answer: Any = pipe.recv() if pipe.poll(PATIENCE_S) else (None, "no answer")
+            value, error = answer
             if error is not None:
                 _start.cache_clear()  # both leave after an error, so the next test starts anew
                 pytest.fail(f"worker {worker}: {error}")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lorasweep.spec.space import Axis, Choices, Level, Range
+from lorasweep.spec.space import Axis, Level, Range
 from lorasweep.spec.sweep import SweepSpec
 
 # The embedded testbed on two cores: about seven seconds of training a trial. The learning rates
@@ -22,7 +22,7 @@ TESTBED: dict[str, Any] = {
         "rank": [2, 8, 32],
     },
     "train": {"steps": 160},
-    "search": {"trials": 16, "confirm": 2, "seeds": 2},
+    "search": {"trials": 20, "confirm": 2, "seeds": 2},
     "evaluate": {
         "learning": ["testbed_math"],
         "source": ["testbed_hellaswag", "testbed_arc", "testbed_winogrande"],

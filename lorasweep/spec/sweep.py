@@ -104,7 +104,8 @@ class SearchSpec(Frozen):
     startup_trials: random suggestions before the sampler models the results.
     first_points: published recipes tried first, where they lie in the space.
     grid_points: levels that a grid makes of a range.
-    grace: share of a trial's steps before the scheduler may stop it.
+    grace: share of a trial's steps before the scheduler may stop it; half of them, since a ranking
+        of hyperparameters needs trials that complete.
     reduction: ASHA keeps the best 1/reduction at each rung, and spaces the rungs by it.
     confirm: how many of the best configurations are repeated on further seeds.
     seeds: seeds that each of them has in the end, the first one included.
@@ -112,14 +113,14 @@ class SearchSpec(Frozen):
 
     algorithm: Literal["tpe", "gp", "random", "grid"] = "tpe"
     scheduler: Literal["asha", "median", "none"] = "asha"
-    trials: Positive = 16
+    trials: Positive = 20
     startup_trials: Positive = 8
     first_points: tuple[Literal["biderman-v2", "thinking-machines"], ...] = (
         "biderman-v2",
         "thinking-machines",
     )
     grid_points: Annotated[int, Field(ge=2)] = 4
-    grace: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    grace: Annotated[float, Field(gt=0, lt=1)] = 0.5
     reduction: Annotated[float, Field(gt=1)] = 2.0
     confirm: Annotated[int, Field(ge=0)] = 2
     seeds: Positive = 2

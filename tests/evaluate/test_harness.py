@@ -56,7 +56,7 @@ def _log_likelihood(model: Any, tokenizer: Any, context: str, choice: str) -> fl
     start = len(tokenizer(context)["input_ids"])
     ids = torch.tensor(tokenizer(f"{context} {choice}")["input_ids"])
     chances = model(input_ids=ids[None]).logits[0].log_softmax(-1)
-    return sum(chances[i - 1, ids[i]].item() for i in range(start, len(ids)))
+    return float(sum(chances[i - 1, ids[i]].item() for i in range(start, len(ids))))
 
 
 @pytest.mark.parametrize("task", ["chosen", "chosen@2"])

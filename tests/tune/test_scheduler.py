@@ -32,21 +32,21 @@ def test_asha_stops_a_trial_in_the_worse_half_of_those_before_it():
 
 
 def test_a_trial_is_not_judged_by_those_outside_its_view():
-    rule = build_rule(SearchSpec(scheduler="asha"))
+    rule = build_rule(SearchSpec(scheduler="asha", grace=0.25))
     good_then_bad = [1.0, 1.0, 9.0]
     assert OrderedScheduler(rule, order_of(good_then_bad, window=1)).decide(2) == STOP
     assert OrderedScheduler(rule, order_of(good_then_bad, window=3)).decide(2) == CONTINUE
 
 
 def test_median_stopping_needs_three_trials_and_stops_the_worse_half():
-    rule = build_rule(SearchSpec(scheduler="median"))
+    rule = build_rule(SearchSpec(scheduler="median", grace=0.25))
     assert OrderedScheduler(rule, order_of([1.0, 2.0, 9.0])).decide(2) == CONTINUE
     assert OrderedScheduler(rule, order_of([1.0, 2.0, 3.0, 9.0])).decide(3) == STOP
     assert OrderedScheduler(rule, order_of([1.0, 2.0, 3.0, 0.1])).decide(3) == CONTINUE
 
 
 def test_without_a_scheduler_nothing_stops():
-    rule = build_rule(SearchSpec(scheduler="none"))
+    rule = build_rule(SearchSpec(scheduler="none", grace=0.25))
     assert OrderedScheduler(rule, order_of([1.0, 2.0, 99.0])).decide(2) == CONTINUE
 
 
@@ -59,14 +59,14 @@ def test_without_a_scheduler_nothing_stops():
 )
 def test_progress_and_final_results_never_stop_a_trial(result):
     order = order_of([1.0, 1.0, 1.0])
-    scheduler = OrderedScheduler(build_rule(SearchSpec()), order)
+    scheduler = OrderedScheduler(build_rule(SearchSpec(grace=0.25)), order)
     trial = SimpleNamespace(config={"trial": {"stage": "search"}, "number": 2})
     assert scheduler.on_trial_result(None, trial, result) == CONTINUE
     assert len(order.entries[2].rungs) == 1
 
 
 def test_a_confirmation_is_never_stopped():
-    scheduler = OrderedScheduler(build_rule(SearchSpec()), order_of([1.0, 1.0]))
+    scheduler = OrderedScheduler(build_rule(SearchSpec(grace=0.25)), order_of([1.0, 1.0]))
     trial = SimpleNamespace(config={"trial": {"stage": "confirm"}, "number": 2})
     result = {"percent": 25, "step": 10, "response_loss": 99.0}
     assert scheduler.on_trial_result(None, trial, result) == CONTINUE
@@ -74,7 +74,7 @@ def test_a_confirmation_is_never_stopped():
 
 def test_a_restarted_trial_is_judged_once_per_rung():
     order = order_of([1.0, 1.0, 1.0])
-    scheduler = OrderedScheduler(build_rule(SearchSpec()), order)
+    scheduler = OrderedScheduler(build_rule(SearchSpec(grace=0.25)), order)
     trial = SimpleNamespace(config={"trial": {"stage": "search"}, "number": 2})
     result = {"percent": 25, "step": 10, "response_loss": 1.0}
     scheduler.on_trial_result(None, trial, result)
