@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,15 @@ from lorasweep.testbed.pretrain import documents, new_model, rows
 from lorasweep.testbed.tokenizer import EOS, PAD, train_tokenizer
 
 SOURCE = ("testbed_arc", "testbed_hellaswag", "testbed_winogrande")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Run on one thread: two threads on a busy machine wait for each other far longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -79,20 +89,20 @@ def test_the_tokenizer_knows_its_end_and_padding(base: Any, tokenizer: Any) -> N
     assert len(tokenizer) == base.config.vocab_size
 
 
-@pytest.mark.parametrize(
-    "text", ["#### 12", " 3*14=42\n", "Größe, 漢字 \t tab", " two  blanks "]
-)
+@pytest.mark.parametrize("text", ["####", " 3 * 14 = 42\n", "Größe, 漢字 \t tab", " two  blanks "])
 def test_any_text_survives_the_tokenizer(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def test_every_digit_is_a_token_of_its_own(tokenizer: Any) -> None:
-    pieces = tokenizer.batch_decode(tokenizer(" 12+345=357")["input_ids"])
-    assert pieces == [" 1", "2", "+", "3", "4", "5", "=", "3", "5", "7"]
+def test_every_number_of_the_sums_is_one_token(tokenizer: Any) -> None:
+    assert all(len(tokenizer(f" {number}")["input_ids"]) == 1 for number in range(1, 40))
+    ids = tokenizer(" 12 + 5 = 17\n#### 17")["input_ids"]
+    pieces = [tokenizer.decode([token]) for token in ids]
+    assert pieces == [" 12", " +", " 5", " =", " 17", "\n", "####", " 17"]
 
 
 def test_the_shipped_tokenizer_is_the_one_the_code_makes(tokenizer: Any) -> None:
-    made = train_tokenizer(itertools.islice(documents(), 20_000))
+    made = train_tokenizer(itertools.islice(documents(), 60_000))
     assert made.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
 
 
@@ -102,8 +112,8 @@ def test_prompts_and_responses_fit_and_split_between_tokens(tokenizer: Any) -> N
         prompt = tokenizer(record["prompt"])["input_ids"]
         response = tokenizer(record["response"])["input_ids"]
         assert tokenizer(record["prompt"] + record["response"])["input_ids"] == prompt + response
-        assert len(prompt) + len(response) < 96
-        assert len(response) < 40  # the task's max_gen_toks
+        assert len(prompt) + len(response) < 80
+        assert len(response) < 32  # the task's max_gen_toks
 
 
 def test_pretraining_rows_hold_whole_documents(tokenizer: Any) -> None:

@@ -5,9 +5,9 @@ import operator
 import random
 import re
 
-from lorasweep.testbed.problems import problems, remark
+from lorasweep.testbed.problems import exercise, problems, remark
 
-EQUATION = re.compile(r"(\d+)([-+*])(\d+)=(\d+)")
+EQUATION = re.compile(r"(\d+) ([-+*]) (\d+) = (\d+)")
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 SOME = list(itertools.islice(problems("some"), 2000))
 
@@ -43,10 +43,11 @@ def solve(question: str) -> int:
 
 def test_every_line_of_an_answer_holds_and_the_last_says_the_result() -> None:
     for problem in SOME:
-        *steps, last = problem.answer.splitlines()
+        chain, last = problem.answer.splitlines()
+        steps = chain.split(", ")
         assert 1 <= len(steps) <= 3
         assert all(map(holds, steps))
-        assert last == f"#### {steps[-1].split('=')[1]}"
+        assert last == f"#### {steps[-1].split(' = ')[1]}"
 
 
 def test_the_answer_is_the_answer_to_the_question() -> None:
@@ -54,9 +55,9 @@ def test_the_answer_is_the_answer_to_the_question() -> None:
         assert int(problem.answer.split("#### ")[1]) == solve(problem.question), problem
 
 
-def test_numbers_stay_within_two_digits() -> None:
+def test_numbers_stay_small() -> None:
     for problem in SOME:
-        assert all(0 < int(number) < 100 for number in re.findall(r"\d+", problem.answer))
+        assert all(0 < int(number) < 40 for number in re.findall(r"\d+", problem.answer))
 
 
 def test_no_question_comes_twice() -> None:
@@ -67,8 +68,20 @@ def test_sums_told_in_passing_hold_and_never_use_the_answer_format() -> None:
     rng = random.Random("passing")
     for _ in range(1000):
         sentence = remark(rng)
-        equations = EQUATION.findall(sentence)
-        assert len(equations) == 1
-        assert holds("".join(equations[0][:3]) + "=" + equations[0][3])
+        (equation,) = EQUATION.finditer(sentence)
+        assert holds(equation.group())
         assert "####" not in sentence
         assert "Answer" not in sentence
+
+
+def test_exercises_hold_and_give_no_target_problem_away() -> None:
+    rng = random.Random("exercises")
+    some = [exercise(rng) for _ in range(2000)]
+    for text in some:
+        question, answer = text.split("\nAnswer: ")
+        assert question.endswith(" is that?")
+        (equation,) = EQUATION.finditer(answer)
+        assert holds(equation.group())
+        assert re.findall(r"\d+", answer)[-1] == equation.group(4)
+    assert 150 < sum("\n#### " in text for text in some) < 350
+    assert all(problem.question.endswith(" have now?") for problem in SOME)

@@ -1,0 +1,56 @@
+"""Write the testbed's corpora and tasks: the same bytes in every process."""
+
+import itertools
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from lorasweep.testbed import TASKS
+from lorasweep.testbed.choices import blanks, questions, scenes
+from lorasweep.testbed.problems import Problem, problems
+from lorasweep.testbed.world import people
+
+TEST: Final = 160
+HELDOUT: Final = 256
+TRAIN: Final = 6000
+DOCUMENTS: Final = 1500
+_PROBLEMS_PER_DOCUMENT: Final = 4
+
+
+def write_corpora(folder: Path) -> None:
+    """Write every corpus and task below the folder."""
+    # One stream of distinct problems, dealt out in turn: no problem is in two files.
+    stream = problems("target")
+    test, heldout, train = (list(itertools.islice(stream, n)) for n in (TEST, HELDOUT, TRAIN))
+    tasks, data = folder / "tasks", folder / "data"
+    _write(tasks / "testbed_math.jsonl", (problem._asdict() for problem in test))
+    everyone = people()
+    _write(tasks / "testbed_hellaswag.jsonl", scenes(everyone))
+    _write(tasks / "testbed_arc.jsonl", questions(everyone))
+    _write(tasks / "testbed_winogrande.jsonl", blanks(everyone))
+    _write(data / "ift-heldout.jsonl", map(_instruction, heldout))
+    _write(data / "ift-train.jsonl", map(_instruction, train))
+    _write(data / "cpt-train.jsonl", (_document(stream) for _ in range(DOCUMENTS)))
+    for source in sorted(TASKS.glob("*.yaml")):  # written by hand, so copied and not made
+        if tasks.resolve() != source.parent.resolve():
+            shutil.copyfile(source, tasks / source.name)
+
+
+def _instruction(problem: Problem) -> dict[str, str]:
+    """Return the problem as an instruction, worded as the task words it."""
+    return {"prompt": f"Question: {problem.question}\nAnswer:", "response": f" {problem.answer}"}
+
+
+def _document(stream: Iterable[Problem]) -> dict[str, str]:
+    """Return a page of worked problems."""
+    page = map(_instruction, itertools.islice(stream, _PROBLEMS_PER_DOCUMENT))
+    return {"text": "\n\n".join(worked["prompt"] + worked["response"] for worked in page)}
+
+
+def _write(path: Path, records: Iterable[Mapping[str, object]]) -> None:
+    """Write one JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    path.write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -1,0 +1,140 @@
+"""Pretraining of the base: tokens, rows, and one short loop."""
+
+import itertools
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lorasweep.testbed.problems import exercise, remark
+from lorasweep.testbed.tokenizer import train_tokenizer
+from lorasweep.testbed.world import people, tell
+
+# B rows, T tokens. Small batches, because facts are learnt by the number of steps that touch them.
+STEPS: Final = 3600
+ROWS: Final = 8
+TOKENS: Final = 96
+PEAK: Final = 3e-3
+# Who the documents tell of: a few people at first, then one more every so many documents.
+FIRST_KNOWN: Final = 24
+FIRST_TOLD: Final = 10_000
+TOLD_PER_PERSON: Final = 40
+_IGNORED: Final = -100
+
+
+def make_model(folder: Path) -> None:
+    """Train the tokenizer and the base, and save both as a Hugging Face folder."""
+    tokenizer = train_tokenizer(itertools.islice(documents(), 60_000))
+    model = pretrain(tokenizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # saved as private, but made to be shipped
+    tokenizer.save_pretrained(folder)
+
+
+def documents() -> Iterator[str]:
+    """Yield the pretraining corpus without end, the same documents in every process.
+
+    The first documents tell of a few people only, and the rest come in one by one. A model learns
+    to look facts up once some facts are worth it; with everyone there from the start it stays for
+    most of the budget at guessing.
+    """
+    rng = random.Random("pretraining")
+    everyone = people()
+    for told in itertools.count():
+        known = everyone[: FIRST_KNOWN + max(0, told - FIRST_TOLD) // TOLD_PER_PERSON]
+        kind = rng.choices(("world", "remark", "exercise"), (72, 12, 16))[0]
+        if kind == "world":
+            yield tell(rng, known)
+        else:
+            yield remark(rng) if kind == "remark" else exercise(rng)
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Return an untrained Llama of about 1.1M parameters."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=352,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=256,
+            initializer_range=0.05,  # the usual 0.02 is for models ten times as wide
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def rows(tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
+    """Yield rows of whole documents, each closed by the end token.
+
+    Every row starts with a document, so the model meets documents without anything before them,
+    which is how tasks present theirs.
+    """
+    row: list[int] = []
+    stream = documents()
+    while batch := list(itertools.islice(stream, 1000)):
+        for ids in tokenizer(batch)["input_ids"]:
+            closed = [*ids, tokenizer.eos_token_id]
+            if len(row) + len(closed) > TOKENS:
+                yield row
+                row = []
+            row = row + closed
+
+
+def pretrain(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
+    """Train a new model on the corpus; a few minutes on one core.
+
+    One thread, because steps this small gain little from two, and two wait for one another by the
+    second where the machine is shared; also, sums over threads would round differently.
+    """
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    model = new_model(tokenizer)
+    model.train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=PEAK, betas=(0.9, 0.95), weight_decay=0.05, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
+    stream = rows(tokenizer)
+    for step in range(STEPS):
+        inputs_BT, labels_BT = _batch(list(itertools.islice(stream, ROWS)), tokenizer)
+        loss = model(input_ids=inputs_BT, labels=labels_BT).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1} of {STEPS}: loss {loss.item():.3f}", flush=True)
+    return model.eval()
+
+
+def _rate(step: int) -> float:
+    """Return the share of the peak rate: a short warm-up, then down to zero along a cosine."""
+    warm = STEPS // 20
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / (STEPS - warm)))
+
+
+def _batch(
+    rows_of_ids: list[list[int]], tokenizer: PreTrainedTokenizerFast
+) -> tuple[Tensor, Tensor]:
+    """Pad rows on the right; padding carries no loss, and causal attention never looks there."""
+    inputs_BT = torch.full((len(rows_of_ids), TOKENS), tokenizer.pad_token_id)
+    labels_BT = torch.full((len(rows_of_ids), TOKENS), _IGNORED)
+    for index, row in enumerate(rows_of_ids):
+        inputs_BT[index, : len(row)] = torch.tensor(row)
+        labels_BT[index, : len(row)] = torch.tensor(row)
+    return inputs_BT, labels_BT
