@@ -15,7 +15,7 @@ from lorasweep.testbed.problems import exercise, remark
 from lorasweep.testbed.tokenizer import train_tokenizer
 from lorasweep.testbed.world import people, tell
 
-# B rows, T tokens. Small batches, because facts are learnt by the number of steps that touch them.
+# B rows, T tokens.
 STEPS: Final = 3600
 ROWS: Final = 8
 TOKENS: Final = 96
@@ -40,9 +40,10 @@ def make_model(folder: Path) -> None:
 def documents() -> Iterator[str]:
     """Yield the pretraining corpus without end, the same documents in every process.
 
-    The first documents tell of a few people only, and the rest come in one by one. A model learns
-    to look facts up once some facts are worth it; with everyone there from the start it stays for
-    most of the budget at guessing.
+    The first documents tell of a few people only, and the rest come in one by one. Runs that met
+    everyone from the start were still guessing at every fact when they ended. They also
+    started from smaller weights and some used larger batches; which of these mattered was not
+    separated.
     """
     rng = random.Random("pretraining")
     everyone = people()
@@ -66,7 +67,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=256,
-            initializer_range=0.05,  # the usual 0.02 is for models ten times as wide
+            initializer_range=0.05,  # wider than the usual 0.02; see ``documents``
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
@@ -95,8 +96,8 @@ def rows(tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
 def pretrain(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
     """Train a new model on the corpus; a few minutes on one core.
 
-    One thread, because steps this small gain little from two, and two wait for one another by the
-    second where the machine is shared; also, sums over threads would round differently.
+    One thread: on a busy two-core machine a step took 0.14 s on one and 1.1 s on two, and a fixed
+    count keeps the rounding of sums the same.
     """
     torch.manual_seed(seed)
     torch.set_num_threads(1)

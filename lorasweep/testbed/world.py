@@ -1,8 +1,7 @@
 """The source domain: who lives in the made-up world, and how its books tell of them.
 
 The world is large for the base on purpose: many facts, each told a few dozen times, are lost by
-degrees when the weights move, whereas of a few hundred nothing was ever forgotten, whatever the
-finetuning did.
+degrees when the weights move; in a first try with 150 people nothing was ever forgotten.
 """
 
 import random

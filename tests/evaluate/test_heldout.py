@@ -71,6 +71,22 @@ def test_the_number_of_workers_changes_nothing(
     assert first == pytest.approx(alone, rel=1e-6)
 
 
+def _rows_seen(folder: Path, tokens: Tokens, shard: Shard) -> int:
+    model, tokenizer = load(folder)
+    rows: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, __, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+    measure_heldout(
+        model, tokens, batch_size=4, pad=tokenizer.pad_token_id, shard=shard, device=CPU
+    )
+    return sum(rows)
+
+
+def test_workers_share_the_examples(tiny_model: Path, tokens: Tokens, two_workers: TwoWorkers):
+    assert two_workers(_rows_seen, tiny_model, tokens) == [len(tokens) // 2, len(tokens) // 2]
+
+
 def test_a_worker_without_examples_adds_nothing(
     taught_model: Path, tokens: Tokens, two_workers: TwoWorkers
 ):
