@@ -75,6 +75,7 @@ class TrainSpec(Frozen):
 
     steps: optimizer steps of every trial; None lets `epochs` decide.
     micro_batch: sequences in one forward pass on one worker; None is batch_size / workers.
+        Dropout is drawn per micro-batch, so with it several workers need the number given.
     betas: of AdamW or of Lion; None takes (0.9, 0.999) and (0.9, 0.95).
     schedule: cosine to 1% of the peak, constant, or trapezoidal (linear to 0 over the last 20%).
     clip: largest norm of the gradient over all adapters; None leaves it alone.
@@ -225,6 +226,12 @@ class SweepSpec(Frozen):
                     f"{path}: must divide by resources.workers x train.micro_batch = {parts}, "
                     f"got {size}"
                 )
+        dropouts = self.space.levels(2).get("dropout") or (self.hyperparameters.dropout,)
+        if any(dropouts) and self.resources.workers > 1 and self.train.micro_batch is None:
+            problems.append(
+                "train.micro_batch: must be given with dropout and several workers, since dropout "
+                "is drawn per micro-batch and null lets its size depend on the workers, got null"
+            )
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -487,3 +487,14 @@ def test_a_range_in_a_file_may_have_exponents_without_a_dot(tmp_path):
 def test_every_section_has_a_strategy_and_every_axis_too():
     assert set(SweepSpec.model_fields) == {"space", *SECTIONS}
     assert set(AXIS_STRATEGIES) == set(Space.model_fields)
+
+
+@pytest.mark.parametrize(
+    "where", [{"hyperparameters": {"dropout": 0.1}}, {"space": {"dropout": "0|0.1"}}]
+)
+def test_dropout_on_several_workers_needs_a_fixed_micro_batch(where):
+    content = {"space": {"lr": True}, **where, "resources": {"workers": 2}}
+    with pytest.raises(SpecError, match=r"train\.micro_batch: must be given with dropout"):
+        parse_sweep(content)
+    parse_sweep({**content, "train": {"micro_batch": 4}})
+    parse_sweep({**content, "resources": {"workers": 1}})
