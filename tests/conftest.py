@@ -119,12 +119,13 @@ def ray_address() -> Iterator[str]:
     port = free_port()
     # A socket's path may have 107 characters, which pytest's own folders nearly fill.
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
-        words = "start --head --block --num-cpus=2 --include-dashboard=false --disable-usage-stats"
+        words = "start --head --block --num-cpus=2 --include-dashboard=true --disable-usage-stats"
         command = [
             str(Path(sys.executable).with_name("ray")),
             *words.split(),
             "--node-ip-address=127.0.0.1",
             f"--port={port}",
+            f"--dashboard-port={free_port()}",
             f"--temp-dir={folder}",
             f"--object-store-memory={200 * 2**20}",
         ]

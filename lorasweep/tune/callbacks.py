@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -201,7 +203,11 @@ def count_known(board: Board, journal: Journal) -> None:
 
 
 def reason(trial: Any) -> str:
-    """Give the last line of a trial's traceback, where the cause of a failure stands."""
-    error = trial.get_pickled_error() or trial.get_error()
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "the trial's process ended without an error"
+    """Give the line of a failed trial's traceback in which the cause of the failure stands."""
+    file = Path(trial.error_file)
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in text.splitlines()]
+    # Ray tells of a worker's exception below those of the controller and the trial; each begins with
+    # its dotted name.
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b.*: ", line)]
+    return (raised or lines or ["the trial's process ended without an error"])[-1][:500]

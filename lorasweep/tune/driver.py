@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from lorasweep.errors import LorasweepError, SpecError
+from lorasweep.errors import LorasweepError, ResourceError, SpecError
 from lorasweep.evaluate.tasks import BASE_AGREEMENT
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
@@ -183,6 +183,12 @@ class _Session:
         cluster = connect(address, self.spec.name)
         try:
             shape = fit(self.spec.resources, cluster)
+            if cluster.dashboard is None and self.spec.search.scheduler != "none":
+                raise ResourceError(
+                    "search.scheduler: must be none on a cluster without a dashboard, through "
+                    "which Ray frees what stopped trials held, got "
+                    f"{self.spec.search.scheduler}; or start the head with --include-dashboard=true"
+                )
             where = "on this machine" if cluster.own else "on the cluster"
             self.say(
                 f"{shape.max_concurrent} trials at a time {where}, each {shape.workers} x "
@@ -281,7 +287,12 @@ class _Session:
         task = ray.remote(measure_base).options(
             num_cpus=job.cpus, num_gpus=shape.gpus, name="lorasweep measure base"
         )
-        scores, samples, wall_s = ray.get(task.remote(job))
+        try:
+            scores, samples, wall_s = ray.get(task.remote(job))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, LorasweepError):  # the sentence, without Ray's traceback
+                raise error.cause from None
+            raise
         if not measured:
             self.journal.append(BaseMeasured(scores=scores, wall_s=round(wall_s, 3)))
         reference = None if samples is None else ray.put(samples)

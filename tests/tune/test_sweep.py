@@ -158,7 +158,7 @@ def test_two_workers_give_the_results_of_one(
     finished_sweep, tiny_model, pairs_file, ray_address, tmp_path
 ):
     out = tmp_path / "out"
-    settings = ("resources.workers=2", "search.confirm=0", "resources.max_concurrent=1")
+    settings = ("resources.workers=2", "search.confirm=0", "search.trials=1")
     done = run(command(tiny_model, pairs_file, out, *settings), ray_address)
     assert done.returncode == 0, done.stderr
     alone = {t.trial: t for t in load_results(finished_sweep).trials}
