@@ -207,7 +207,7 @@ def reason(trial: Any) -> str:
     file = Path(trial.error_file)
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in text.splitlines()]
-    # Ray tells of a worker's exception below those of the controller and the trial; each begins with
-    # its dotted name.
+    # Ray tells of a worker's exception below those of the controller and the trial, each of which
+    # begins with its dotted name.
     raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b.*: ", line)]
     return (raised or lines or ["the trial's process ended without an error"])[-1][:500]
