@@ -110,7 +110,18 @@ SECTIONS = {
     "slots": st.sampled_from([1, "auto"]),
     "seed": st.integers(0, 2**31 - 1),
 }
-sweeps = st.fixed_dictionaries({"space": spaces}, optional=SECTIONS)
+
+
+def agreeing(content: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    """Give the micro-batch that dropout on several workers needs."""
+    workers = content.get("resources", {}).get("workers", 1)
+    if "dropout" in content["space"] and workers != 1:
+        micro_batch = content.get("train", {}).get("micro_batch") or 1
+        content["train"] = {**content.get("train", {}), "micro_batch": micro_batch}
+    return content
+
+
+sweeps = st.fixed_dictionaries({"space": spaces}, optional=SECTIONS).map(agreeing)
 
 
 def small(**sections: object) -> dict[str, object]:
