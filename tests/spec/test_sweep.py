@@ -1,5 +1,6 @@
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -112,7 +113,7 @@ SECTIONS = {
 }
 
 
-def agreeing(content: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+def agreeing(content: dict[str, Any]) -> dict[str, Any]:
     """Give the micro-batch that dropout on several workers needs."""
     workers = content.get("resources", {}).get("workers", 1)
     if "dropout" in content["space"] and workers != 1:
