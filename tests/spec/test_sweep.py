@@ -453,7 +453,7 @@ def test_an_override_reaches_one_field_and_leaves_the_others():
     assert spec.search.trials == 5
     assert spec.search.confirm == 2
     assert spec.space.lr == Choices(values=(1e-4, 1e-3))
-    assert parse_sweep(default_sweep(None, None)).search.trials == 20
+    assert parse_sweep(default_sweep(None, None)).search.trials == 16
 
 
 def test_wrong_overrides_are_reported_at_once():
