@@ -232,11 +232,17 @@ def run_trial(config: dict[str, Any], job: SweepJob, shape: Any) -> None:
         job: what all trials share.
         shape: resources of a trial (cluster.Shape).
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
     from ray.tune.integration.ray_train import TuneReportCallback
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
+    # What a stopped trial held is freed by an actor of Ray Train that looks for its cluster among
+    # the processes of the machine, and gives up where it finds several; so it is told which it is.
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     trial = TrialSpec.model_validate(config["trial"])
     TorchTrainer(
         train_and_measure,
