@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from lorasweep.store.records import (
     SweepStarted,
     TrialFinished,
 )
+from lorasweep.train.checkpoint import drop_state
 from lorasweep.tune.callbacks import Board, Recorder, count_known
 from lorasweep.tune.cluster import DRIVER, Shape, connect, fit
 from lorasweep.tune.interrupt import Interrupt
@@ -301,7 +301,7 @@ class _Session:
     def _drop_states(self) -> None:
         """Remove what ended trials would go on from; a trial stopped early leaves its state."""
         for trial in _known(self.journal.records):
-            shutil.rmtree(self.paths.trial(trial).state, ignore_errors=True)
+            drop_state(self.paths.trial(trial).state)
 
 
 def _trial_name(trial: Any) -> str:
