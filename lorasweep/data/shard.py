@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -21,14 +20,4 @@ class Shard:
             import torch.distributed
 
             torch.distributed.all_reduce(values)
-        return values
-
-    def gather(self, value: Any) -> list[Any]:
-        """Give every worker's value to all of them, in their order."""
-        if self.workers == 1:
-            return [value]
-        import torch.distributed
-
-        values: list[Any] = [None] * self.workers
-        torch.distributed.all_gather_object(values, value)
         return values

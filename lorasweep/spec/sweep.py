@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lorasweep.errors import SpecError
-from lorasweep.spec.space import Range, Space
+from lorasweep.spec.space import Space
 from lorasweep.spec.trial import Frozen, LoraHyperparameters, TrialSpec, content_hash
 
 Positive = Annotated[int, Field(ge=1)]
@@ -273,11 +273,6 @@ class SweepSpec(Frozen):
     def is_grid(self) -> bool:
         """Tell whether the trials are a full factorial, which the analysis may rely on."""
         return self.search.algorithm == "grid"
-
-    @property
-    def searched_ranges(self) -> dict[str, Range]:
-        """Give the axes that are intervals."""
-        return {name: axis for name, axis in self.space.axes.items() if isinstance(axis, Range)}
 
 
 def _sentence(path: str, kind: str, message: str, value: Any) -> str:

@@ -416,13 +416,6 @@ def test_rungs_rise_and_lie_within_the_trial(grace, reduction):
     assert all(0 < rung < 100 for rung in rungs)
 
 
-def test_the_searched_ranges_are_the_axes_that_are_intervals():
-    spec = parse_sweep(small(search={"algorithm": "grid"}))
-    assert list(spec.searched_ranges) == ["lr"]
-    assert spec.is_grid
-    assert not parse_sweep(small()).is_grid
-
-
 @pytest.mark.parametrize(
     ("assignment", "content"),
     [
