@@ -503,3 +503,8 @@ def test_dropout_on_several_workers_needs_a_fixed_micro_batch(where):
         parse_sweep(content)
     parse_sweep({**content, "train": {"micro_batch": 4}})
     parse_sweep({**content, "resources": {"workers": 1}})
+
+
+def test_only_a_grid_is_a_full_factorial():
+    assert parse_sweep(small(search={"algorithm": "grid"})).is_grid
+    assert not parse_sweep(small()).is_grid
