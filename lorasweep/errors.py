@@ -6,6 +6,7 @@
     │   ├── DataError         the training or held-out data
     │   ├── ModelError        the base model or its tokenizer
     │   └── ResourceError     the cluster cannot hold what was asked for
+    ├── OutOfMemoryError      a device's memory does not hold what was to run on it
     └── JournalError          the results folder is damaged
 
 All of them cross process borders under Ray, so each must survive pickling.
@@ -55,6 +56,10 @@ class ModelError(UsageError, ValueError):
 
 class ResourceError(UsageError, RuntimeError):
     """Report a request that the cluster can never satisfy."""
+
+
+class OutOfMemoryError(LorasweepError, MemoryError):
+    """Report that a device's memory does not hold what was to run on it."""
 
 
 class JournalError(LorasweepError, RuntimeError):

@@ -1,21 +1,24 @@
 """A plain finetuning script with PEFT, one trial on one device: what the engine is held against.
 
-It shares nothing with `lorasweep.train`: it pads rows itself, takes torch's AdamW (or Lion as its
-paper writes it) with a LambdaLR, and steps on the mean loss of a step's response tokens.
+It shares nothing with `lorasweep`: it pads rows itself, an example in each, takes torch's AdamW
+(or Lion as its paper writes it) with a LambdaLR, and steps on the mean loss of a step's response
+tokens. Dropout follows the law that the engine states, written out a second time.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 Row = tuple[list[int], int]  # token ids, and how many of them are prompt
 
@@ -24,6 +27,36 @@ Row = tuple[list[int], int]  # token ids, and how many of them are prompt
 class Finetuned:
     losses: list[float]
     adapter: dict[str, Tensor]
+
+
+@dataclass
+class Now:
+    """Hold where training stands, for dropout to look at."""
+
+    step: int = 0
+    index: int = 0
+    lengths: list[int] = field(default_factory=list)
+
+
+class StatedDropout(torch.nn.Module):
+    """Drop inputs of tokens by draws from a seed of trial, step, micro-batch and layer.
+
+    The tokens of a micro-batch draw one example after the other; padding draws nothing.
+    """
+
+    def __init__(self, p: float, seed: int, layer: int, now: Now) -> None:
+        super().__init__()
+        self.p, self.seed, self.layer, self.now = p, seed, layer, now
+
+    def forward(self, x_BTI: Tensor) -> Tensor:
+        numbers = [self.seed, self.now.step, self.now.index, self.layer]
+        mixed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(mixed)
+        draws = torch.rand(sum(self.now.lengths), x_BTI.shape[-1], generator=generator)
+        factors_BTI = torch.zeros(x_BTI.shape)
+        for row, drawn in enumerate(torch.split(draws, self.now.lengths)):
+            factors_BTI[row, : len(drawn)] = torch.where(drawn < self.p, 0.0, 1 / (1 - self.p))
+        return x_BTI * factors_BTI
 
 
 class Lion(torch.optim.Optimizer):
@@ -69,14 +102,46 @@ def finetune(
     micro_batch: int,
     clip: float,
     seed: int,
+    rslora: bool = False,
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.float32,
 ) -> Finetuned:
-    """Train on the given rows, a list for each step, and give the losses and the adapter."""
+    """Train on the given rows, a list for each step, and give the losses and the adapter.
+
+    The base must have no dropout of its own.
+    """
     model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
+    # All linear layers but the head, by name: a layer's number in dropout, whatever is adapted.
+    numbers = {
+        name: number
+        for number, name in enumerate(
+            sorted(
+                name
+                for name, module in model.named_modules()
+                if isinstance(module, torch.nn.Linear | Conv1D)
+                and module is not model.get_output_embeddings()
+            )
+        )
+    }
     torch.manual_seed(seed)
     model = get_peft_model(
         model,
-        LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_modules, task_type="CAUSAL_LM"),
+        LoraConfig(
+            r=rank,
+            lora_alpha=alpha,
+            use_rslora=rslora,
+            target_modules=target_modules,
+            task_type="CAUSAL_LM",
+        ),
     )
+    for parameter in model.parameters():
+        if not parameter.requires_grad:  # now, since PEFT makes adapters of the base's dtype
+            parameter.data = parameter.data.to(dtype)
+    now = Now()
+    if dropout:
+        for name, module in model.get_base_model().named_modules():
+            if hasattr(module, "lora_dropout"):
+                module.lora_dropout["default"] = StatedDropout(dropout, seed, numbers[name], now)
     model.train()
     weights = [p for p in model.parameters() if p.requires_grad]
     if optimizer == "adamw":
@@ -89,12 +154,13 @@ def finetune(
     scheduler = torch.optim.lr_scheduler.LambdaLR(stepper, factor)
 
     losses = []
-    for rows in batches:
+    for step, rows in enumerate(batches):
         response_tokens = sum(len(ids) - max(prompt, 1) for ids, prompt in rows)
         stepper.zero_grad()
         step_loss = 0.0
-        for first in range(0, len(rows), micro_batch):
+        for index, first in enumerate(range(0, len(rows), micro_batch)):
             part = rows[first : first + micro_batch]
+            now.step, now.index, now.lengths = step, index, [len(ids) for ids, _ in part]
             width = max(len(ids) for ids, _ in part)
             input_ids = torch.zeros(len(part), width, dtype=torch.long)
             labels = torch.full_like(input_ids, -100)
@@ -104,7 +170,7 @@ def finetune(
             logits = model(input_ids=input_ids).logits
             loss = (
                 functional.cross_entropy(
-                    logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum"
+                    logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum"
                 )
                 / response_tokens
             )
@@ -114,5 +180,9 @@ def finetune(
         stepper.step()
         scheduler.step()
         losses.append(step_loss)
-    adapter = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    adapter = {
+        name.replace(".default", ""): parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
     return Finetuned(losses, adapter)

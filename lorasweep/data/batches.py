@@ -1,8 +1,12 @@
 """Deterministic batches: which examples a step trains on depends on the seed and the step alone.
 
-So a batch needs no state to resume, and its rows can be dealt to any number of workers.
+So a batch needs no state to resume, and its rows can be dealt to any number of workers. Short
+examples share a row, end to end; each has positions of its own, from which attention sees where
+the next one begins. A row is always `width` tokens long, whatever else is in the batch, so that
+what one trial computes does not depend on the trials beside it.
 
-Shape legend: B rows of a micro-batch, T tokens of its longest row, N examples.
+Shape legend: B rows of a micro-batch, T tokens of a row (its width), N examples, K tokens that are
+predicted.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,47 +25,105 @@ from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 
 IGNORED = -100  # the label that cross-entropy leaves out
+# Matrix kernels treat a handful of rows in another way than many, and round otherwise; up to five
+# rows did in MKL. A trial's tokens and its predictions are filled up to this many, so that neither
+# is ever a handful.
+FEWEST_PREDICTIONS = 16
+# Vectorised loops compute the last few numbers of a tensor one by one, and round otherwise. Rows of
+# a multiple of this keep the end of a trial's share where a vector ends.
+EVEN = 16
+WIDEST = 4  # a row is at most so many times the longest example
+SAMPLED_STEPS = 32
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Hold the rows of one forward pass, padded on the right to the longest of them.
+    """Hold the rows of one forward pass.
 
     index: position of the micro-batch in its step, the same however many workers share the step.
-    tokens: in all rows, padding left out.
+    positions_BT: of each token in its own example, from 0.
+    places_K: where the tokens before the predicted ones stand, in rows laid end to end.
+    labels_K: the predicted tokens.
+    filled_S: where tokens of examples stand, in rows laid end to end, example by example.
     """
 
     index: int
     ids_BT: Tensor
-    labels_BT: Tensor
-    tokens: int
+    positions_BT: Tensor
+    places_K: Tensor
+    labels_K: Tensor
+    filled_S: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Count the tokens, padding left out."""
+        return len(self.filled_S)
 
 
-def collate(tokens: Tokens, rows: NDArray[np.int64], index: int, pad: int) -> MicroBatch:
-    """Pad rows to one length and mark what carries loss.
+def first_fit(lengths: NDArray[np.int64], width: int) -> list[tuple[int, int]]:
+    """Place sequences into rows, each in the first that has room.
 
-    Padding stands on the right, where causal attention never looks, so no attention mask is needed.
-    The first token of a row has nothing before it, so the shift inside the loss drops its label.
+    Returns:
+        For each sequence its row and the place in it where it begins.
+    """
+    free: list[int] = []
+    places = []
+    for length in lengths:
+        row = next((row for row, room in enumerate(free) if room >= length), len(free))
+        if row == len(free):
+            free.append(width)
+        places.append((row, width - free[row]))
+        free[row] -= int(length)
+    return places
+
+
+def collate(
+    tokens: Tokens, rows: NDArray[np.int64], index: int, pad: int, width: int, *, shared: bool
+) -> MicroBatch:
+    """Lay examples into rows of one width and mark what is predicted.
+
+    What is left of a row is padding, each token of it at position 0 and so by itself. It stands on
+    the right, where causal attention never looks.
+
+    Args:
+        shared: whether examples may share a row.
     """
     examples = [tokens.example(int(row)) for row in rows]
-    longest = max(len(ids) for ids, _ in examples)
-    ids_BT = np.full((len(rows), longest), pad, dtype=np.int64)
-    labels_BT = np.full((len(rows), longest), IGNORED, dtype=np.int64)
-    for i, (ids, prompt) in enumerate(examples):
-        ids_BT[i, : len(ids)] = ids
-        labels_BT[i, prompt : len(ids)] = ids[prompt:]
-    count = sum(len(ids) for ids, _ in examples)
-    return MicroBatch(index, torch.from_numpy(ids_BT), torch.from_numpy(labels_BT), count)
+    lengths = np.asarray([len(ids) for ids, _ in examples])
+    places = first_fit(lengths, width) if shared else [(row, 0) for row in range(len(rows))]
+    count = max(1 + max(row for row, _ in places), -(-FEWEST_PREDICTIONS // width))
+    ids_BT = np.full((count, width), pad, dtype=np.int64)
+    positions_BT = np.zeros((count, width), dtype=np.int64)
+    before, filled = [], []
+    for (ids, prompt), (row, first) in zip(examples, places, strict=True):
+        ids_BT[row, first : first + len(ids)] = ids
+        positions_BT[row, first : first + len(ids)] = np.arange(len(ids))
+        start = row * width + first
+        before.append(np.arange(start + max(prompt, 1) - 1, start + len(ids) - 1))
+        filled.append(np.arange(start, start + len(ids)))
+    places_K = np.concatenate(before)
+    labels_K = ids_BT.ravel()[np.minimum(places_K + 1, ids_BT.size - 1)]
+    missing = max(0, FEWEST_PREDICTIONS - len(places_K))
+    return MicroBatch(
+        index,
+        torch.from_numpy(ids_BT),
+        torch.from_numpy(positions_BT),
+        torch.from_numpy(np.pad(places_K, (0, missing))),
+        torch.from_numpy(np.pad(labels_K, (0, missing), constant_values=IGNORED)),
+        torch.from_numpy(np.concatenate(filled)),
+    )
 
 
 @dataclass(frozen=True)
 class Batches:
     """Deal the global batch of every step.
 
-    batch_size: rows of one step over all workers.
-    micro_batch: rows of one forward pass; divides batch_size.
+    batch_size: sequences of one step over all workers.
+    micro_batch: sequences of one forward pass; divides batch_size.
     seed: of the trial; decides the order of the examples.
     pad: token id that fills up rows.
+    width: tokens of a row; None is the longest example's, rounded up.
+    shared: whether examples may share a row, which the model must understand.
     """
 
     tokens: Tokens
@@ -68,9 +131,11 @@ class Batches:
     micro_batch: int
     seed: int
     pad: int
+    width: int | None = None
+    shared: bool = False
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """Give the examples of a step, the longest first, so that neighbours need little padding.
+        """Give the examples of a step, the longest first, which fills rows best.
 
         Epochs follow one another without a gap, each in an order of its own.
         """
@@ -78,31 +143,79 @@ class Batches:
         first = step * self.batch_size
         positions = np.arange(first, first + self.batch_size)
         epochs = positions // count
-        orders = {epoch: self._order(int(epoch)) for epoch in np.unique(epochs)}
+        orders = {int(epoch): self._order(int(epoch)) for epoch in np.unique(epochs)}
         rows = np.asarray(
             [
-                orders[epoch][position % count]
+                orders[int(epoch)][position % count]
                 for epoch, position in zip(epochs, positions, strict=True)
             ]
         )
-        lengths = np.diff(self.tokens.starts_N1)[rows]
-        return rows[np.argsort(-lengths, kind="stable")]
+        return rows[np.argsort(-self._lengths_N[rows], kind="stable")]
+
+    @cached_property
+    def _lengths_N(self) -> NDArray[np.int64]:
+        return np.diff(self.tokens.starts_N1)
+
+    @cached_property
+    def _orders(self) -> dict[int, NDArray[np.int64]]:
+        return {}
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.tokens))
+        if epoch not in self._orders:
+            self._orders.clear()  # a step reaches into two epochs at most, unless data are few
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.tokens))
+            self._orders[epoch] = order
+        return self._orders[epoch]
 
     def targets(self, step: int) -> int:
         """Count the tokens of a step that carry loss, over all workers."""
         return int(self.tokens.targets_N[self.rows(step)].sum())
 
-    def micro_batches(self, step: int, shard: Shard) -> Iterator[MicroBatch]:
+    @property
+    def micro_batches(self) -> int:
+        """Count the micro-batches of a step, over all workers."""
+        return self.batch_size // self.micro_batch
+
+    def micro_batch_at(self, step: int, index: int) -> MicroBatch:
+        """Give one micro-batch of a step."""
+        first = index * self.micro_batch
+        rows = self.rows(step)[first : first + self.micro_batch]
+        width = self.width or even(int(self._lengths_N.max()))
+        return collate(self.tokens, rows, index, self.pad, width, shared=self.shared)
+
+    def dealt(self, step: int, shard: Shard) -> Iterator[MicroBatch]:
         """Give one worker its share of a step: every so-manieth micro-batch."""
-        rows = self.rows(step)
-        for index in range(shard.worker, self.batch_size // self.micro_batch, shard.workers):
-            first = index * self.micro_batch
-            yield collate(self.tokens, rows[first : first + self.micro_batch], index, self.pad)
+        for index in range(shard.worker, self.micro_batches, shard.workers):
+            yield self.micro_batch_at(step, index)
 
 
 def steps_of(examples: int, batch_size: int, epochs: float) -> int:
     """Count the steps of a number of epochs; the next epoch fills up the last batch."""
     return max(1, math.ceil(examples * epochs / batch_size - 1e-9))
+
+
+def row_width(tokens: Tokens, micro_batch: int, attention: float) -> int:
+    """Choose the width of shared rows that costs least: narrow ones waste room, wide ones attend.
+
+    Args:
+        attention: cost of attending to one more token, over that of all else done for a token.
+    """
+    lengths_N = np.diff(tokens.starts_N1)
+    longest = even(int(lengths_N.max()))
+    rng = np.random.default_rng(0)
+    samples = [
+        np.sort(rng.choice(lengths_N, micro_batch))[::-1].astype(np.int64)
+        for _ in range(SAMPLED_STEPS)
+    ]
+
+    def cost(width: int) -> float:
+        rows = sum(max(row for row, _ in first_fit(sample, width)) + 1 for sample in samples)
+        return float(rows * width * (1 + attention * width))
+
+    apart = even(longest // 8)
+    return min(range(longest, WIDEST * longest + 1, apart), key=cost)
+
+
+def even(length: int) -> int:
+    """Round a number of tokens up to a whole number of vectors."""
+    return -(-length // EVEN) * EVEN

@@ -142,7 +142,9 @@ def load_base(spec: ModelSpec, device: Any) -> Any:
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # a base is loaded beside a live view, or where nobody looks
     path = base_path(spec)
     try:
         config = AutoConfig.from_pretrained(

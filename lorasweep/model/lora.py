@@ -1,9 +1,15 @@
-"""LoRA on named sets of modules; PEFT makes, names and saves the adapters."""
+"""LoRA on named sets of modules: initialised, named and saved as PEFT does it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from lorasweep.errors import ModelError
 from lorasweep.spec.trial import LoraHyperparameters
@@ -52,7 +58,6 @@ def target_modules(model: Any, targets: str) -> list[str]:
     Raises:
         ModelError: the model's layers bear none of the known names, or those of one half only.
     """
-    import torch
     from transformers.pytorch_utils import Conv1D
 
     found: dict[str, list[str]] = {"attention": [], "mlp": []}
@@ -82,37 +87,103 @@ def target_modules(model: Any, targets: str) -> list[str]:
     return sorted(name for part in wanted for name in found[part])
 
 
-def attach_lora(model: Any, hyperparameters: LoraHyperparameters, seed: int) -> Any:
-    """Wrap a base in a fresh adapter; A is initialised from the seed, B is zero.
+@dataclass(frozen=True)
+class AdapterLayer:
+    """Name a linear layer that bears an adapter.
 
-    The adapter is fp32 whatever the base is, since updates at small learning rates vanish in bf16.
+    inputs, outputs: its features.
+    transposed: whether its weight is inputs x outputs, as in GPT-2.
     """
-    import torch
-    from peft import LoraConfig, get_peft_model
+
+    name: str
+    inputs: int
+    outputs: int
+    transposed: bool = False
+
+    @property
+    def a(self) -> str:
+        """The name PEFT saves A under."""
+        return f"base_model.model.{self.name}.lora_A.weight"
+
+    @property
+    def b(self) -> str:
+        """The name PEFT saves B under."""
+        return f"base_model.model.{self.name}.lora_B.weight"
+
+
+def adapter_layers(model: Any, targets: str) -> tuple[AdapterLayer, ...]:
+    """List the layers of a named set in the order of the model, in which PEFT initialises them.
+
+    Raises:
+        ModelError: as `target_modules`.
+    """
+    wanted = set(target_modules(model, targets))
+    return tuple(
+        _adapter_layer(name, module) for name, module in model.named_modules() if name in wanted
+    )
+
+
+def _adapter_layer(name: str, linear: Any) -> AdapterLayer:
+    rows, columns = linear.weight.shape
+    if stores_transposed(linear):
+        return AdapterLayer(name, rows, columns, transposed=True)
+    return AdapterLayer(name, columns, rows)
+
+
+def stores_transposed(linear: Any) -> bool:
+    """Tell whether a layer's weight is inputs x outputs, as in GPT-2."""
     from transformers.pytorch_utils import Conv1D
 
-    names = target_modules(model, hyperparameters.targets)
+    return isinstance(linear, Conv1D)
+
+
+def initial_adapter(layers: tuple[AdapterLayer, ...], rank: int, seed: int) -> dict[str, Tensor]:
+    """Draw the adapter that PEFT would draw after `torch.manual_seed(seed)`; B is zero.
+
+    PEFT makes both matrices as linear layers, which draw their own weights, before it draws A
+    again: from a uniform distribution of variance 1 / (3 inputs) (Kaiming with a = sqrt(5)). The
+    draws are repeated here, from a generator of the trial's own, so that an adapter can be made
+    while others train.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(rows: int, columns: int) -> Tensor:
+        empty = torch.empty(rows, columns)
+        return torch.nn.init.kaiming_uniform_(empty, a=math.sqrt(5), generator=generator)
+
+    adapter = {}
+    for layer in layers:
+        draw(rank, layer.inputs)
+        draw(layer.outputs, rank)
+        adapter[layer.a] = draw(rank, layer.inputs)
+        adapter[layer.b] = torch.zeros(layer.outputs, rank)
+    return adapter
+
+
+def save_adapter(
+    folder: Path,
+    adapter: Mapping[str, Tensor],
+    layers: tuple[AdapterLayer, ...],
+    hyperparameters: LoraHyperparameters,
+    base_name: str,
+) -> None:
+    """Save an adapter as an ordinary PEFT folder that names its base."""
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
     alpha, rslora = hyperparameters.resolved_alpha
     config = LoraConfig(
+        base_model_name_or_path=base_name,
         r=hyperparameters.rank,
         lora_alpha=alpha,
         use_rslora=rslora,
         lora_dropout=hyperparameters.dropout,
-        target_modules=names,
-        fan_in_fan_out=isinstance(model.get_submodule(names[0]), Conv1D),  # GPT-2 stores W^T
+        target_modules=[layer.name for layer in layers],
+        fan_in_fan_out=layers[0].transposed,
         task_type="CAUSAL_LM",
+        inference_mode=True,
     )
-    torch.manual_seed(seed)
-    return get_peft_model(model, config, autocast_adapter_dtype=True)
-
-
-def adapter_parameters(model: Any) -> dict[str, Any]:
-    """Give the trainable parameters by name, sorted, so that every worker has the same order."""
-    return {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
-
-
-def save_adapter(model: Any, folder: Path, base_name: str) -> None:
-    """Save the adapter as an ordinary PEFT folder that names its base."""
-    model.peft_config["default"].base_model_name_or_path = base_name
-    # The vocabulary never changes; left to find out, PEFT asks the hub about the base.
-    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in adapter.items()}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(str(folder))

@@ -49,7 +49,8 @@ def save_state(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".state.pt"
     content = {
-        "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
+        # Copied, since torch writes all that a view is a view of, and so the neighbours' adapters.
+        "parameters": {name: p.detach().cpu().clone() for name, p in parameters.items()},
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
         "notes": notes,

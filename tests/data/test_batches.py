@@ -1,20 +1,32 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.data.batches import IGNORED, Batches, steps_of
+from lorasweep.data.batches import (
+    FEWEST_PREDICTIONS,
+    IGNORED,
+    WIDEST,
+    Batches,
+    MicroBatch,
+    collate,
+    first_fit,
+    row_width,
+    steps_of,
+)
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 
 PAD = 0
 
 
-def tokens_of(count: int) -> Tokens:
+def tokens_of(count: int, longest: int = 11) -> Tokens:
+    """Make examples of 2 to `longest` tokens, none of which is the padding."""
     rng = np.random.default_rng(count)
-    lengths = rng.integers(2, 12, count)
+    lengths = rng.integers(2, longest + 1, count)
     return Tokens.pack(
         [(rng.integers(1, 99, n).tolist(), int(rng.integers(0, n))) for n in lengths]
     )
@@ -29,7 +41,14 @@ def batches(draw: st.DrawFn) -> Batches:
         micro_batch=micro_batch,
         seed=draw(st.integers(0, 2**31 - 1)),
         pad=PAD,
+        width=draw(st.sampled_from([None, 11, 16, 40])),
+        shared=draw(st.booleans()),
     )
+
+
+def counted(batch: MicroBatch) -> int:
+    """Count the predictions that carry loss."""
+    return int((batch.labels_K != IGNORED).sum())
 
 
 @settings(deadline=None)
@@ -59,22 +78,21 @@ def test_an_example_comes_again_only_when_all_have_come(size, epochs, seed):
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50), st.sampled_from([1, 2, 3, 4, 12]))
 def test_any_number_of_workers_shares_a_step_without_gap_or_overlap(batches, step, workers):
-    alone = {m.index: m for m in batches.micro_batches(step, Shard())}
-    assert list(alone) == list(range(batches.batch_size // batches.micro_batch))
-    shared = [
-        m for worker in range(workers) for m in batches.micro_batches(step, Shard(worker, workers))
-    ]
+    alone = {m.index: m for m in batches.dealt(step, Shard())}
+    assert list(alone) == list(range(batches.micro_batches))
+    shared = [m for worker in range(workers) for m in batches.dealt(step, Shard(worker, workers))]
     assert sorted(m.index for m in shared) == list(alone)
     for part in shared:
-        assert part.ids_BT.equal(alone[part.index].ids_BT)
-        assert part.labels_BT.equal(alone[part.index].labels_BT)
-        assert part.tokens == alone[part.index].tokens
+        whole = alone[part.index]
+        assert part.tokens == whole.tokens
+        for name in ("ids_BT", "positions_BT", "places_K", "labels_K", "filled_S"):
+            assert getattr(part, name).equal(getattr(whole, name))
 
 
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
 def test_a_step_is_a_function_of_seed_and_step_alone(batches, step):
-    again = Batches(batches.tokens, batches.batch_size, 1, batches.seed, PAD)
+    again = replace(batches, micro_batch=1, width=40, shared=not batches.shared)
     for earlier in range(step % 5):
         again.rows(earlier)
     assert again.rows(step).tolist() == batches.rows(step).tolist()
@@ -87,30 +105,141 @@ def test_another_seed_gives_another_order():
 
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
-def test_the_targets_of_a_step_are_the_labels_that_the_loss_counts(batches, step):
-    counted = sum(
-        int((m.labels_BT[:, 1:] != IGNORED).sum()) for m in batches.micro_batches(step, Shard())
-    )
-    assert batches.targets(step) == counted
+def test_the_targets_of_a_step_are_the_predictions_that_carry_loss(batches, step):
+    assert batches.targets(step) == sum(counted(m) for m in batches.dealt(step, Shard()))
 
 
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
-def test_rows_are_padded_on_the_right_and_padding_carries_no_loss(batches, step):
-    rows = batches.rows(step)
-    lengths = [len(batches.tokens.example(row)[0]) for row in rows]
+def test_the_longest_examples_of_a_step_come_first(batches, step):
+    lengths = [len(batches.tokens.example(row)[0]) for row in batches.rows(step)]
     assert lengths == sorted(lengths, reverse=True)
-    for m in batches.micro_batches(step, Shard()):
-        first = m.index * batches.micro_batch
-        for row, ids, labels in zip(rows[first:], m.ids_BT, m.labels_BT, strict=False):
-            expected, prompt = batches.tokens.example(row)
-            n = len(expected)
-            assert ids.tolist() == expected.tolist() + [PAD] * (len(ids) - n)
-            assert labels.tolist() == [
-                IGNORED if i < prompt or i >= n else expected[i] for i in range(len(ids))
-            ]
-        assert m.ids_BT.shape == (batches.micro_batch, lengths[first])
-        assert m.tokens == sum(lengths[first : first + batches.micro_batch])
+
+
+def laid(batch: MicroBatch) -> list[list[tuple[int, int]]]:
+    """Read the examples off a micro-batch: the ids of each, and whether they are predicted."""
+    ids, positions = batch.ids_BT.flatten().tolist(), batch.positions_BT.flatten().tolist()
+    # A filling of label IGNORED stands at place 0, which is no prediction.
+    places = zip(batch.places_K.tolist(), batch.labels_K.tolist(), strict=True)
+    predicted = {place + 1: label for place, label in places if label != IGNORED}
+    examples: list[list[tuple[int, int]]] = []
+    for place in batch.filled_S.tolist():
+        if positions[place] == 0:
+            examples.append([])
+        assert positions[place] == len(examples[-1])
+        examples[-1].append((ids[place], predicted.pop(place, IGNORED)))
+    assert not predicted
+    return examples
+
+
+@settings(deadline=None)
+@given(batches(), st.integers(0, 50))
+def test_every_example_stands_once_in_one_row_with_loss_on_its_response_alone(batches, step):
+    rows = batches.rows(step)
+    for m in batches.dealt(step, Shard()):
+        expected = []
+        for row in rows[m.index * batches.micro_batch :][: batches.micro_batch]:
+            ids, prompt = batches.tokens.example(row)
+            # The first token of a text is never predicted: nothing stands before it.
+            expected.append(
+                [(int(t), int(t) if i >= max(prompt, 1) else IGNORED) for i, t in enumerate(ids)]
+            )
+        assert laid(m) == expected
+        width = m.ids_BT.shape[1]
+        ends = np.cumsum([len(example) for example in expected])
+        for places in np.split(m.filled_S.numpy(), ends[:-1]):
+            assert (np.diff(places) == 1).all()
+            assert places[0] // width == places[-1] // width
+        assert m.tokens == ends[-1] == len(set(m.filled_S.tolist()))
+        if not batches.shared:
+            assert (m.filled_S.numpy()[[0, *ends[:-1]]] % width == 0).all()
+
+
+@settings(deadline=None)
+@given(batches(), st.integers(0, 50))
+def test_what_is_left_of_a_row_is_padding_on_the_right_each_token_by_itself(batches, step):
+    for m in batches.dealt(step, Shard()):
+        left = np.ones(m.ids_BT.numel(), dtype=bool)
+        left[m.filled_S.numpy()] = False
+        assert (m.ids_BT.numpy().ravel()[left] == PAD).all()
+        assert (m.positions_BT.numpy().ravel()[left] == 0).all()
+        assert (np.diff(left.reshape(m.ids_BT.shape).astype(int), axis=1) >= 0).all()
+        predicted = m.labels_K != IGNORED
+        assert not left[m.places_K[predicted].numpy()].any()
+
+
+@settings(deadline=None)
+@given(batches(), st.integers(0, 50))
+def test_every_row_has_the_width_asked_for_or_that_of_the_longest_example(batches, step):
+    longest = int(np.diff(batches.tokens.starts_N1).max())
+    for m in batches.dealt(step, Shard()):
+        assert m.ids_BT.shape[1] == (batches.width or longest)
+        assert m.positions_BT.shape == m.ids_BT.shape
+
+
+@settings(deadline=None)
+@given(batches(), st.integers(0, 50))
+def test_neither_tokens_nor_predictions_are_ever_a_handful(batches, step):
+    for m in batches.dealt(step, Shard()):
+        assert m.ids_BT.numel() >= FEWEST_PREDICTIONS
+        assert len(m.places_K) == len(m.labels_K) >= FEWEST_PREDICTIONS
+        filling = len(m.places_K) - counted(m)
+        assert filling == max(0, FEWEST_PREDICTIONS - counted(m))
+
+
+def test_a_row_of_two_examples_at_chosen_places():
+    tokens = Tokens.pack([([5, 6, 7], 1), ([8, 9], 0), ([3, 4], 1)])
+    m = collate(tokens, np.asarray([0, 1, 2]), 4, PAD, 5, shared=True)
+    assert m.index == 4
+    assert m.ids_BT.tolist()[:2] == [[5, 6, 7, 8, 9], [3, 4, PAD, PAD, PAD]]
+    assert m.positions_BT.tolist()[:2] == [[0, 1, 2, 0, 1], [0, 1, 0, 0, 0]]
+    assert m.ids_BT.tolist()[2:] == m.positions_BT.tolist()[2:] == [[PAD] * 5] * 2
+    assert m.places_K.tolist()[:4] == [0, 1, 3, 5]
+    assert m.labels_K.tolist()[:4] == [6, 7, 9, 4]
+    assert m.labels_K.tolist()[4:] == [IGNORED] * (FEWEST_PREDICTIONS - 4)
+    assert m.filled_S.tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_response_that_ends_a_row_is_predicted_within_it():
+    tokens = Tokens.pack([(list(range(1, 17)), 0)] * 2)
+    m = collate(tokens, np.asarray([0, 1]), 0, PAD, 16, shared=True)
+    assert m.places_K.tolist() == [*range(15), *range(16, 31)]
+    assert m.labels_K.tolist() == [*range(2, 17)] * 2
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(20, 60))
+def test_first_fit_places_all_without_overlap_and_opens_no_row_that_it_need_not(lengths, width):
+    places = first_fit(np.asarray(lengths), width)
+    taken: dict[int, int] = {}
+    for length, (row, first) in zip(lengths, places, strict=True):
+        assert first == taken.get(row, 0)
+        assert first + length <= width
+        assert row <= len(taken)
+        assert all(width - taken[earlier] < length for earlier in range(min(row, len(taken))))
+        taken[row] = first + length
+    assert sorted(taken) == list(range(len(taken)))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20), st.integers(2, 90), st.sampled_from([1, 4, 16]), st.floats(0, 0.1))
+def test_a_row_width_holds_the_longest_example_and_at_most_four_of_it(
+    count, longest, size, attention
+):
+    tokens = tokens_of(count, longest)
+    widest = int(np.diff(tokens.starts_N1).max())
+    assert widest <= row_width(tokens, size, attention) <= WIDEST * widest
+
+
+def test_a_row_width_weighs_waste_against_attention():
+    thirds = Tokens.pack([([1] * 30, 0)] * 8 + [([1] * 10, 0)] * 8)
+    assert row_width(thirds, 1, 0.0) == 30
+    alike = Tokens.pack([([1] * 24, 0)] * 8)
+    assert row_width(alike, 8, 0.01) == 24
+    # One long example among many short ones, of which a row of the long one's width holds one.
+    mixed = Tokens.pack([([1] * 40, 0), *[([1] * 25, 0)] * 30])
+    assert row_width(mixed, 16, 0.0) > 40
+    assert row_width(mixed, 16, 10.0) == 40
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,13 @@ pairs = st.lists(st.builds(Example, texts, responses), min_size=1, max_size=6)
 def labels_of(tokens: Tokens, index: int) -> list[int]:
     import numpy as np
 
-    (row,) = collate(tokens, np.asarray([index]), 0, pad=EOS).labels_BT.tolist()
-    return list(row)
+    length = len(tokens.example(index)[0])
+    batch = collate(tokens, np.asarray([index]), 0, EOS, length, shared=False)
+    labels = [IGNORED] * length
+    for place, label in zip(batch.places_K.tolist(), batch.labels_K.tolist(), strict=True):
+        if label != IGNORED:
+            labels[place + 1] = label
+    return labels
 
 
 @settings(deadline=None)

@@ -1,13 +1,14 @@
+import json
 import math
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from lorasweep.errors import ModelError
 from lorasweep.model.base import load_base
-from lorasweep.model.lora import adapter_parameters, attach_lora, save_adapter, target_modules
+from lorasweep.model.lora import adapter_layers, initial_adapter, save_adapter, target_modules
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
 
@@ -65,18 +66,43 @@ def load(family):
     return load_family
 
 
+def peft_of(model, hyperparameters, seed=0):
+    """Wrap a base as a script with PEFT would, from a seed."""
+    torch.manual_seed(seed)
+    alpha, rslora = hyperparameters.resolved_alpha
+    config = LoraConfig(
+        r=hyperparameters.rank,
+        lora_alpha=alpha,
+        use_rslora=rslora,
+        lora_dropout=hyperparameters.dropout,
+        target_modules=target_modules(model, hyperparameters.targets),
+        fan_in_fan_out=model.config.model_type == "gpt2",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def trained_by(model):
+    """Give the adapter of a PEFT model by the names that PEFT saves it under."""
+    return {
+        name.replace(".default", ""): parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def stirred(adapter):
+    """Fill B, which begins as zero, so that the adapter does something."""
+    generator = torch.Generator().manual_seed(1)
+    return {
+        name: torch.randn(value.shape, generator=generator) if "lora_B" in name else value
+        for name, value in adapter.items()
+    }
+
+
 def logits(model):
     with torch.no_grad():
         return model(IDS).logits
-
-
-def stirred(model):
-    """Fill B, which begins as zero, so that the adapter does something."""
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in adapter_parameters(model).items():
-        if "lora_B" in name:
-            parameter.data.normal_(generator=generator)
-    return model
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -87,26 +113,24 @@ def test_a_target_set_is_exactly_the_layers_of_its_name(load, name, targets):
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("targets", TARGET_SETS)
-def test_an_adapter_has_rank_times_in_plus_out_parameters_on_these_layers(load, name, targets):
-    model = attach_lora(load(name), LoraHyperparameters(rank=3, targets=targets), 0)
-    layers = layers_of(name, targets)
-    parameters = adapter_parameters(model)
-    assert sum(p.numel() for p in parameters.values()) == sum(
-        3 * (rows + columns) for rows, columns in layers.values()
-    )
-    prefix = "base_model.model."
-    adapted = {key.removeprefix(prefix).partition(".lora_")[0] for key in parameters}
-    assert adapted == set(layers)
-    assert list(parameters) == sorted(parameters)
+def test_an_adapter_layer_tells_its_features_and_how_its_weight_lies(load, name, targets):
+    model = load(name)
+    layers = adapter_layers(model, targets)
+    told = {layer.name: (layer.inputs, layer.outputs) for layer in layers}
+    assert told == layers_of(name, targets)
+    assert {layer.transposed for layer in layers} == {name == "gpt2"}
+    order = [module for module, _ in model.named_modules() if module in told]
+    assert [layer.name for layer in layers] == order
 
 
 @pytest.mark.parametrize("targets", TARGET_SETS)
 def test_a_model_with_other_layers_is_refused_with_their_names(targets):
     model = nn.Sequential(nn.Linear(2, 2))
-    with pytest.raises(ModelError) as caught:
-        target_modules(model, targets)
-    assert str(caught.value).startswith(f"space.targets: {targets!r} finds no ")
-    assert str(caught.value).endswith("its linear layers are 0")
+    for find in (target_modules, adapter_layers):
+        with pytest.raises(ModelError) as caught:
+            find(model, targets)
+        assert str(caught.value).startswith(f"space.targets: {targets!r} finds no ")
+        assert str(caught.value).endswith("its linear layers are 0")
 
 
 def test_all_is_refused_where_only_half_of_it_is_known():
@@ -117,77 +141,109 @@ def test_all_is_refused_where_only_half_of_it_is_known():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_fresh_adapter_leaves_the_base_as_it_is(load, name):
-    before = logits(load(name))
-    model = attach_lora(load(name), LoraHyperparameters(rank=4), 0)
-    assert logits(model).equal(before)
-    assert not logits(stirred(model)).equal(before)
-
-
-def test_the_seed_alone_decides_how_an_adapter_begins(load):
-    def begin(seed):
-        torch.rand(seed + 3)  # whatever was drawn before
-        parameters = adapter_parameters(attach_lora(load("llama"), LoraHyperparameters(), seed))
-        return {name: parameter.detach() for name, parameter in parameters.items()}
-
-    first, again, other = begin(0), begin(0), begin(1)
-    assert first.keys() == again.keys() == other.keys()
-    for name in first:
-        assert first[name].equal(again[name])
-        assert first[name].equal(other[name]) == ("lora_B" in name)
-        assert bool(first[name].any()) == ("lora_A" in name)
-
-
-@pytest.mark.parametrize("alpha", ["1r", "2r", 32, 7.5, "rslora:16"])
-@pytest.mark.parametrize("rank", [2, 9])
-def test_every_rule_of_alpha_gives_the_scaling_that_peft_applies(load, alpha, rank):
-    hyperparameters = LoraHyperparameters(rank=rank, alpha=alpha)
-    model = attach_lora(load("llama"), hyperparameters, 0)
-    scalings = [m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A")]
-    assert len(scalings) == len(layers_of("llama", "all"))
-    assert all(math.isclose(scaling, hyperparameters.scaling) for scaling in scalings)
+@pytest.mark.parametrize("targets", TARGET_SETS)
+@pytest.mark.parametrize(("rank", "seed"), [(1, 0), (3, 1), (16, 2), (17, 2**31 - 1)])
+def test_an_adapter_begins_as_peft_would_begin_it_bit_for_bit(load, name, targets, rank, seed):
+    hyperparameters = LoraHyperparameters(rank=rank, targets=targets)
+    theirs = trained_by(peft_of(load(name), hyperparameters, seed))
+    torch.rand(3)  # whatever else is drawn
+    ours = initial_adapter(adapter_layers(load(name), targets), rank, seed)
+    assert ours.keys() == theirs.keys()
+    assert {value.dtype for value in ours.values()} == {torch.float32}
+    for key, value in theirs.items():
+        assert torch.equal(ours[key], value)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_an_adapted_layer_adds_scaled_b_times_a(load, name):
-    hyperparameters = LoraHyperparameters(rank=3, alpha="rslora:6", targets="mlp")
-    model = stirred(attach_lora(load(name), hyperparameters, 0))
-    layer = next(m for m in model.modules() if hasattr(m, "lora_A"))
-    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-    x = torch.randn(2, a.shape[1])
-    with torch.no_grad():
-        expected = layer.base_layer(x) + 6 / math.sqrt(3) * x @ a.T @ b.T
-        torch.testing.assert_close(layer(x), expected)
+def test_an_adapter_of_a_bf16_base_begins_as_on_fp32_where_peft_rounds_it(load, name):
+    theirs = trained_by(peft_of(load(name, "bf16"), LoraHyperparameters(rank=5), 3))
+    exact = initial_adapter(adapter_layers(load(name), "all"), 5, 3)
+    ours = initial_adapter(adapter_layers(load(name, "bf16"), "all"), 5, 3)
+    for key, value in theirs.items():
+        assert torch.equal(ours[key], exact[key])
+        assert torch.equal(ours[key].bfloat16().float(), value)
 
 
-def test_dropout_is_that_of_the_trial(load):
-    model = attach_lora(load("gpt2"), LoraHyperparameters(dropout=0.25), 0)
-    found = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
-    assert sum(p == 0.25 for p in found) == len(layers_of("gpt2", "all"))
-    assert set(found) == {0.0, 0.25}
+def test_the_seed_alone_decides_how_an_adapter_begins(load):
+    layers = adapter_layers(load("llama"), "all")
+    before = torch.get_rng_state()
+    first, again, other = (initial_adapter(layers, 16, seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    for name, value in first.items():
+        assert value.equal(again[name])
+        assert value.equal(other[name]) == ("lora_B" in name)
+        assert bool(value.any()) == ("lora_A" in name)
+
+
+@pytest.fixture
+def saved(load, family, tmp_path):
+    def save(name, hyperparameters):
+        layers = adapter_layers(load(name), hyperparameters.targets)
+        adapter = stirred(initial_adapter(layers, hyperparameters.rank, 0))
+        save_adapter(tmp_path / "adapter", adapter, layers, hyperparameters, str(family(name)))
+        return tmp_path / "adapter", adapter
+
+    return save
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_an_adapter_is_fp32_also_on_a_base_of_half_precision(load, name):
-    model = attach_lora(load(name, "bf16"), LoraHyperparameters(rank=2), 0)
-    trained = adapter_parameters(model)
-    assert {parameter.dtype for parameter in trained.values()} == {torch.float32}
-    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
-    assert all("lora_" in name for name in trained)
-    assert torch.isfinite(logits(model)).all()
+@pytest.mark.parametrize("alpha", ["1r", 7.5, "rslora:8"])
+@pytest.mark.parametrize("targets", TARGET_SETS)
+def test_a_saved_adapter_is_an_ordinary_peft_folder(load, family, saved, name, alpha, targets):
+    hyperparameters = LoraHyperparameters(rank=3, alpha=alpha, dropout=0.1, targets=targets)
+    folder, adapter = saved(name, hyperparameters)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    again = PeftModel.from_pretrained(load(name), str(folder), is_trainable=True)
+    read = trained_by(again)
+    assert read.keys() == adapter.keys()
+    assert all(read[key].equal(value) for key, value in adapter.items())
+    config = again.peft_config["default"]
+    assert config.base_model_name_or_path == str(family(name))
+    assert (config.lora_alpha, config.use_rslora) == hyperparameters.resolved_alpha
+    assert (config.r, config.lora_dropout, config.task_type) == (3, 0.1, "CAUSAL_LM")
+    assert config.target_modules == set(layers_of(name, targets))
+    assert config.fan_in_fan_out == (name == "gpt2")
+    scalings = [m.scaling["default"] for m in again.modules() if hasattr(m, "lora_A")]
+    assert len(scalings) == len(layers_of(name, targets))
+    assert all(math.isclose(scaling, hyperparameters.scaling) for scaling in scalings)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("alpha", ["2r", "rslora:8"])
-def test_a_saved_adapter_is_an_ordinary_peft_folder(load, family, tmp_path, name, alpha):
-    hyperparameters = LoraHyperparameters(rank=3, alpha=alpha, dropout=0.1)
-    model = stirred(attach_lora(load(name), hyperparameters, 0)).eval()
-    folder = tmp_path / "adapter"
-    save_adapter(model, folder, str(family(name)))
-    again = PeftModel.from_pretrained(load(name), str(folder))
-    assert logits(again).equal(logits(model))
-    assert again.peft_config["default"].base_model_name_or_path == str(family(name))
-    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".md", ".safetensors"]
+def test_a_saved_adapter_is_what_peft_itself_would_save(load, saved, tmp_path, name):
+    hyperparameters = LoraHyperparameters(rank=3, alpha="rslora:6")
+    folder, adapter = saved(name, hyperparameters)
+    theirs = peft_of(load(name), hyperparameters)
+    missing = theirs.load_state_dict(
+        {key.replace(".weight", ".default.weight"): value for key, value in adapter.items()},
+        strict=False,
+    )
+    assert not missing.unexpected_keys
+    theirs.save_pretrained(str(tmp_path / "theirs"), save_embedding_layers=False)
+    from safetensors.torch import load_file
+
+    ours_saved = load_file(folder / "adapter_model.safetensors")
+    theirs_saved = load_file(tmp_path / "theirs" / "adapter_model.safetensors")
+    assert ours_saved.keys() == theirs_saved.keys()
+    assert all(ours_saved[key].equal(value) for key, value in theirs_saved.items())
+    configs = [
+        json.loads((place / "adapter_config.json").read_text())
+        for place in (folder, tmp_path / "theirs")
+    ]
+    for config in configs:  # of a set, in any order
+        config["target_modules"].sort()
+    ours, peft = configs
+    differing = {key for key in ours.keys() | peft.keys() if ours.get(key) != peft.get(key)}
+    assert differing <= {"auto_mapping", "base_model_name_or_path"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_saved_adapter_changes_what_the_base_says(load, saved, name):
+    folder, _ = saved(name, LoraHyperparameters(rank=2))
+    before = logits(load(name))
+    assert not torch.allclose(logits(PeftModel.from_pretrained(load(name), str(folder))), before)
 
 
 def test_saving_asks_no_hub_about_the_base(load, tmp_path, monkeypatch):
@@ -197,4 +253,17 @@ def test_saving_asks_no_hub_about_the_base(load, tmp_path, monkeypatch):
         raise AssertionError(f"asked the hub for {arguments}")
 
     monkeypatch.setattr(saving, "check_file_exists_on_hf_hub", ask)
-    save_adapter(attach_lora(load("llama"), LoraHyperparameters(), 0), tmp_path, "org/model")
+    layers = adapter_layers(load("llama"), "all")
+    adapter = initial_adapter(layers, 16, 0)
+    save_adapter(tmp_path, adapter, layers, LoraHyperparameters(), "org/model")
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "org/model"
+
+
+def test_what_is_saved_is_the_adapter_alone_and_not_what_it_is_a_view_of(load, tmp_path):
+    layers = adapter_layers(load("llama"), "attention")
+    held = {name: torch.zeros(9, *v.shape) for name, v in initial_adapter(layers, 2, 0).items()}
+    views = {name: value[4] for name, value in held.items()}
+    save_adapter(tmp_path, views, layers, LoraHyperparameters(rank=2), "org/model")
+    numbers = sum(2 * (layer.inputs + layer.outputs) for layer in layers)
+    assert (tmp_path / "adapter_model.safetensors").stat().st_size < 4 * numbers + 4000

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lorasweep.data.tokens import Tokens
-from tests.train.trial import examples
+from tests.train.trial import Trial, examples
 from tests.workers import two_workers
 
 __all__ = ["two_workers"]
@@ -27,3 +27,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tokens(tiny_model: Path) -> Tokens:
     return examples(tiny_model)
+
+
+@pytest.fixture
+def trial(tiny_model: Path, tokens: Tokens) -> Trial:
+    return Trial(tiny_model, tokens)
