@@ -4,7 +4,7 @@ The base writes samples of its own distribution; a tuned model is asked, at ever
 for its most likely next token. The base agrees with itself everywhere, so its score is 1. This
 needs no data and no hub, and is what `source: auto` falls back to.
 
-Shape legend: B samples, T tokens.
+Shape legend: C copies, B samples, T tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from lorasweep.data.shard import Shard
+from lorasweep.model.packed import Served
 
 SAMPLES = 64
 SAMPLE_TOKENS = 64
@@ -52,33 +53,32 @@ def sample_base(
             for part in _batches(SAMPLES, batch_size)
         ]
         ids_BT = torch.cat([ids_BT, torch.multinomial(torch.cat(step), 1)], dim=1)
-    predictions_BT = _predict(model, ids_BT, batch_size)
+    predictions_BT = _predict(model, ids_BT, batch_size)[0]
     return BaseSamples(ids_BT.cpu().numpy(), predictions_BT.cpu().numpy())
 
 
-def _predict(model: Any, ids_BT: torch.Tensor, batch_size: int) -> torch.Tensor:
-    return torch.cat(
-        [
-            model(input_ids=ids_BT[part], use_cache=False).logits.argmax(-1)
-            for part in _batches(len(ids_BT), batch_size)
-        ]
-    )
+def _predict(model: Any, ids_BT: torch.Tensor, batch_size: int, copies: int = 1) -> torch.Tensor:
+    """Give the most likely token after each token of the samples, for every copy: C x B x T."""
+    predicted = [
+        model(input_ids=ids_BT[part].repeat(copies, 1), use_cache=False)
+        .logits.argmax(-1)
+        .unflatten(0, (copies, -1))
+        for part in _batches(len(ids_BT), batch_size)
+    ]
+    return torch.cat(predicted, dim=1)
 
 
-@torch.no_grad()
 def base_agreement(
-    model: Any, samples: BaseSamples, *, batch_size: int, shard: Shard, device: torch.device
-) -> float:
-    """Give the share of positions at which a model predicts the base's most likely token."""
-    was_training = model.training
-    model.eval()
+    served: Served, samples: BaseSamples, *, batch_size: int, shard: Shard, device: torch.device
+) -> list[float]:
+    """Give for each copy the share of positions at which it predicts the base's likeliest token."""
     mine = slice(shard.worker, None, shard.workers)
     ids_BT = torch.from_numpy(samples.ids_BT[mine].copy()).to(device)
     expected_BT = torch.from_numpy(samples.predictions_BT[mine].copy()).to(device)
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    sums = torch.zeros(served.copies, 2, dtype=torch.float64, device=device)
     if len(ids_BT):
-        sums[0] = (_predict(model, ids_BT, batch_size) == expected_BT).sum()
-        sums[1] = expected_BT.numel()
-    model.train(was_training)
-    agreed, count = shard.total(sums).tolist()
-    return float(agreed / count)
+        with served.together() as model:
+            predicted_CBT = _predict(model, ids_BT, batch_size, served.copies)
+        sums[:, 0] = (predicted_CBT == expected_BT).sum((1, 2))
+        sums[:, 1] = expected_BT.numel()
+    return [agreed / count for agreed, count in shard.total(sums).tolist()]

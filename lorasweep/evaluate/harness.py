@@ -1,17 +1,23 @@
-"""Run lm-eval on the model in memory, the problems dealt to all workers of a trial."""
+"""Put lm-eval's tasks to models in memory, the problems dealt to all workers."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
-from itertools import islice
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
+from lorasweep.evaluate.continuations import Continuations
+from lorasweep.model.packed import Served
 
 # The paper's measures come first: strict match for GSM8K, plain accuracy for multiple choice.
 _PREFERRED = ("exact_match,strict-match", "acc,none", "exact_match,none")
@@ -64,53 +70,179 @@ def _metric(scores: dict[str, Any]) -> str:
     return chosen
 
 
-def run_tasks(
-    model: Any,
-    tokenizer: Any,
-    tasks: dict[str, Any],
-    *,
-    limit: int | None,
-    batch_size: int,
-    shard: Shard,
-    device: torch.device,
-) -> dict[str, float]:
-    """Score a model on lm-eval tasks; each worker takes every so-manieth problem.
+class _Remembered:
+    """Render a task's template for a problem once; what it gives depends on no model."""
 
-    Args:
-        tasks: task objects by the name that their score is to bear.
+    def __init__(self, render: Callable[..., Any]) -> None:
+        self._render = render
+        self._rendered: dict[tuple[int, ...], tuple[tuple[Any, ...], Any]] = {}
 
-    Returns:
-        Each task's score, the mean over its problems.
+    def __call__(self, *asked: Any) -> Any:
+        key = tuple(map(id, asked))
+        if key not in self._rendered:
+            # What was asked is kept beside the answer, so that its identity stays its own.
+            self._rendered[key] = (asked, self._render(*asked))
+        return self._rendered[key][1]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Hold a worker's share of a task.
+
+    problems: the requests of each problem, which bear the answers of the model asked last.
     """
-    from lm_eval.evaluator import evaluate
-    from lm_eval.models.huggingface import HFLM
 
-    if not tasks:
-        return {}
-    for name in ("lm_eval", "lm-eval"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    was_training = model.training
-    model.eval()
-    language_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-    scores = {}
-    for name, task in tasks.items():
-        count = len(task.eval_docs) if limit is None else min(limit, len(task.eval_docs))
-        mine = list(range(shard.worker, count, shard.workers))
-        sums = torch.zeros(2, dtype=torch.float64, device=device)
-        if mine:
-            key = task.config.task
-            with _dealing_shots(task, count, shard):
-                results = evaluate(
-                    language_model,
-                    {"tasks": {key: task}, "groups": {}},
-                    samples={key: mine},
-                    bootstrap_iters=0,
-                    log_samples=False,
-                )
-            measured = results["results"][key]
-            sums[0] = measured[_metric(measured)] * len(mine)
-            sums[1] = len(mine)
-        total, problems = shard.total(sums).tolist()
-        scores[name] = total / problems
-    model.train(was_training)
-    return scores
+    task: Any
+    problems: list[list[Any]]
+
+    def score(self) -> float:
+        """Give the mean over the problems, as lm-eval's evaluator aggregates their answers."""
+        from lm_eval.api.metrics import mean
+
+        self.task.apply_filters()
+        values: dict[tuple[str, str], list[Any]] = defaultdict(list)
+        for key in self.problems[0][0].filtered_resps:
+            for requests in self.problems:
+                answers = [request.filtered_resps[key] for request in requests]
+                for metric, value in self.task.process_results(requests[0].doc, answers).items():
+                    values[metric, key].append(value)
+        aggregation = self.task.aggregation()
+        scores = {
+            f"{metric},{key}": aggregation.get(metric, mean)(measured)
+            for (metric, key), measured in values.items()
+        }
+        return float(scores[_metric(scores)])
+
+
+def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
+    """Build the requests of every so-manieth problem of a task.
+
+    Raises:
+        LorasweepError: the task runs code of the model's, or shows it more than text.
+    """
+    name = task.config.task
+    if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
+        raise LorasweepError(
+            f"evaluate: a task must be text, and its answers not be run as code, got {name!r}"
+        )
+    count = len(task.eval_docs) if limit is None else min(limit, len(task.eval_docs))
+    mine = range(shard.worker, count, shard.workers)
+    if not mine:
+        return _Share(task, [])
+    for template in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+        if hasattr(task, template):
+            setattr(task, template, _Remembered(getattr(task, template)))
+    with _dealing_shots(task, count, shard):
+        task.build_all_requests(samples=mine)
+    problems: dict[int, list[Any]] = defaultdict(list)
+    for request in task.instances:
+        problems[request.doc_id].append(request)
+    for requests in problems.values():
+        requests.sort(key=lambda request: request.idx)
+    return _Share(task, list(problems.values()))
+
+
+class Suite:
+    """Hold lm-eval tasks, ready to be put to one model after another.
+
+    Requests are built and turned into tokens once. Each worker takes every so-manieth problem.
+    """
+
+    def __init__(
+        self,
+        tasks: dict[str, Any],
+        tokenizer: Any,
+        *,
+        limit: int | None,
+        batch_size: int,
+        shard: Shard,
+        device: torch.device,
+    ) -> None:
+        """Build the requests; no model is needed for it.
+
+        Args:
+            tasks: task objects by the name that their score is to bear.
+
+        Raises:
+            LorasweepError: a task runs code of the model's, or shows it more than text.
+        """
+        from lorasweep.evaluate.served_lm import ServedLM
+
+        for name in ("lm_eval", "lm-eval"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self._batch_size, self._pad = batch_size, tokenizer.pad_token_id
+        self._shard, self._device = shard, device
+        self._shares = {name: _share(task, limit, shard) for name, task in tasks.items()}
+        self._requests: dict[str, list[Any]] = defaultdict(list)
+        for share in self._shares.values():
+            for request in chain.from_iterable(share.problems):
+                self._requests[request.request_type].append(request)
+        self._lm = ServedLM(tokenizer, batch_size, device)
+        # The same may be asked often: a choice alone, or a problem of two tasks.
+        asked = {request.args: request for request in self._requests["loglikelihood"]}
+        self._pairs = self._lm.encode(list(asked.values()))
+        self._numbers = {arguments: [number] for number, arguments in enumerate(asked)}
+        self._continuations: Continuations | None = None
+
+    def scores(self, served: Served) -> list[dict[str, float]]:
+        """Score all copies of a model on all tasks.
+
+        Returns:
+            For each copy each task's score, the mean over its problems.
+        """
+        if not self._shares:
+            return [{} for _ in range(served.copies)]
+        with self._lm.before(served):
+            if self._continuations is None:
+                self._continuations = self._lay_out()
+            likelihoods = self._continuations.ask(served, self._device)
+            written = self._lm.write(self._repeated("generate_until"))
+        sums = torch.zeros(served.copies, len(self._shares), 2, dtype=torch.float64)
+        for copy in range(served.copies):
+            self._answer(likelihoods.log_CN[copy], likelihoods.right_CN[copy], written[copy])
+            for place, share in enumerate(self._shares.values()):
+                if share.problems:
+                    count = len(share.problems)
+                    sums[copy, place] = torch.tensor([share.score() * count, count])
+        return [
+            {
+                name: total / problems
+                for name, (total, problems) in zip(self._shares, totals, strict=True)
+            }
+            for totals in self._shard.total(sums.to(self._device)).tolist()
+        ]
+
+    def _repeated(self, kind: str) -> list[Any]:
+        """Give the requests of a kind, each as often as its task asks it."""
+        return [request for request in self._requests[kind] for _ in range(request.repeats)]
+
+    def _lay_out(self) -> Continuations:
+        """Batch everything that is judged by its likelihood, now that the model's size is known."""
+        for request in self._requests["loglikelihood_rolling"]:
+            if request.args not in self._numbers:
+                windows = self._lm.windows(*request.args)
+                first = len(self._pairs)
+                self._numbers[request.args] = list(range(first, first + len(windows)))
+                self._pairs.extend(windows)
+        return Continuations(
+            self._pairs,
+            batch_size=self._batch_size,
+            pad=self._pad,
+            positions=self._lm.max_length,
+        )
+
+    def _answer(
+        self, log_N: NDArray[np.float64], right_N: NDArray[np.int64], written: list[str]
+    ) -> None:
+        """Write one copy's answers into the requests, over those of whoever was asked before."""
+        assert self._continuations is not None
+        greedy_N = right_N == self._continuations.lengths_N
+        for request in chain.from_iterable(self._requests.values()):
+            request.resps, request.filtered_resps = [], {}
+        for request in self._repeated("loglikelihood"):
+            (number,) = self._numbers[request.args]
+            request.resps.append((float(log_N[number]), bool(greedy_N[number])))
+        for request in self._repeated("loglikelihood_rolling"):
+            request.resps.append(float(log_N[self._numbers[request.args]].sum()))
+        for request, text in zip(self._repeated("generate_until"), written, strict=True):
+            request.resps.append(text)

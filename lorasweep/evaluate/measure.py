@@ -1,8 +1,10 @@
-"""Measure one model: what it learned, and what it still knows."""
+"""Measure models: what they learned, and what they still know."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import torch
@@ -10,9 +12,11 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.agreement import BaseSamples, base_agreement
-from lorasweep.evaluate.harness import run_tasks
-from lorasweep.evaluate.heldout import measure_heldout
+from lorasweep.evaluate.continuations import Continuations
+from lorasweep.evaluate.harness import Suite
+from lorasweep.evaluate.heldout import measure_heldout, responses
 from lorasweep.evaluate.tasks import BASE_AGREEMENT, RESPONSE_ACCURACY, load_tasks
+from lorasweep.model.packed import Served
 from lorasweep.spec.sweep import EvaluateSpec
 from lorasweep.store.records import Scores
 
@@ -30,51 +34,78 @@ class Measurement:
     samples: BaseSamples | None
     shard: Shard
     device: torch.device
+    _one_at_a_time: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
-    def response_loss(self, model: Any) -> float:
-        """Measure the response loss alone, in nats per token, as a rung does."""
-        return self._heldout(model)[0]
+    def prepare(self) -> None:
+        """Load the tasks and build all that models will be asked, unless it has been done.
 
-    def _heldout(self, model: Any) -> tuple[float, float]:
-        return measure_heldout(
-            model,
-            self.heldout,
-            batch_size=self.spec.batch_size,
-            pad=self.tokenizer.pad_token_id,
-            shard=self.shard,
-            device=self.device,
-        )
+        It touches no model, so another thread may do it while the first trials train.
 
-    def scores(self, model: Any) -> Scores:
-        """Measure everything: both suites and the held-out examples."""
-        loss, accuracy = self._heldout(model)
-        names = tuple(dict.fromkeys((*self.spec.learning, *self.spec.source)))
-        tasks = run_tasks(
-            model,
+        Raises:
+            LorasweepError: a task cannot be loaded or asked.
+        """
+        with self._one_at_a_time:
+            _ = self._suite, self._responses
+
+    @cached_property
+    def _suite(self) -> Suite:
+        return Suite(
+            load_tasks(self._names, self.spec),
             self.tokenizer,
-            load_tasks(names, self.spec),
             limit=self.spec.limit,
             batch_size=self.spec.batch_size,
             shard=self.shard,
             device=self.device,
         )
-        if RESPONSE_ACCURACY in names:
-            tasks[RESPONSE_ACCURACY] = accuracy
-        if BASE_AGREEMENT in names:
+
+    @cached_property
+    def _responses(self) -> Continuations:
+        return responses(
+            self.heldout,
+            batch_size=self.spec.batch_size,
+            pad=self.tokenizer.pad_token_id,
+            shard=self.shard,
+        )
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.spec.learning, *self.spec.source)))
+
+    def response_losses(self, served: Served) -> list[float]:
+        """Measure each copy's response loss alone, in nats per token, as a rung does."""
+        return [loss for loss, _ in self._heldout(served)]
+
+    def _heldout(self, served: Served) -> list[tuple[float, float]]:
+        return measure_heldout(served, self._responses, shard=self.shard, device=self.device)
+
+    def scores(self, served: Served) -> list[Scores]:
+        """Measure everything of each copy: both suites and the held-out examples."""
+        self.prepare()
+        heldout = self._heldout(served)
+        tasks = self._suite.scores(served)
+        if RESPONSE_ACCURACY in self._names:
+            for scores, (_, accuracy) in zip(tasks, heldout, strict=True):
+                scores[RESPONSE_ACCURACY] = accuracy
+        if BASE_AGREEMENT in self._names:
             assert self.samples is not None, "the driver samples the base where agreement is asked"
-            tasks[BASE_AGREEMENT] = base_agreement(
-                model,
+            agreements = base_agreement(
+                served,
                 self.samples,
                 batch_size=self.spec.batch_size,
                 shard=self.shard,
                 device=self.device,
             )
-        return Scores(
-            learning=_mean(tasks, self.spec.learning),
-            source_accuracy=_mean(tasks, self.spec.source),
-            response_loss=loss,
-            tasks={name: tasks[name] for name in names},
-        )
+            for scores, agreement in zip(tasks, agreements, strict=True):
+                scores[BASE_AGREEMENT] = agreement
+        return [
+            Scores(
+                learning=_mean(scores, self.spec.learning),
+                source_accuracy=_mean(scores, self.spec.source),
+                response_loss=loss,
+                tasks={name: scores[name] for name in self._names},
+            )
+            for scores, (loss, _) in zip(tasks, heldout, strict=True)
+        ]
 
 
 def _mean(scores: dict[str, float], names: tuple[str, ...]) -> float | None:

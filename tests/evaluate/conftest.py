@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from lorasweep.data.batches import collate
 from lorasweep.data.tokens import Tokens
@@ -16,9 +17,8 @@ from tests.conftest import WORDS
 from tests.evaluate.taught import (
     ANSWERS,
     ASKED_RIGHTLY,
-    CHOOSE,
-    GENERATE,
     SUBJECTS,
+    TASKS,
     known_answer,
     load,
     question,
@@ -39,10 +39,10 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tasks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder of two tasks over the same ten questions, seven of them asked rightly."""
+    """Make a folder of tasks over the same ten questions, seven of them asked rightly."""
     folder = tmp_path_factory.mktemp("tasks")
-    (folder / "told.yaml").write_text(GENERATE, encoding="utf-8")
-    (folder / "chosen.yaml").write_text(CHOOSE, encoding="utf-8")
+    for name, task in TASKS.items():
+        (folder / f"{name}.yaml").write_text(task, encoding="utf-8")
     choices = [f"#### {answer}" for answer in ANSWERS]
     with (folder / "questions.jsonl").open("w", encoding="utf-8") as file:
         for number, rightly in enumerate(ASKED_RIGHTLY):
@@ -79,9 +79,12 @@ def taught_model(
     model.requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     torch.manual_seed(0)
-    batch = collate(taught_tokens, np.arange(len(taught_tokens)), 0, pad=0)
+    width = int(np.diff(taught_tokens.starts_N1).max())
+    rows = np.arange(len(taught_tokens))
+    batch = collate(taught_tokens, rows, 0, 0, width, shared=False)
     for _ in range(300):
-        loss = model(input_ids=batch.ids_BT, labels=batch.labels_BT).loss
+        logits_KV = model(input_ids=batch.ids_BT).logits.flatten(0, 1)[batch.places_K]
+        loss = cross_entropy(logits_KV, batch.labels_K)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

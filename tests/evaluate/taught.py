@@ -1,4 +1,4 @@
-"""What the taught model knows by heart, and the lm-eval tasks that ask for it."""
+"""What the taught model knows by heart, the lm-eval tasks that ask for it, and copies of models."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
+from lorasweep.data.tokens import Tokens
 from lorasweep.model.base import load_base, load_tokenizer
+from lorasweep.model.packed import PackedModel, Served
 from lorasweep.spec.sweep import ModelSpec
-from tests.conftest import WORDS
+from lorasweep.spec.trial import LoraHyperparameters
+from tests.conftest import WORDS, sentences
 
 CPU = torch.device("cpu")
 
@@ -65,6 +68,55 @@ metric_list:
     aggregation: mean
     higher_is_better: true
 """
+# The same choices without a question as well, whose likelihood is taken off.
+WEIGHED = CHOOSE.replace("task: chosen", "task: weighed").replace("acc_norm", "acc_mutual_info")
+FOLLOW = """
+task: followed
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: questions.jsonl
+test_split: test
+output_type: loglikelihood
+doc_to_text: "Question: {{question}}\\nAnswer:"
+doc_to_target: " #### {{answer}}"
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+  - metric: perplexity
+    aggregation: perplexity
+    higher_is_better: false
+"""
+# Some texts are longer than what the model takes, 128 tokens.
+ROLL = """
+task: rolled
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: questions.jsonl
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{ ' '.join([question] * (10 * (answer | length))) }}"
+metric_list:
+  - metric: bits_per_byte
+    aggregation: bits_per_byte
+    higher_is_better: false
+"""
+SAMPLE = GENERATE.replace("task: told", "task: sampled").replace(
+    "do_sample: false", "do_sample: true\n  temperature: 1.0"
+)
+TASKS = {
+    "told": GENERATE,
+    "chosen": CHOOSE,
+    "weighed": WEIGHED,
+    "followed": FOLLOW,
+    "rolled": ROLL,
+    "sampled": SAMPLE,
+}
+# Adapters of copies: rank, targets.
+SHAPES = ((8, "all"), (2, "attention"), (20, "mlp"), (5, "all"))
 
 
 def known_answer(number: int) -> str:
@@ -79,3 +131,36 @@ def load(folder: Path) -> tuple[Any, Any]:
     """Load a model as a worker does, and its tokenizer."""
     spec = ModelSpec(path=str(folder))
     return load_base(spec, CPU), load_tokenizer(spec)
+
+
+def serve(folder: Path, copies: int = 0) -> tuple[Served, Any]:
+    """Give the base as it is, or copies of it, each further from it; and the tokenizer."""
+    base, tokenizer = load(folder)
+    packed = PackedModel(base, CPU)
+    adapters = []
+    for number, (rank, targets) in enumerate(SHAPES[:copies]):
+        hyperparameters = LoraHyperparameters(rank=rank, targets=targets, dropout=0.5)
+        adapter = packed.adapter(hyperparameters, number)
+        random = torch.Generator().manual_seed(number)
+        for name, matrix in adapter.named().items():
+            if "lora_B" in name:
+                matrix.normal_(std=0.1 * number, generator=random)
+        adapters.append(adapter)
+    return Served(packed, packed.hold(adapters)), tokenizer
+
+
+def alone(served: Served) -> list[Served]:
+    """Give each copy by itself."""
+    return [Served(served._packed, [adapter]) for adapter in served._adapters]
+
+
+def examples(folder: Path) -> Tokens:
+    """Make 60 examples of various lengths; a response repeats the last words of its prompt."""
+    _, tokenizer = load(folder)
+    rows = []
+    for i, sentence in enumerate(sentences(60, seed=2)):
+        words = sentence.split()
+        prompt = tokenizer(f"Repeat: {' '.join(words)}\n")["input_ids"]
+        response = tokenizer(" ".join(words[-1 - i % 4 :]))["input_ids"]
+        rows.append(([*prompt, *response, tokenizer.eos_token_id], len(prompt)))
+    return Tokens.pack(rows)

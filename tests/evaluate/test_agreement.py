@@ -14,9 +14,9 @@ from lorasweep.evaluate.agreement import (
     base_agreement,
     sample_base,
 )
-from lorasweep.model.lora import attach_lora
+from lorasweep.model.packed import PackedModel, Served
 from lorasweep.spec.trial import LoraHyperparameters
-from tests.evaluate.taught import CPU, load
+from tests.evaluate.taught import CPU, alone, load, serve
 from tests.workers import TwoWorkers
 
 FIRST = 0
@@ -34,8 +34,17 @@ def _agreement(
     batch_size: int,
     shard: Shard = Shard(),  # noqa: B008
 ) -> float:
-    model, _ = load(folder)
-    return base_agreement(model, samples, batch_size=batch_size, shard=shard, device=CPU)
+    served, _ = serve(folder)
+    (agreement,) = base_agreement(served, samples, batch_size=batch_size, shard=shard, device=CPU)
+    return agreement
+
+
+def _of_copies(
+    served: Served,
+    samples: BaseSamples,
+    shard: Shard = Shard(),  # noqa: B008
+) -> list[float]:
+    return base_agreement(served, samples, batch_size=16, shard=shard, device=CPU)
 
 
 def test_samples_begin_with_the_first_token_and_are_of_the_base(
@@ -82,10 +91,24 @@ def test_the_base_agrees_with_itself_everywhere(
 
 
 def test_a_fresh_adapter_agrees_with_the_base_everywhere(tiny_model: Path, samples: BaseSamples):
-    model = attach_lora(load(tiny_model)[0], LoraHyperparameters(rank=2, dropout=0.5), 0)
-    model.train()
-    assert base_agreement(model, samples, batch_size=16, shard=Shard(), device=CPU) == 1.0
-    assert model.training
+    packed = PackedModel(load(tiny_model)[0], CPU)
+    adapter = packed.adapter(LoraHyperparameters(rank=2, dropout=0.5), 0)
+    packed.hold([adapter])
+    assert _of_copies(Served(packed, [adapter]), samples) == [1.0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_a_copy_agrees_as_much_in_any_company(
+    tiny_model: Path, samples: BaseSamples, batch_size: int
+):
+    served, _ = serve(tiny_model, copies=4)
+    few = BaseSamples(samples.ids_BT[:20], samples.predictions_BT[:20])
+    agreements = [
+        base_agreement(one, few, batch_size=batch_size, shard=Shard(), device=CPU)
+        for one in (served, *alone(served))
+    ]
+    assert agreements[0] == [agreement for (agreement,) in agreements[1:]]
+    assert len(set(agreements[0])) == 4
 
 
 def test_a_changed_model_agrees_less_the_more_it_has_changed(
@@ -98,7 +121,7 @@ def test_a_changed_model_agrees_less_the_more_it_has_changed(
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(size * torch.randn_like(weight))
-        agreements.append(base_agreement(model, samples, batch_size=16, shard=Shard(), device=CPU))
+        agreements += _of_copies(Served(PackedModel(model, CPU)), samples)
     assert 1 > agreements[0] > agreements[1] > agreements[2] >= 0
 
 
@@ -120,13 +143,29 @@ def test_the_number_of_workers_changes_nothing(
     assert two_workers(_agreement, taught_model, one, 16) == [alone, alone]
 
 
+def _of_many(
+    folder: Path,
+    samples: BaseSamples,
+    shard: Shard = Shard(),  # noqa: B008
+) -> list[float]:
+    return _of_copies(serve(folder, copies=3)[0], samples, shard)
+
+
+def test_the_number_of_workers_changes_no_copy(
+    tiny_model: Path, samples: BaseSamples, two_workers: TwoWorkers
+):
+    expected = _of_many(tiny_model, samples)
+    assert two_workers(_of_many, tiny_model, samples) == [expected, expected]
+
+
 def test_measuring_leaves_model_and_samples_as_they_were(tiny_model: Path, samples: BaseSamples):
-    model, _ = load(tiny_model)
+    served, _ = serve(tiny_model, copies=2)
+    model = served._packed.base
     before = {name: value.clone() for name, value in model.state_dict().items()}
     kept = samples.ids_BT.copy()
     for training in (True, False):
         model.train(training)
-        base_agreement(model, samples, batch_size=16, shard=Shard(), device=CPU)
+        _of_copies(served, samples)
         assert model.training is training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert np.array_equal(kept, samples.ids_BT)

@@ -6,17 +6,42 @@ from typing import Any
 
 import pytest
 import torch
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
 
 from lorasweep.data.shard import Shard
-from lorasweep.evaluate.harness import run_tasks
+from lorasweep.errors import LorasweepError
+from lorasweep.evaluate.harness import SHOTS_SEED, Suite
 from lorasweep.evaluate.tasks import load_tasks
-from lorasweep.model.lora import attach_lora
+from lorasweep.model.packed import Served
 from lorasweep.spec.sweep import EvaluateSpec
-from lorasweep.spec.trial import LoraHyperparameters
-from tests.evaluate.taught import ASKED_RIGHTLY, CPU, load
+from lorasweep.testbed import MODEL
+from tests.evaluate.taught import ASKED_RIGHTLY, CPU, TASKS, alone, load, serve
 from tests.workers import TwoWorkers
 
 Asked = dict[str, dict[str, str]]  # task: question: everything that the model was shown before it
+Answers = dict[str, list[Any]]  # task: what the model answered to each request
+TESTBED = ("testbed_math", "testbed_hellaswag", "testbed_arc", "testbed_winogrande")
+OWN = (*TASKS, "chosen@2")
+
+
+def _suite(
+    tokenizer: Any,
+    tasks_folder: Path,
+    names: tuple[str, ...],
+    limit: int | None = None,
+    batch_size: int = 4,
+    shard: Shard = Shard(),  # noqa: B008
+) -> tuple[Suite, dict[str, Any]]:
+    """Prepare tasks of a folder, and give them as well."""
+    tasks = load_tasks(names, EvaluateSpec(tasks=str(tasks_folder)))
+    suite = Suite(tasks, tokenizer, limit=limit, batch_size=batch_size, shard=shard, device=CPU)
+    return suite, tasks
+
+
+def _answers(tasks: dict[str, Any]) -> Answers:
+    """Give what the model that was asked last has answered."""
+    return {name: [request.resps for request in task.instances] for name, task in tasks.items()}
 
 
 def _run(
@@ -28,11 +53,9 @@ def _run(
     shard: Shard = Shard(),  # noqa: B008
 ) -> tuple[dict[str, float], Asked]:
     """Score a model on tasks of a folder, and tell what it was asked."""
-    model, tokenizer = load(folder)
-    tasks = load_tasks(names, EvaluateSpec(tasks=str(tasks_folder)))
-    scores = run_tasks(
-        model, tokenizer, tasks, limit=limit, batch_size=batch_size, shard=shard, device=CPU
-    )
+    served, tokenizer = serve(folder)
+    suite, tasks = _suite(tokenizer, tasks_folder, names, limit, batch_size, shard)
+    (scores,) = suite.scores(served)
     asked = {
         name: {
             request.doc["question"]: request.args[0] for request in getattr(task, "instances", [])
@@ -42,14 +65,148 @@ def _run(
     return scores, asked
 
 
+def _of_lm_eval(
+    served: Served, tokenizer: Any, tasks_folder: Path, name: str, limit: int | None
+) -> tuple[dict[str, float], list[Any]]:
+    """Let lm-eval score a model by itself; give its measures and the model's answers."""
+    (task,) = load_tasks((name,), EvaluateSpec(tasks=str(tasks_folder))).values()
+    task.set_fewshot_seed(seed=SHOTS_SEED)
+    with served.alone(0) as model:
+        results = evaluate(
+            HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4),
+            {"tasks": {name: task}, "groups": {}},
+            limit=limit,
+            bootstrap_iters=0,
+        )
+    return results["results"][name], [request.resps for request in task.instances]
+
+
 def test_a_model_scores_on_what_it_knows(taught_model: Path, tasks_folder: Path):
-    scores, asked = _run(taught_model, tasks_folder, ("told", "chosen"))
-    assert scores == {"told": 0.7, "chosen": 0.7}
+    scores, asked = _run(taught_model, tasks_folder, ("told", "chosen", "followed", "weighed"))
+    assert scores == {"told": 0.7, "chosen": 0.7, "followed": 0.7, "weighed": 0.7}
     assert len(asked["told"]) == len(asked["chosen"]) == 10
 
 
 def test_a_model_that_knows_nothing_tells_nothing(tiny_model: Path, tasks_folder: Path):
     assert _run(tiny_model, tasks_folder, ("told",))[0] == {"told": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("names", "limit", "metric"),
+    [
+        (("chosen", "chosen@2", "followed", "weighed"), None, "acc,none"),
+        (("told",), None, "exact_match,strict-match"),
+        (("rolled",), None, "bits_per_byte,none"),
+        (("testbed_math",), 20, "exact_match,strict-match"),
+        (("testbed_hellaswag", "testbed_arc", "testbed_winogrande"), 20, "acc,none"),
+    ],
+)
+def test_scores_and_answers_are_those_of_lm_eval(
+    taught_model: Path,
+    tasks_folder: Path,
+    names: tuple[str, ...],
+    limit: int | None,
+    metric: str,
+):
+    served, tokenizer = serve(MODEL if names[0] in TESTBED else taught_model, copies=3)
+    suite, tasks = _suite(tokenizer, tasks_folder, names, limit, 7)
+    together = suite.scores(served)
+    for scores, copy in zip(together, alone(served), strict=True):
+        assert suite.scores(copy) == [scores]
+        answers = _answers(tasks)
+        for name in names:
+            measured, expected = _of_lm_eval(copy, tokenizer, tasks_folder, name, limit)
+            if name == "rolled":
+                assert scores[name] == pytest.approx(measured[metric], rel=1e-6)
+            else:
+                assert scores[name] == measured[metric]
+            assert len(answers[name]) == len(expected)
+            for answer, other in zip(answers[name], expected, strict=True):
+                assert _equal(answer, other)
+
+
+def _equal(answer: list[Any], other: list[Any]) -> bool:
+    """Compare texts and greediness exactly, likelihoods as far as logits of size 30 are in fp32."""
+    ((one,), (two,)) = answer, other
+    if isinstance(one, str):
+        return bool(one == two)
+    if isinstance(one, float):
+        return bool(one == pytest.approx(two, rel=1e-6))
+    return bool(one[0] == pytest.approx(two[0], rel=1e-6, abs=1e-5) and one[1] == two[1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_a_copy_answers_the_same_in_any_company(
+    taught_model: Path, tasks_folder: Path, batch_size: int
+):
+    served, tokenizer = serve(taught_model, copies=4)
+    suite, tasks = _suite(tokenizer, tasks_folder, OWN, None, batch_size)
+    together = suite.scores(served)
+    last = _answers(tasks)
+    for scores, copy in zip(together, alone(served), strict=True):
+        assert suite.scores(copy) == [scores]  # bit for bit
+    assert _answers(tasks) == last
+    assert len({scores["rolled"] for scores in together}) == 4
+    assert len({scores["told"] for scores in together}) > 1
+
+
+def test_copies_of_the_testbed_answer_the_same_in_any_company(tmp_path: Path):
+    served, tokenizer = serve(MODEL, copies=3)
+    suite, tasks = _suite(tokenizer, tmp_path, TESTBED, 20, 16)
+    together = suite.scores(served)
+    last = _answers(tasks)
+    assert [suite.scores(copy)[0] for copy in alone(served)] == together
+    assert _answers(tasks) == last
+
+
+def test_another_model_gives_its_own_answers(
+    taught_model: Path, tiny_model: Path, tasks_folder: Path
+):
+    taught, tokenizer = serve(taught_model)
+    tiny, _ = serve(tiny_model)
+    suite, tasks = _suite(tokenizer, tasks_folder, OWN)
+    first = suite.scores(taught)
+    answers = _answers(tasks)
+    other = suite.scores(tiny)
+    assert other == _suite(tokenizer, tasks_folder, OWN)[0].scores(tiny)
+    assert all(other[0][name] != first[0][name] for name in ("told", "followed", "rolled"))
+    assert suite.scores(taught) == first
+    assert _answers(tasks) == answers
+
+
+def test_a_second_model_is_asked_without_building_anything_anew(
+    taught_model: Path, tasks_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    served, tokenizer = serve(taught_model)
+    names = ("chosen@2", "weighed", "followed", "rolled")
+    suite, _ = _suite(tokenizer, tasks_folder, names)
+    scores = suite.scores(served)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("it is there already")
+
+    monkeypatch.setattr("lm_eval.utils.apply_template", refuse)
+    monkeypatch.setattr(type(tokenizer), "encode", refuse)
+    monkeypatch.setattr(type(tokenizer), "__call__", refuse)
+    assert suite.scores(served) == scores
+
+
+def test_requests_are_built_without_a_model(tiny_model: Path, tasks_folder: Path):
+    _, tokenizer = load(tiny_model)
+    _, tasks = _suite(tokenizer, tasks_folder, OWN)
+    assert all(len(task.instances) >= 10 for task in tasks.values())
+
+
+def test_what_is_asked_twice_is_computed_once(taught_model: Path, tasks_folder: Path):
+    rows: list[int] = []
+    for names in (("chosen",), ("chosen", "chosen@0")):
+        served, tokenizer = serve(taught_model)
+        served._packed.base.register_forward_pre_hook(
+            lambda _, __, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True
+        )
+        _suite(tokenizer, tasks_folder, names)[0].scores(served)
+    half = len(rows) // 2
+    assert rows[:half] == rows[half:]
 
 
 def _log_likelihood(model: Any, tokenizer: Any, context: str, choice: str) -> float:
@@ -115,12 +272,31 @@ def test_the_number_of_workers_changes_neither_scores_nor_prompts(
         assert mine[name] | others[name] == asked[name]
 
 
-def test_measuring_twice_asks_the_same(taught_model: Path, tasks_folder: Path):
-    model, tokenizer = load(taught_model)
+def _of_copies(
+    folder: Path,
+    tasks_folder: Path,
+    names: tuple[str, ...],
+    shard: Shard = Shard(),  # noqa: B008
+) -> list[dict[str, float]]:
+    served, tokenizer = serve(folder, copies=3)
+    return _suite(tokenizer, tasks_folder, names, shard=shard)[0].scores(served)
+
+
+def test_the_number_of_workers_changes_no_copy(
+    taught_model: Path, tasks_folder: Path, two_workers: TwoWorkers
+):
+    names = ("told", "chosen@2", "weighed", "followed")
+    expected = [pytest.approx(scores) for scores in _of_copies(taught_model, tasks_folder, names)]
+    first, second = two_workers(_of_copies, taught_model, tasks_folder, names)
+    assert first == second == expected
+
+
+def test_preparing_twice_asks_the_same(taught_model: Path, tasks_folder: Path):
+    _, tokenizer = load(taught_model)
     tasks = load_tasks(("chosen@3",), EvaluateSpec(tasks=str(tasks_folder)))
     prompts = []
     for _ in range(2):
-        run_tasks(model, tokenizer, tasks, limit=None, batch_size=4, shard=Shard(), device=CPU)
+        Suite(tasks, tokenizer, limit=None, batch_size=4, shard=Shard(), device=CPU)
         prompts.append([request.args for request in tasks["chosen@3"].instances])
     assert prompts[0] == prompts[1]
 
@@ -129,18 +305,31 @@ def test_measuring_twice_asks_the_same(taught_model: Path, tasks_folder: Path):
 def test_measuring_leaves_an_adapted_model_as_it_was(
     taught_model: Path, tasks_folder: Path, *, training: bool
 ):
-    base, tokenizer = load(taught_model)
-    model = attach_lora(base, LoraHyperparameters(rank=2, dropout=0.5), 0)
+    served, tokenizer = serve(taught_model, copies=2)
+    model = served._packed.base
     model.train(training)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    tasks = load_tasks(("told", "chosen"), EvaluateSpec(tasks=str(tasks_folder)))
-    scores = run_tasks(model, tokenizer, tasks, limit=None, batch_size=4, shard=Shard(), device=CPU)
-    assert scores == {"told": 0.7, "chosen": 0.7}
+    adapters = [adapter.weights_P.clone() for adapter in served._adapters]
+    suite, _ = _suite(tokenizer, tasks_folder, OWN)
+    suite.scores(served)
     assert model.training is training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    for adapter, weights in zip(served._adapters, adapters, strict=True):
+        assert torch.equal(adapter.weights_P, weights)
 
 
-def test_without_tasks_there_are_no_scores(tiny_model: Path):
-    model, tokenizer = load(tiny_model)
-    assert not run_tasks(model, tokenizer, {}, limit=None, batch_size=4, shard=Shard(), device=CPU)
+def test_without_tasks_there_are_no_scores(tiny_model: Path, tasks_folder: Path):
+    served, tokenizer = serve(tiny_model, copies=2)
+    assert _suite(tokenizer, tasks_folder, ())[0].scores(served) == [{}, {}]
+
+
+@pytest.mark.parametrize("trait", ["UNSAFE_CODE", "MULTIMODAL"])
+def test_a_task_that_runs_code_or_shows_pictures_is_refused(
+    tiny_model: Path, tasks_folder: Path, trait: str
+):
+    _, tokenizer = load(tiny_model)
+    tasks = load_tasks(("told",), EvaluateSpec(tasks=str(tasks_folder)))
+    setattr(tasks["told"], trait, True)
+    with pytest.raises(LorasweepError, match=r"must be text.*, got 'told'"):
+        Suite(tasks, tokenizer, limit=None, batch_size=4, shard=Shard(), device=CPU)

@@ -8,9 +8,9 @@ import torch
 
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
-from lorasweep.evaluate.heldout import measure_heldout
-from tests.evaluate.taught import CPU, load
-from tests.train.trial import examples
+from lorasweep.evaluate.heldout import measure_heldout, responses
+from lorasweep.model.packed import Served
+from tests.evaluate.taught import CPU, alone, examples, load, serve
 from tests.workers import TwoWorkers
 
 
@@ -19,21 +19,22 @@ def tokens(tiny_model: Path) -> Tokens:
     return examples(tiny_model)
 
 
+def _of_copies(
+    served: Served, tokens: Tokens, batch_size: int, pad: int, shard: Shard
+) -> list[tuple[float, float]]:
+    share = responses(tokens, batch_size=batch_size, pad=pad, shard=shard)
+    return measure_heldout(served, share, shard=shard, device=CPU)
+
+
 def _measure(
     folder: Path,
     tokens: Tokens,
     batch_size: int,
     shard: Shard = Shard(),  # noqa: B008
 ) -> tuple[float, float]:
-    model, tokenizer = load(folder)
-    return measure_heldout(
-        model,
-        tokens,
-        batch_size=batch_size,
-        pad=tokenizer.pad_token_id,
-        shard=shard,
-        device=CPU,
-    )
+    served, tokenizer = serve(folder)
+    (measured,) = _of_copies(served, tokens, batch_size, tokenizer.pad_token_id, shard)
+    return measured
 
 
 def _by_hand(folder: Path, tokens: Tokens) -> tuple[float, float]:
@@ -72,14 +73,12 @@ def test_the_number_of_workers_changes_nothing(
 
 
 def _rows_seen(folder: Path, tokens: Tokens, shard: Shard) -> int:
-    model, tokenizer = load(folder)
+    served, tokenizer = serve(folder)
     rows: list[int] = []
-    model.register_forward_pre_hook(
+    served._packed.base.register_forward_pre_hook(
         lambda _, __, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True
     )
-    measure_heldout(
-        model, tokens, batch_size=4, pad=tokenizer.pad_token_id, shard=shard, device=CPU
-    )
+    _of_copies(served, tokens, 4, tokenizer.pad_token_id, shard)
     return sum(rows)
 
 
@@ -124,25 +123,35 @@ def test_documents_carry_loss_from_their_second_token_on(taught_model: Path):
     assert document.targets_N.tolist() == [3]
 
 
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_a_copy_measures_the_same_in_any_company(
+    taught_model: Path, tokens: Tokens, batch_size: int
+):
+    served, _ = serve(taught_model, copies=4)
+    together = _of_copies(served, tokens, batch_size, 0, Shard())
+    assert len(set(together)) == 4
+    for measured, by_itself in zip(together, alone(served), strict=True):
+        assert _of_copies(by_itself, tokens, batch_size, 0, Shard()) == [measured]
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_measuring_leaves_the_model_as_it_was(
     taught_model: Path, tokens: Tokens, *, training: bool
 ):
-    model, tokenizer = load(taught_model)
+    served, tokenizer = serve(taught_model, copies=2)
+    model = served._packed.base
     model.train(training)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    measure_heldout(
-        model, tokens, batch_size=8, pad=tokenizer.pad_token_id, shard=Shard(), device=CPU
-    )
+    adapters = [adapter.weights_P.clone() for adapter in served._adapters]
+    _of_copies(served, tokens, 8, tokenizer.pad_token_id, Shard())
     assert model.training is training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for adapter, weights in zip(served._adapters, adapters, strict=True):
+        assert torch.equal(adapter.weights_P, weights)
 
 
 def test_padding_is_never_seen(taught_model: Path, tokens: Tokens):
-    model, _ = load(taught_model)
-    losses = [
-        measure_heldout(model, tokens, batch_size=60, pad=pad, shard=Shard(), device=CPU)
-        for pad in (0, 100)
-    ]
+    served, _ = serve(taught_model, copies=2)
+    losses = [_of_copies(served, tokens, 60, pad, Shard()) for pad in (0, 100)]
     assert len(set(np.diff(tokens.starts_N1))) > 1
     assert losses[0] == losses[1]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,12 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.agreement import sample_base
-from lorasweep.evaluate.heldout import measure_heldout
+from lorasweep.evaluate.heldout import measure_heldout, responses
 from lorasweep.evaluate.measure import Measurement
-from lorasweep.model.lora import attach_lora
+from lorasweep.evaluate.tasks import load_tasks
 from lorasweep.spec.sweep import EvaluateSpec
-from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.store.records import Scores
-from tests.evaluate.taught import CPU, load
+from tests.evaluate.taught import CPU, alone, load, serve
 from tests.workers import TwoWorkers
 
 LEARNING = ("response_accuracy", "told")
@@ -27,10 +28,10 @@ def _measurement(
     tokens: Tokens,
     spec: EvaluateSpec,
     shard: Shard = Shard(),  # noqa: B008
-) -> tuple[Measurement, Any]:
+) -> Measurement:
     model, tokenizer = load(folder)
     samples = sample_base(model, 0, positions=16, batch_size=16, device=CPU)
-    return Measurement(spec, tokenizer, tokens, samples, shard, CPU), model
+    return Measurement(spec, tokenizer, tokens, samples, shard, CPU)
 
 
 def _scores(
@@ -39,8 +40,18 @@ def _scores(
     spec: EvaluateSpec,
     shard: Shard = Shard(),  # noqa: B008
 ) -> Scores:
-    measurement, model = _measurement(folder, tokens, spec, shard)
-    return measurement.scores(model)
+    (scores,) = _measurement(folder, tokens, spec, shard).scores(serve(folder)[0])
+    return scores
+
+
+def _of_copies(
+    folder: Path,
+    tokens: Tokens,
+    spec: EvaluateSpec,
+    shard: Shard = Shard(),  # noqa: B008
+) -> list[Scores]:
+    served, _ = serve(folder, copies=3)
+    return _measurement(folder, tokens, spec, shard).scores(served)
 
 
 @pytest.fixture
@@ -75,10 +86,46 @@ def test_an_empty_source_suite_has_no_score(
 def test_a_rung_measures_the_same_loss_as_the_end(
     taught_model: Path, taught_tokens: Tokens, spec: EvaluateSpec
 ):
-    measurement, model = _measurement(taught_model, taught_tokens, spec)
-    loss, _ = measure_heldout(model, taught_tokens, batch_size=4, pad=0, shard=Shard(), device=CPU)
-    assert measurement.response_loss(model) == loss
-    assert measurement.scores(model).response_loss == loss
+    served, _ = serve(taught_model, copies=2)
+    measurement = _measurement(taught_model, taught_tokens, spec)
+    share = responses(taught_tokens, batch_size=4, pad=0, shard=Shard())
+    losses = [loss for loss, _ in measure_heldout(served, share, shard=Shard(), device=CPU)]
+    assert len(set(losses)) == 2
+    assert measurement.response_losses(served) == losses
+    assert [scores.response_loss for scores in measurement.scores(served)] == losses
+
+
+def test_a_copy_measures_the_same_in_any_company(
+    taught_model: Path, taught_tokens: Tokens, spec: EvaluateSpec
+):
+    served, _ = serve(taught_model, copies=4)
+    measurement = _measurement(taught_model, taught_tokens, spec)
+    together = measurement.scores(served)
+    assert together == [measurement.scores(one)[0] for one in alone(served)]
+    assert len({scores.response_loss for scores in together}) == 4
+    assert len({scores.learning for scores in together}) > 1
+
+
+def test_one_thread_may_prepare_what_another_measures_with(
+    taught_model: Path, taught_tokens: Tokens, spec: EvaluateSpec, monkeypatch: pytest.MonkeyPatch
+):
+    served, _ = serve(taught_model)
+    measurement = _measurement(taught_model, taught_tokens, spec)
+    loads = []
+
+    def load_slowly(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
+        loads.append(names)
+        time.sleep(0.2)
+        return load_tasks(names, spec)
+
+    monkeypatch.setattr("lorasweep.evaluate.measure.load_tasks", load_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        preparing = pool.submit(measurement.prepare)
+        (scores,) = measurement.scores(served)
+        preparing.result()
+    measurement.prepare()
+    assert measurement.scores(served) == [scores]
+    assert len(loads) == 1
 
 
 def test_the_number_of_workers_changes_nothing(
@@ -91,14 +138,29 @@ def test_the_number_of_workers_changes_nothing(
     assert first.response_loss == pytest.approx(alone.response_loss, rel=1e-5)
 
 
+def test_the_number_of_workers_changes_no_copy(
+    taught_model: Path, taught_tokens: Tokens, spec: EvaluateSpec, two_workers: TwoWorkers
+):
+    expected = _of_copies(taught_model, taught_tokens, spec)
+    first, second = two_workers(_of_copies, taught_model, taught_tokens, spec)
+    assert first == second
+    for scores, other in zip(first, expected, strict=True):
+        assert scores.tasks == pytest.approx(other.tasks)
+        assert scores.response_loss == pytest.approx(other.response_loss, rel=1e-5)
+
+
 def test_measuring_leaves_the_model_in_training_and_its_weights_alone(
     taught_model: Path, taught_tokens: Tokens, spec: EvaluateSpec
 ):
-    measurement, base = _measurement(taught_model, taught_tokens, spec)
-    model = attach_lora(base, LoraHyperparameters(rank=2, dropout=0.5), 0)
+    served, _ = serve(taught_model, copies=2)
+    measurement = _measurement(taught_model, taught_tokens, spec)
+    model = served._packed.base
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert measurement.scores(model) == measurement.scores(model)
+    adapters = [adapter.weights_P.clone() for adapter in served._adapters]
+    assert measurement.scores(served) == measurement.scores(served)
     assert all(part.training for part in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(p.grad is None for p in model.parameters())
+    for adapter, weights in zip(served._adapters, adapters, strict=True):
+        assert torch.equal(adapter.weights_P, weights)
+        assert not adapter.gradients_P.any()

@@ -21,6 +21,7 @@ from lorasweep.evaluate.tasks import (
     task_files,
 )
 from lorasweep.spec.sweep import EvaluateSpec
+from tests.evaluate.taught import TASKS
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 
@@ -65,7 +66,7 @@ def test_the_tasks_of_the_testbed_are_always_at_hand():
 
 
 def test_tasks_of_a_folder_come_to_those_of_the_testbed(spec: EvaluateSpec):
-    assert task_files(spec).keys() - task_files(EvaluateSpec()).keys() == {"told", "chosen"}
+    assert task_files(spec).keys() - task_files(EvaluateSpec()).keys() == TASKS.keys()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_an_unknown_task_is_refused_with_the_known_ones(spec: EvaluateSpec):
         resolve_suites(spec.model_copy(update={"learning": ("tolt",)}))
     sentence = _sentence(error)
     assert sentence.endswith("or one of lm-eval's own, got 'tolt'")
-    assert "chosen, response_accuracy" in sentence
+    assert "chosen, followed, response_accuracy" in sentence
     assert "told," in sentence
 
 

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lorasweep.errors import LorasweepError
+from lorasweep.evaluate.continuations import Continuations, Pair
+from lorasweep.model.packed import Served
+from tests.evaluate.taught import CPU, alone, load, serve
+
+# Of various lengths; some differ in their last token alone, one follows nothing that is new.
+PAIRS: list[Pair] = [
+    ([5, 6, 7], [8]),
+    ([5, 6, 7], [9]),
+    ([5, 6, 7], [9, 10, 11]),
+    ([5, 6], [7, 8]),
+    ([3], list(range(4, 60))),
+    ([5, 6, 7], [8]),
+    (list(range(100, 140)), [1, 2, 3, 4]),
+]
+
+
+def _by_hand(folder: Path, pairs: list[Pair]) -> tuple[list[float], list[int]]:
+    """Ask for one continuation after another, token by token."""
+    model, _ = load(folder)
+    log, right = [], []
+    for context, continuation in pairs:
+        ids = [*context, *continuation]
+        chances = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        places = range(len(context) - 1, len(ids) - 1)
+        log.append(sum(chances[place, ids[place + 1]].item() for place in places))
+        right.append(sum(int(chances[place].argmax()) == ids[place + 1] for place in places))
+    return log, right
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_likelihoods_equal_those_of_one_continuation_after_another(
+    tiny_model: Path, batch_size: int
+):
+    model, _ = load(tiny_model)
+    likely = int(model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1].argmax())
+    pairs = [*PAIRS, ([5, 6, 7], [likely])]
+    served, _ = serve(tiny_model)
+    answers = Continuations(pairs, batch_size=batch_size, pad=0, positions=128).ask(served, CPU)
+    log, right = _by_hand(tiny_model, pairs)
+    assert answers.log_CN[0].tolist() == pytest.approx(log, rel=1e-6)
+    assert answers.right_CN[0].tolist() == right
+    assert right[-1] == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_copy_answers_the_same_in_any_company(tiny_model: Path, batch_size: int):
+    served, _ = serve(tiny_model, copies=4)
+    continuations = Continuations(PAIRS, batch_size=batch_size, pad=0, positions=128)
+    together = continuations.ask(served, CPU)
+    for copy, by_itself in enumerate(alone(served)):
+        answers = continuations.ask(by_itself, CPU)
+        assert np.array_equal(answers.log_CN[0], together.log_CN[copy])
+        assert np.array_equal(answers.right_CN[0], together.right_CN[copy])
+    assert len({tuple(log) for log in together.log_CN.tolist()}) == 4
+
+
+def _texts_asked(served: Served, pairs: list[Pair]) -> int:
+    rows = []
+    handle = served._packed.base.register_forward_pre_hook(
+        lambda _, __, inputs: rows.append(inputs["input_ids"].any(-1).sum().item()),
+        with_kwargs=True,
+    )
+    Continuations(pairs, batch_size=2, pad=0, positions=128).ask(served, CPU)
+    handle.remove()
+    return int(sum(rows))
+
+
+def test_continuations_that_differ_in_their_last_token_are_asked_with_one_text(tiny_model: Path):
+    served, _ = serve(tiny_model)
+    assert _texts_asked(served, PAIRS[:2]) == 1
+    assert _texts_asked(served, PAIRS) == len(PAIRS) - 3  # (5, 6, 7) is asked three more times
+
+
+def test_a_long_text_loses_its_beginning(tiny_model: Path):
+    served, _ = serve(tiny_model)
+    (cut,) = (
+        Continuations([PAIRS[-1]], batch_size=2, pad=0, positions=10).ask(served, CPU).log_CN[0]
+    )
+    # Ten tokens are read and the eleventh is predicted.
+    log, _ = _by_hand(tiny_model, [(list(range(133, 140)), [1, 2, 3, 4])])
+    assert cut == pytest.approx(log[0], rel=1e-6)
+
+
+def test_a_continuation_that_is_too_long_is_refused():
+    Continuations([([1], [2] * 8)], batch_size=2, pad=0, positions=8)
+    with pytest.raises(LorasweepError, match="8 positions, got 9 tokens"):
+        Continuations([([1], [2] * 9)], batch_size=2, pad=0, positions=8)
+
+
+@pytest.mark.parametrize("pairs", [[], [([1, 2], [])]])
+def test_where_nothing_follows_nothing_is_computed(tiny_model: Path, pairs: list[Pair]):
+    served, _ = serve(tiny_model)
+    answers = Continuations(pairs, batch_size=2, pad=0, positions=128).ask(served, CPU)
+    assert answers.log_CN.tolist() == [[0.0] * len(pairs)]
+    assert answers.right_CN.tolist() == [[0] * len(pairs)]
+    assert _texts_asked(served, pairs) == 0
