@@ -6,6 +6,7 @@ Heavy libraries are imported inside the commands, so that --help answers at once
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ import typer
 import lorasweep
 from lorasweep.errors import LorasweepError, SpecError
 
-COMMANDS = ("tune", "status", "report")
+COMMANDS = ("tune", "plan", "status", "report")
 
 app = typer.Typer(
     name="lorasweep",
@@ -42,33 +43,49 @@ def _root(
     pass
 
 
+Sweep = Annotated[Path | None, typer.Argument(help="Sweep file; without one, a built-in sweep.")]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        "--space", help="Axes to search, such as 'lr,targets,rank' or 'lr=1e-5..1e-2,rank=4|16'."
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Base model: a hub name or a local folder.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="Training data: a hub name, a local file or a folder."),
+]
+Method = Annotated[str | None, typer.Option("--method", help="Finetuning method: lora.")]
+Trials = Annotated[int | None, typer.Option("--trials", help="Configurations to try.")]
+Slots = Annotated[
+    str | None,
+    typer.Option(
+        "--slots",
+        metavar="auto|N",
+        help="Trials that share one base at most; auto measures how many pay, 1 gives every trial "
+        "a job of its own.",
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the search and its trials.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any field of the sweep file."),
+]
+
+
 @app.command()
 def tune(
-    sweep: Annotated[
-        Path | None, typer.Argument(help="Sweep file; without one, a built-in sweep.")
-    ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(
-            help="Axes to search, such as 'lr,targets,rank' or 'lr=1e-5..1e-2,rank=4|16'."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Base model: a hub name or a local folder.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Training data: a hub name, a local file or a folder.")
-    ] = None,
-    method: Annotated[str | None, typer.Option(help="Finetuning method: lora.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Configurations to try.")] = None,
-    slots: Annotated[
-        str | None, typer.Option(help="Trials that share one base: auto or 1.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the search and its trials.")] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any field of the sweep file."),
-    ] = None,
+    sweep: Sweep = None,
+    space: Axes = None,
+    model: Model = None,
+    data: Data = None,
+    method: Method = None,
+    trials: Trials = None,
+    slots: Slots = None,
+    seed: Seed = None,
+    assignments: Assignments = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; default results/NAME.")] = None,
     address: Annotated[
         str | None,
@@ -79,8 +96,6 @@ def tune(
     ] = None,
 ) -> None:
     """Search, train, measure and report; run it again to go on."""
-    import os
-
     from lorasweep.service.sweep import assemble, run_sweep
 
     spec = assemble(
@@ -101,6 +116,42 @@ def tune(
 
         raise typer.Exit(submit_sweep(spec, folder, address))
     raise typer.Exit(run_sweep(spec, folder, address))
+
+
+@app.command()
+def plan(
+    sweep: Sweep = None,
+    space: Axes = None,
+    model: Model = None,
+    data: Data = None,
+    method: Method = None,
+    trials: Trials = None,
+    slots: Slots = None,
+    seed: Seed = None,
+    assignments: Assignments = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say how many trials share a base, from a few steps on this machine; run no sweep."""
+    from lorasweep.service.plan import plan_sweep, show_plan
+    from lorasweep.service.sweep import assemble
+
+    facts = plan_sweep(
+        assemble(
+            sweep,
+            space=space,
+            model=model,
+            data=data,
+            method=method,
+            trials=trials,
+            slots=slots,
+            seed=seed,
+            assignments=assignments or [],
+        )
+    )
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        show_plan(facts)
 
 
 @app.command()
@@ -138,6 +189,10 @@ def report(
 
 def main() -> None:
     """Run the command line; an error is one sentence on stderr and an exit code."""
+    # Threads of a product that spin while they wait for one another come to a stand, a hundred
+    # times slower, once another process wants one of their cores. Read when torch is loaded, here
+    # and in the workers that Ray starts on this machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except LorasweepError as error:

@@ -48,7 +48,7 @@ def test_help_answers_at_once():
 def test_the_commands_are_those_of_the_contract(lorasweep):
     code, out, _ = lorasweep("--help")
     assert code == 0
-    assert cli.COMMANDS == ("tune", "status", "report")
+    assert cli.COMMANDS == ("tune", "plan", "status", "report")
     assert all(command in out for command in cli.COMMANDS)
 
 

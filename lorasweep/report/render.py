@@ -26,6 +26,7 @@ from lorasweep.report.tables import (
 )
 from lorasweep.report.wording import Markdown, duration, escape, number, percent
 from lorasweep.store.paths import SweepPaths, write_atomically
+from lorasweep.store.records import LaneEnded
 from lorasweep.store.results import SweepResults
 from lorasweep.store.table import format_table
 
@@ -149,6 +150,7 @@ def _setup(results: SweepResults, analysis: Analysis) -> list[tuple[str, str]]:
                 "nats per token",
             )
         )
+    rows += [(f"Lane {lane.lane}", _lane(lane)) for lane in results.lanes]
     totals = analysis.totals
     if totals.wall_s or totals.tokens:
         rows.append(
@@ -159,6 +161,15 @@ def _setup(results: SweepResults, analysis: Analysis) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _lane(lane: LaneEnded) -> str:
+    """Say how many trials shared a base, and why."""
+    speeds = ", ".join(f"{speed:,.0f} with {n}" for n, speed in lane.tokens_per_s.items())
+    measured = f" (tokens a second: {speeds})" if speeds else ""
+    busy = "" if lane.occupancy is None else f"; {percent(lane.occupancy)} of them were filled"
+    slots = "1 slot" if lane.slots == 1 else f"{lane.slots} slots"
+    return f"{slots} on one base, {lane.reason}{measured}{busy}"
 
 
 def _weights(method: str, out: Path) -> str | None:

@@ -178,13 +178,13 @@ class ResourcesSpec(Frozen):
 
     workers: data-parallel Ray Train workers per trial.
     gpus: GPUs per worker; `auto` is 1 where the cluster has GPUs, else 0.
-    cpus: CPUs per worker.
+    cpus: CPUs per worker; `auto` is 1, or for a lane without GPUs its node's, at most 4.
     max_concurrent: trials at a time; `auto` fills the cluster.
     """
 
     workers: Positive = 1
     gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    cpus: Annotated[float, Field(gt=0)] = 1.0
+    cpus: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     max_concurrent: Positive | Literal["auto"] = "auto"
 
 
@@ -193,7 +193,8 @@ class SweepSpec(Frozen):
 
     question: what the sweep is to answer, in one sentence; the report opens with it.
     hyperparameters: the value of every hyperparameter that is not searched.
-    slots: trials that share one base; 1 gives every trial a Ray Train job of its own.
+    slots: trials that share one base at most; `auto` measures how many pay, 1 gives every trial a
+        Ray Train job of its own.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
@@ -206,8 +207,15 @@ class SweepSpec(Frozen):
     search: SearchSpec = SearchSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     resources: ResourcesSpec = ResourcesSpec()
-    slots: Literal[1, "auto"] = "auto"
+    slots: Positive | Literal["auto"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @field_validator("slots", mode="before")
+    @classmethod
+    def _known_slots(cls, value: Any) -> Any:
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"must be auto or a number of at least 1, got {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

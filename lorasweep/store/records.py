@@ -85,12 +85,41 @@ class SessionChanged(Frozen):
     reason: str | None = None
 
 
+class LaneEnded(Frozen):
+    """Tell what a lane was in one session.
+
+    slots: trials that shared its base, and `reason` why so many.
+    tokens_per_s: measured by the number of slots, as text; empty where the number was given.
+    first_step: when its first training step had ended; None if there was none.
+    occupancy: share of its slots that trained, over all steps.
+    refill_steps: median of the steps that a freed slot stood empty until the next trial.
+    tokens, train_s: trained on by all its trials, and in which time.
+    notes: what went wrong, in sentences.
+    """
+
+    record: Literal["lane"] = "lane"
+    lane: int
+    slots: int
+    reason: str
+    tokens_per_s: dict[str, float] = {}
+    first_step: float | None = None
+    occupancy: float | None = None
+    refill_steps: float | None = None
+    tokens: int = 0
+    train_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    time: float
+
+
 class BaseMeasured(Frozen):
-    """Hold the base model's scores, against which forgetting is counted."""
+    """Hold the base model's scores, against which forgetting is counted.
+
+    wall_s: seconds that measuring took; None where it was done between the steps of trials.
+    """
 
     record: Literal["base"] = "base"
     scores: Scores
-    wall_s: float
+    wall_s: float | None = None
 
 
 class TrialStarted(Frozen):
@@ -143,7 +172,7 @@ class TrialFinished(Frozen):
 
 
 Record = Annotated[
-    SweepStarted | SessionChanged | BaseMeasured | TrialStarted | TrialFinished,
+    SweepStarted | SessionChanged | LaneEnded | BaseMeasured | TrialStarted | TrialFinished,
     Field(discriminator="record"),
 ]
 RECORD: TypeAdapter[Record] = TypeAdapter(Record)

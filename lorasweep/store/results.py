@@ -13,6 +13,7 @@ from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import (
     BaseMeasured,
+    LaneEnded,
     Record,
     Scores,
     SessionChanged,
@@ -63,6 +64,7 @@ class SweepResults:
     base: scores of the model before tuning; None for a table of trials made elsewhere.
     state: of the last session (`started`, `complete`, `interrupted`, `failed`), None if none began.
     origin: the results folder or table that the trials come from.
+    lanes: of all sessions, in their order; empty where every trial was a job of its own.
     """
 
     name: str
@@ -77,6 +79,7 @@ class SweepResults:
     trials_planned: int | None = None
     started: float | None = None
     notes: tuple[str, ...] = ()
+    lanes: tuple[LaneEnded, ...] = ()
 
 
 def fold_trials(records: Iterable[Record]) -> tuple[TrialResult, ...]:
@@ -155,6 +158,7 @@ def load_results(folder: Path) -> SweepResults:
     begun = [r for r in sessions if r.state == "started"]
     bases = [r for r in records if isinstance(r, BaseMeasured)]
     opened = [r for r in records if isinstance(r, SweepStarted)]
+    lanes = [r for r in records if isinstance(r, LaneEnded)]
     state = sessions[-1].state if sessions else None
     trials = fold_trials(records)
     if not journal.is_held(paths.lock):
@@ -176,5 +180,10 @@ def load_results(folder: Path) -> SweepResults:
         state=state,
         trials_planned=begun[-1].trials_planned if begun else None,
         started=opened[0].time if opened else None,
-        notes=tuple(dict.fromkeys(r.note for r in sessions if r.note)),
+        notes=tuple(
+            dict.fromkeys(
+                [*(r.note for r in sessions if r.note), *(n for lane in lanes for n in lane.notes)]
+            )
+        ),
+        lanes=tuple(lanes),
     )

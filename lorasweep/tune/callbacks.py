@@ -14,7 +14,7 @@ from ray.tune import Callback
 
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.journal import Journal
-from lorasweep.store.records import FinalStatus, Scores, TrialFinished, TrialStarted
+from lorasweep.store.records import BaseMeasured, FinalStatus, Scores, TrialFinished, TrialStarted
 from lorasweep.store.results import fold_trials
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.metrics import Gauges
@@ -89,7 +89,7 @@ class Recorder(Callback):  # type: ignore[misc]
         search: OrderedSearch,
         board: Board,
         gauges: Gauges,
-        base: Scores,
+        base: Scores | None,
         *,
         interrupt: Interrupt,
         announce: Callable[[TrialFinished], None],
@@ -97,6 +97,7 @@ class Recorder(Callback):  # type: ignore[misc]
         """Take what is written to.
 
         Args:
+            base: the base's scores; None where the first trial that ends will bring them.
             interrupt: whether the session is being ended, in which case a trial that stops has not
                 ended but only been cut off.
             announce: told of every trial that has ended.
@@ -150,10 +151,14 @@ class Recorder(Callback):  # type: ignore[misc]
     def _end(
         self, trial: Any, status: FinalStatus, result: Mapping[str, Any], error: str | None
     ) -> None:
+        if self._base is None and result.get("base") is not None:
+            self._base = Scores.model_validate(result["base"])
+            self._journal.append(BaseMeasured(scores=self._base))
         running = self._board.running.pop(trial.trial_id)
         entry = self._search.entry(trial.trial_id)
         scores = Scores.model_validate({k: result[k] for k in Scores.model_fields if k in result})
-        source, base = scores.source_accuracy, self._base.source_accuracy
+        source = scores.source_accuracy
+        base = None if self._base is None else self._base.source_accuracy
         record = TrialFinished(
             trial=running.trial.id,
             status=status,

@@ -6,11 +6,12 @@ import logging
 import os
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ray
 
 from lorasweep.errors import ResourceError
-from lorasweep.spec.sweep import ResourcesSpec
+from lorasweep.spec.sweep import ResourcesSpec, SweepSpec
 
 # Drivers of trials need no CPU of their own. Every cluster's head node has this resource, and the
 # head is not preempted, so they are placed there by a fraction of it.
@@ -34,9 +35,16 @@ class Cluster:
     nodes: tuple[tuple[float, float], ...] = ()
 
 
+if TYPE_CHECKING:
+    import torch
+
+LANE_CPUS = 4  # at most, where a lane computes on CPUs: more threads do not help small models
+MOST_SLOTS = 8  # that a lane measures
+
+
 @dataclass(frozen=True)
 class Shape:
-    """Hold what one trial takes and how many fit at a time."""
+    """Hold what one Ray Train job takes, be it of one trial or of a lane, and how many fit."""
 
     workers: int
     cpus: float
@@ -126,14 +134,67 @@ def token_sentence(address: str) -> str:
     )
 
 
-def fit(resources: ResourcesSpec, cluster: Cluster) -> Shape:
-    """Work out what a trial takes and how many fit.
+@dataclass(frozen=True)
+class Berths:
+    """Hold how many lanes there are, and how many trials are under way.
+
+    most: slots of a lane at most.
+    in_flight: trials that have been suggested and have not ended, some of them waiting for a slot.
+    """
+
+    lanes: int
+    most: int
+    in_flight: int
+
+
+def berths(spec: SweepSpec, lanes: int, planned: int) -> Berths:
+    """Work out how many trials may be under way.
+
+    So many that a freed slot has a successor ready; but where earlier trials decide which come
+    next, or which are stopped, not more than a third of the search, or it would learn too late.
+    Nothing here depends on what is measured while the sweep runs, so that a sweep repeats.
+    """
+    limit = spec.resources.max_concurrent
+    if limit != "auto":
+        lanes = min(lanes, limit)
+    most = MOST_SLOTS if spec.slots == "auto" else spec.slots
+    in_flight = lanes * most + max(1, lanes * most // 4)
+    adaptive = spec.search.algorithm in {"tpe", "gp"} or spec.search.scheduler != "none"
+    if spec.slots == "auto" and adaptive:
+        in_flight = min(in_flight, max(2 * lanes, planned // 3))
+    if limit != "auto":
+        in_flight = min(in_flight, limit)
+    if spec.slots == "auto" or limit != "auto":
+        most = min(most, max(1, in_flight * 4 // 5 // lanes))
+    return Berths(lanes, most, in_flight)
+
+
+def this_machine(resources: ResourcesSpec, *, lanes: bool) -> tuple[Shape, torch.device]:
+    """Work out, without Ray, what a job would take of this machine alone, and where it computes."""
+    import torch
+
+    gpus = float(torch.cuda.device_count())
+    cpus = float(os.cpu_count() or 1)
+    machine = Cluster(cpus, gpus, None, own=True, nodes=((cpus, gpus),))
+    shape = fit(resources, machine, lanes=lanes)
+    return shape, torch.device("cuda" if shape.gpus else "cpu")
+
+
+def fit(resources: ResourcesSpec, cluster: Cluster, *, lanes: bool) -> Shape:
+    """Work out what a Ray Train job takes and how many fit.
+
+    Args:
+        lanes: whether jobs are lanes, which may take a node's CPUs.
 
     Raises:
         ResourceError: not even one trial fits, so the sweep would wait for ever.
     """
     gpus = (1.0 if cluster.gpus >= 1 else 0.0) if resources.gpus == "auto" else resources.gpus
-    workers, cpus = resources.workers, resources.cpus
+    workers = resources.workers
+    cpus = 1.0 if resources.cpus == "auto" else resources.cpus
+    if resources.cpus == "auto" and lanes and not gpus:
+        least = min((node[0] for node in cluster.nodes if node[0] >= 1), default=1.0)
+        cpus = float(max(1, int(min(LANE_CPUS, least) // workers)))
     if gpus and not cluster.gpus:
         raise ResourceError(
             f"resources.gpus: must be 0 or auto where the cluster has no GPU, got {gpus:g}; join a "
@@ -160,4 +221,6 @@ def fit(resources: ResourcesSpec, cluster: Cluster) -> Shape:
             "lower resources.workers, resources.cpus or resources.gpus"
         )
     wanted = resources.max_concurrent
-    return Shape(workers, cpus, gpus, possible if wanted == "auto" else min(wanted, possible))
+    if wanted != "auto" and not lanes:
+        possible = min(wanted, possible)
+    return Shape(workers, cpus, gpus, possible)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ from lorasweep.store.records import (
 )
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.tune.callbacks import Board, Recorder, count_known
-from lorasweep.tune.cluster import DRIVER, Shape, connect, fit
+from lorasweep.tune.cluster import DRIVER, Cluster, Shape, berths, connect, fit
+from lorasweep.tune.fleet import Fleet
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.live import View, announcer, live_view
 from lorasweep.tune.metrics import Gauges
@@ -41,6 +43,7 @@ from lorasweep.tune.prepare import Prepared, prepare, published_points
 from lorasweep.tune.quiet import libraries_quiet, quiet_loggers
 from lorasweep.tune.scheduler import OrderedScheduler, build_rule
 from lorasweep.tune.search import OrderedSearch, build_search, planned_trials
+from lorasweep.tune.trainable import SlotTrial
 from lorasweep.tune.worker import SweepJob, measure_base, run_trial
 
 
@@ -77,27 +80,92 @@ def tune_sweep(
     if _nothing_left(spec, points, journal.read(paths.journal)):
         return Ending("complete", 0)
     console.print("reading model, data and tasks", highlight=False)
-    prepared = prepare(spec)
-    with (
-        journal.Journal(paths.journal, paths.lock) as writer,
-        libraries_quiet(paths.log, console) as quiet,
-    ):
-        session = _Session(spec, paths, writer, quiet)
-        session.open(prepared)
+    # Ray and the lanes take as long to start as all else to prepare, so they start beside it.
+    with ThreadPoolExecutor(1, "start") as background:
+        starting = background.submit(start, spec, paths, address)
         try:
-            return session.run(prepared, points, address)
-        except BaseException as error:
-            if session.started:
-                stopped = isinstance(error, KeyboardInterrupt)
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                writer.append(
-                    SessionChanged(
-                        state="interrupted" if stopped else "failed",
-                        time=time.time(),
-                        reason=None if stopped else reason,
-                    )
+            prepared = prepare(spec)
+            ground = starting.result()
+            with (
+                journal.Journal(paths.journal, paths.lock) as writer,
+                libraries_quiet(paths.log, console) as quiet,
+            ):
+                return _run(_Session(spec, paths, writer, quiet), prepared, points, ground)
+        finally:
+            wait([starting])
+            if starting.exception() is None and (fleet := starting.result().fleet) is not None:
+                fleet.abandon()
+            ray.shutdown()
+
+
+def _run(
+    session: _Session, prepared: Prepared, points: list[dict[str, Level]], ground: Ground
+) -> Ending:
+    """Run one session, and journal how it ended if it did not end well."""
+    session.open(prepared)
+    try:
+        return session.run(prepared, points, ground)
+    except BaseException as error:
+        if session.started:
+            stopped = isinstance(error, KeyboardInterrupt)
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            session.journal.append(
+                SessionChanged(
+                    state="interrupted" if stopped else "failed",
+                    time=time.time(),
+                    reason=None if stopped else reason,
                 )
-            raise
+            )
+        raise
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Hold what a session stands on: the cluster, what a job takes of it, and the lanes.
+
+    in_flight: trials that may be under way.
+    fleet: None where every trial is a job of its own.
+    """
+
+    cluster: Cluster
+    shape: Shape
+    in_flight: int
+    fleet: Fleet | None
+
+
+def start(spec: SweepSpec, paths: SweepPaths, address: str | None) -> Ground:
+    """Join Ray, and start the lanes.
+
+    Raises:
+        ResourceError: no cluster answers, or it cannot hold the sweep.
+    """
+    # Tune's own result files, signal handler and terminal output would double ours.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    cluster = connect(address, spec.name)
+    packed = spec.slots != 1
+    shape = fit(spec.resources, cluster, lanes=packed)
+    judged = spec.search.scheduler != "none"
+    if not packed:
+        if cluster.dashboard is None and judged:
+            raise ResourceError(
+                "search.scheduler: must be none with --slots 1 on a cluster without a dashboard, "
+                "through which Ray frees what stopped trials held, got "
+                f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
+            )
+        return Ground(cluster, shape, shape.max_concurrent, None)
+    places = berths(spec, shape.max_concurrent, planned_trials(spec))
+    fleet = Fleet(
+        spec.name,
+        paths.root.resolve(),
+        shape,
+        places,
+        probed=spec.slots == "auto",
+        judged=judged,
+        own=cluster.own,
+    )
+    return Ground(cluster, shape, places.in_flight, fleet)
 
 
 def _known(records: list[Record]) -> dict[str, TrialFinished]:
@@ -170,37 +238,22 @@ class _Session:
                 SweepStarted(name=self.spec.name, identity=identity, data=data, time=time.time())
             )
 
-    def run(
-        self, prepared: Prepared, points: list[dict[str, Level]], address: str | None
-    ) -> Ending:
-        """Join Ray, measure the base, run the trials, and keep the best adapter."""
+    def run(self, prepared: Prepared, points: list[dict[str, Level]], ground: Ground) -> Ending:
+        """Say what there is, measure the base, run the trials, and end the lanes."""
         for note in prepared.notes:
             self.say(note)
-        # Tune's own result files, signal handler and terminal output would double ours.
-        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-        os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-        cluster = connect(address, self.spec.name)
-        try:
-            shape = fit(self.spec.resources, cluster)
-            if cluster.dashboard is None and self.spec.search.scheduler != "none":
-                raise ResourceError(
-                    "search.scheduler: must be none on a cluster without a dashboard, through "
-                    "which Ray frees what stopped trials held, got "
-                    f"{self.spec.search.scheduler}; or start the head with --include-dashboard=true"
-                )
-            where = "on this machine" if cluster.own else "on the cluster"
-            self.say(
-                f"{shape.max_concurrent} trials at a time {where}, each {shape.workers} x "
-                f"{shape.cpus:g} CPU{f' and {shape.gpus:g} GPU' if shape.gpus else ''}"
-                + (f"; dashboard http://{cluster.dashboard}" if cluster.dashboard else "")
-            )
-            return self._tune(shape, points, prepared)
-        finally:
-            ray.shutdown()
-
-    def _tune(self, shape: Shape, points: list[dict[str, Level]], prepared: Prepared) -> Ending:
-        window = _window(self.journal.records, shape.max_concurrent)
+        shape, cluster = ground.shape, ground.cluster
+        where = "on this machine" if cluster.own else "on the cluster"
+        size = f"{shape.workers} x {shape.cpus:g} CPU"
+        size += f" and {shape.gpus:g} GPU" if shape.gpus else ""
+        self.say(
+            (f"{ground.in_flight} trials at a time {where}, each {size}")
+            if ground.fleet is None
+            else (f"up to {ground.in_flight} trials under way {where}, in lanes of {size}")
+        )
+        if cluster.dashboard:
+            self.say(f"dashboard http://{cluster.dashboard}")
+        window = _window(self.journal.records, ground.in_flight)
         confirmations = self.spec.search.confirm * (self.spec.search.seeds - 1)
         planned = planned_trials(self.spec) + confirmations
         self.journal.append(
@@ -220,12 +273,46 @@ class _Session:
             None,
             shape.cpus,
         )
-        base, job = self._base(job, shape)
+        fleet, interrupt = ground.fleet, Interrupt()
+        base: Scores | None
+        if fleet is None:
+            base, job = self._base(job, shape)
+            trainable = tune.with_parameters(run_trial, job=job, shape=shape)
+        else:
+            base = self._known_base(prepared.spec)
+            fleet.begin(job, base)
+            interrupt = Interrupt(fleet.cut_off)
+            trainable = tune.with_parameters(SlotTrial, desk=fleet.desk, root=job.root)
+        try:
+            ending = self._tune(trainable, points, planned, window, ground, base, interrupt)
+        finally:
+            if fleet is not None:
+                for lane in fleet.close(keep=interrupt.asked):
+                    self.journal.append(lane)
+        self.journal.append(SessionChanged(state=ending.state, time=time.time()))
+        self._drop_states()
+        return ending
 
+    def _tune(
+        self,
+        trainable: Any,
+        points: list[dict[str, Level]],
+        planned: int,
+        window: int,
+        ground: Ground,
+        base: Scores | None,
+        interrupt: Interrupt,
+    ) -> Ending:
+        """Let Tune run the trials to the last of them.
+
+        Args:
+            planned: trials in all.
+            window: how far back a trial sees.
+            base: scores of the base, where they are known already.
+        """
         search, order = _ordered_search(self.spec, points, self.journal.records, window)
         board = Board(planned)
         count_known(board, self.journal)
-        interrupt = Interrupt()
         recorder = Recorder(
             self.journal,
             search,
@@ -235,16 +322,14 @@ class _Session:
             interrupt=interrupt,
             announce=announcer(self.console, board),
         )
-        trainable = tune.with_resources(
-            tune.with_parameters(run_trial, job=job, shape=shape), DRIVER
-        )
         tuner = tune.Tuner(
-            trainable,
+            tune.with_resources(trainable, DRIVER),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=OrderedScheduler(build_rule(self.spec.search), order),
                 num_samples=planned,
-                max_concurrent_trials=min(window, shape.max_concurrent),
+                max_concurrent_trials=min(window, ground.in_flight),
+                reuse_actors=ground.fleet is not None,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
             ),
@@ -264,15 +349,19 @@ class _Session:
                 f"all {board.ended_here} trials failed, so the sweep was given up; the last one "
                 f"with: {board.recent[-1].error} ({self.paths.log} may tell more)"
             )
-        state = "interrupted" if interrupt.asked else "complete"
-        self.journal.append(SessionChanged(state=state, time=time.time()))
-        self._drop_states()
-        return Ending(state, board.ended_here)
+        return Ending("interrupted" if interrupt.asked else "complete", board.ended_here)
 
-    def _base(self, job: SweepJob, shape: Shape) -> tuple[Scores, SweepJob]:
-        """Measure the base once per sweep; its own samples are made again in each session."""
+    def _known_base(self, spec: SweepSpec) -> Scores | None:
+        """Give the base's scores if an earlier session measured them.
+
+        Args:
+            spec: the sweep with its suites resolved.
+
+        Raises:
+            SpecError: it measured other tasks, so the trials could not be compared.
+        """
         measured = [r for r in self.journal.records if isinstance(r, BaseMeasured)]
-        names = (*job.spec.evaluate.learning, *job.spec.evaluate.source)
+        names = (*spec.evaluate.learning, *spec.evaluate.source)
         if measured and set(measured[-1].scores.tasks) != set(names):
             raise SpecError(
                 [
@@ -281,8 +370,14 @@ class _Session:
                     f"{', '.join(names)}; name the earlier ones, or choose another --out"
                 ]
             )
-        if measured and BASE_AGREEMENT not in names:
-            return measured[-1].scores, job
+        return measured[-1].scores if measured else None
+
+    def _base(self, job: SweepJob, shape: Shape) -> tuple[Scores, SweepJob]:
+        """Measure the base once per sweep; its own samples are made again in each session."""
+        known = self._known_base(job.spec)
+        names = (*job.spec.evaluate.learning, *job.spec.evaluate.source)
+        if known is not None and BASE_AGREEMENT not in names:
+            return known, job
         self.say("measuring the base model")
         task = ray.remote(measure_base).options(
             num_cpus=job.cpus, num_gpus=shape.gpus, name="lorasweep measure base"
@@ -293,10 +388,10 @@ class _Session:
             if isinstance(error.cause, LorasweepError):  # the sentence, without Ray's traceback
                 raise error.cause from None
             raise
-        if not measured:
+        if not known:
             self.journal.append(BaseMeasured(scores=scores, wall_s=round(wall_s, 3)))
         reference = None if samples is None else ray.put(samples)
-        return scores, replace(job, samples=reference)
+        return known or scores, replace(job, samples=reference)
 
     def _drop_states(self) -> None:
         """Remove what ended trials would go on from; a trial stopped early leaves its state."""

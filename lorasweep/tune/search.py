@@ -36,11 +36,11 @@ class GridSearch(Searcher):  # type: ignore[misc]
     def __init__(self, points: Iterable[dict[str, Level]]) -> None:
         """Take the combinations in the order in which they are to run."""
         super().__init__(metric=METRIC, mode="max")
-        self._points = iter(points)
+        self._points = list(points)  # not an iterator, since Tune pickles its searcher
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Give the next combination, or say that there is none."""
-        return next(self._points, Searcher.FINISHED)
+        return self._points.pop(0) if self._points else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -82,6 +82,16 @@ def planned_trials(spec: SweepSpec) -> int:
     if spec.search.algorithm == "grid":
         return sum(1 for _ in spec.space.grid(spec.search.grid_points))
     return spec.search.trials
+
+
+def first_trials(
+    spec: SweepSpec, first_points: list[dict[str, Level]], count: int
+) -> list[TrialSpec]:
+    """Give the trials that a sweep begins with, before any has ended; repetitions only once."""
+    search = build_search(spec, first_points)
+    suggested = (search.suggest(str(n)) for n in range(min(count, planned_trials(spec))))
+    trials = [spec.trial(values) for values in suggested if isinstance(values, dict)]
+    return list({trial.id: trial for trial in trials}.values())
 
 
 class OrderedSearch(Searcher):  # type: ignore[misc]

@@ -175,7 +175,7 @@ def test_every_mistake_is_reported_at_once_with_its_path():
         "hyperparameters": {"alpha": "double", "dropout": 1},
         "train": {"betas": [0.9, 1.0], "micro_batch": 0},
         "evaluate": {"source": ["@5"]},
-        "slots": 2,
+        "slots": 0,
     }
     assert sorted(problems_of(content)) == [
         "data.seq_len: must be greater than or equal to 8, got 4",
@@ -186,7 +186,7 @@ def test_every_mistake_is_reported_at_once_with_its_path():
         "model.dtype: must be 'auto', 'fp32' or 'bf16', got 'fp8'",
         "modle: no such field; check its spelling",
         "name: must be letters, digits, '.', '_' or '-', 64 at most, got 'a/b'",
-        "slots: must be 1 or 'auto', got 2",
+        "slots: must be auto or a number of at least 1, got 0",
         "space.lr: low must be below high, got 0.01..0.0001",
         "space.rank: must be greater than or equal to 1, got 0",
         "space.rnak: no such field; check its spelling",

@@ -1,0 +1,159 @@
+"""Start the lanes of a sweep, watch over them, and end them."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from lorasweep.store.paths import SweepPaths
+from lorasweep.store.records import LaneEnded, Scores
+from lorasweep.tune.cluster import DRIVER, Berths, Shape
+from lorasweep.tune.desk import Desk
+from lorasweep.tune.lane import LaneConfig, serve
+from lorasweep.tune.worker import SweepJob, settle_train
+
+LANE_RESTARTS = 3
+ENDING_S = 60.0  # that lanes have to save and leave
+
+
+class Fleet:
+    """Hold the lanes, each a Ray Train job that a thread of the driver waits for.
+
+    desk: where Tune's trials ask for slots.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        shape: Shape,
+        berths: Berths,
+        *,
+        probed: bool,
+        judged: bool,
+        own: bool,
+    ) -> None:
+        """Open the desk and start every lane; they load what they need while others prepare.
+
+        Args:
+            name: of the sweep.
+            root: its results folder.
+            probed: whether a lane finds out how many of its slots pay.
+            judged: whether a scheduler may stop trials at their rungs.
+            own: whether this process started the cluster, whose workers then have its environment.
+        """
+        passive = {"OMP_WAIT_POLICY": "PASSIVE"}  # as cli.main, which says why
+        self._environment = {} if own or shape.gpus else {"env_vars": passive}
+        self._address = os.environ.get("RAY_ADDRESS")
+        settle_train()
+        self.desk = (
+            ray.remote(Desk)
+            .options(num_cpus=0, resources=_resources(), name=f"lorasweep desk {name}")
+            .remote()
+        )
+        self._name, self._root, self._shape = name, root, shape
+        self._alive = berths.lanes
+        self._abandoned = False
+        self._lock = threading.Lock()
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=[LaneConfig(number, self.desk, berths.most, probed, judged)],
+                daemon=True,
+            )
+            for number in range(berths.lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def begin(self, job: SweepJob, base: Scores | None) -> None:
+        """Give the lanes their work."""
+        known = None if base is None else base.model_dump()
+        ray.get(self.desk.begin.remote(job, known))
+
+    def _run(self, lane: LaneConfig) -> None:
+        """Run one lane to its end; if it cannot go on, its trials go to the others or fail."""
+        try:
+            self._trainer(lane).fit()
+        except Exception as error:  # a thread has nobody above it to tell
+            reason = f"lane {lane.number} ended: {' '.join(str(error).split())[:300]}"
+        else:
+            reason = f"lane {lane.number} has ended"
+        with self._lock:
+            self._alive -= 1
+            last = self._alive == 0
+        if not self._abandoned:
+            ray.get(self.desk.lane_gone.remote(lane.number, reason, last))
+
+    def _trainer(self, lane: LaneConfig) -> TorchTrainer:
+        gpus = self._shape.gpus > 0
+        # The leader's decisions travel by gloo, whatever the gradients take.
+        backend = "cpu:gloo,cuda:nccl" if gpus and self._shape.workers > 1 else None
+        return TorchTrainer(
+            serve,
+            train_loop_config={"lane": lane},
+            torch_config=TorchConfig(backend=backend),
+            scaling_config=ScalingConfig(
+                num_workers=self._shape.workers,
+                use_gpu=gpus,
+                resources_per_worker=self._shape.per_worker,
+            ),
+            run_config=RunConfig(
+                name=f"{self._name}-lane-{lane.number}-{time.time_ns()}",
+                storage_path=str(SweepPaths(self._root).ray / "train"),
+                worker_runtime_env=self._environment,
+                failure_config=FailureConfig(
+                    max_failures=LANE_RESTARTS, controller_failure_limit=1
+                ),
+            ),
+        )
+
+    def abandon(self) -> None:
+        """Expect that Ray is shut down under the lanes, whatever they are at."""
+        self._abandoned = True
+
+    def cut_off(self) -> None:
+        """End all lanes and wake their trials, since the session is being interrupted."""
+        ray.get(self.desk.close.remote(True))
+
+    def close(self, *, keep: bool) -> list[LaneEnded]:
+        """End all lanes; `keep` saves the trials that are in them.
+
+        Returns:
+            What each of them was.
+        """
+        ray.get(self.desk.close.remote(keep))
+        deadline = time.monotonic() + ENDING_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        facts = ray.get(self.desk.facts.remote())
+        # What was set for Ray Train must not lead this process's next sweep here.
+        os.environ.pop("RAY_ADDRESS", None)
+        if self._address is not None:
+            os.environ["RAY_ADDRESS"] = self._address
+        return [_ended(lane, said) for lane, said in sorted(facts.items())]
+
+
+def _resources() -> dict[str, float]:
+    return {name: share for name, share in DRIVER.items() if name != "cpu"}
+
+
+def _ended(lane: int, said: dict[str, Any]) -> LaneEnded:
+    """Phrase a lane's facts as the journal does."""
+    refills, offered = said["refills"], said["offered"]
+    kept = ("slots", "reason", "tokens_per_s", "first_step", "tokens", "train_s", "notes")
+    return LaneEnded(
+        lane=lane,
+        **{name: said[name] for name in kept},
+        occupancy=said["filled"] / offered if offered else None,
+        refill_steps=statistics.median(refills) if refills else None,
+        time=time.time(),
+    )

@@ -1,0 +1,309 @@
+"""A lane: one Ray Train job that holds the frozen base once and trains many trials in its slots.
+
+All workers of a lane do the same in the same order. The first of them, the leader, asks the desk
+for orders, and what it decides for a step is broadcast to the others.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import ray
+import torch
+
+from lorasweep.data.shard import Shard
+from lorasweep.errors import LorasweepError, OutOfMemoryError
+from lorasweep.spec.trial import TrialSpec
+from lorasweep.train.packed import Slot
+from lorasweep.train.probe import SlotChoice, SlotProbe
+from lorasweep.tune.desk import Orders, Report
+from lorasweep.tune.runner import Runner
+from lorasweep.tune.worker import open_runner
+
+RESERVE = 1  # trials that are made ready before a slot is free
+APART_S = 0.05  # between two exchanges without news, each of which takes about a millisecond
+MEMORY_SHARE = 0.9  # of a GPU that a step may take; the rest is for what is measured
+
+
+@dataclass(frozen=True)
+class LaneConfig:
+    """Hold what a lane is told at its start.
+
+    number: of the lane.
+    desk: the actor that gives it trials.
+    most: slots at most.
+    probed: whether the lane finds out how many of them pay; else it has them all.
+    judged: whether a scheduler may stop trials at their rungs.
+    """
+
+    number: int
+    desk: Any
+    most: int
+    probed: bool
+    judged: bool
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Hold what all workers of a lane do before and in one step.
+
+    prepare: trials that are made ready; admit: ready ones that get a slot.
+    """
+
+    prepare: tuple[TrialSpec, ...] = ()
+    admit: tuple[str, ...] = ()
+    let_go: tuple[str, ...] = ()
+    save: tuple[str, ...] = ()
+    resting: frozenset[str] = frozenset()
+    measure_base: bool = False
+    stop: bool = False
+    keep: bool = False
+
+
+@dataclass
+class LaneFacts:
+    """Hold what a lane can say of itself.
+
+    first_step: when its first training step had ended, in seconds since the epoch.
+    steps: taken; filled: slots that trained, summed over the steps; offered: slots there were while
+        trials waited or trained, summed likewise.
+    refills: for each slot that was freed and filled again, the steps that it stood empty.
+    tokens, train_s: trained on by all its trials, and in which time.
+    """
+
+    slots: int
+    reason: str
+    tokens_per_s: dict[str, float] = field(default_factory=dict)
+    first_step: float | None = None
+    steps: int = 0
+    filled: int = 0
+    offered: int = 0
+    refills: list[int] = field(default_factory=list)
+    tokens: int = 0
+    train_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def serve(config: dict[str, Any]) -> None:
+    """Train trials until the desk closes; every worker of the lane calls this.
+
+    Args:
+        config: `lane` (LaneConfig).
+    """
+    lane: LaneConfig = config["lane"]
+    generation = uuid.uuid4().hex
+    context = ray.train.get_context()
+    job = ray.get(lane.desk.join.remote(lane.number, generation))
+    if job is None:  # the sweep ended before it began
+        return
+    runner = open_runner(job, Shard(context.get_world_rank(), context.get_world_size()))
+    leader = _Leader(lane, runner) if runner.shard.worker == 0 else None
+    with ThreadPoolExecutor(1, "prepare") as background:
+        background.submit(runner.measurement.prepare)
+        hands = _Hands(runner, background)
+        step = _share(leader.decide() if leader else None, runner.shard)
+        while not step.stop:
+            reports, base = hands.do(step)
+            if leader:
+                leader.take(reports, base)
+            step = _share(leader.decide() if leader else None, runner.shard)
+        if step.keep:
+            for trial in list(runner.engine.slots):
+                runner.release(trial, save=True)
+
+
+def _share(step: _Step | None, shard: Shard) -> _Step:
+    """Give all workers what the leader decided."""
+    if shard.workers > 1:
+        box = [step]
+        torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        step = box[0]
+    assert step is not None, "the leader always decides"
+    return step
+
+
+class _Hands:
+    """Do what the leader decided; the same on every worker."""
+
+    def __init__(self, runner: Runner, background: ThreadPoolExecutor) -> None:
+        self._runner, self._background = runner, background
+        self.ready: dict[str, Future[Slot]] = {}
+
+    def do(self, step: _Step) -> tuple[list[Report], dict[str, Any] | None]:
+        """Change the slots, then take one training step.
+
+        Returns:
+            Reports, and the base's scores if they were asked for.
+        """
+        runner, reports = self._runner, []
+        for trial in step.let_go:
+            if trial in runner.engine.slots:
+                runner.release(trial)
+            self.ready.pop(trial, None)
+        for spec in step.prepare:
+            self.ready[spec.id] = self._background.submit(runner.prepare, spec)
+        for trial in step.save:
+            if trial in runner.engine.slots:
+                runner.save(trial)
+            reports.append({"trial": trial, "saved": True})
+        for trial in step.admit:
+            reports += self._admit(trial)
+        base = runner.measure_base().model_dump() if step.measure_base else None
+        try:
+            reports += runner.step(step.resting)
+        except OutOfMemoryError as error:
+            if runner.shard.workers > 1:
+                raise  # the other workers are in the midst of it; the lane starts anew with fewer
+            reports.append(self._make_room(error))
+        return reports, base
+
+    def _admit(self, trial: str) -> list[Report]:
+        try:
+            return self._runner.admit(self.ready.pop(trial).result())
+        except (LorasweepError, torch.OutOfMemoryError) as error:
+            return [{"trial": trial, "status": "FAILED", "error": str(error)}]
+
+    def _make_room(self, error: OutOfMemoryError) -> Report:
+        try:
+            return {"trial": self._runner.make_room(), "requeue": str(error)}
+        except OutOfMemoryError as alone:
+            (trial,) = self._runner.engine.slots
+            self._runner.release(trial)
+            return {"trial": trial, "status": "FAILED", "error": str(alone)}
+
+
+class _Leader:
+    """Decide what the lane does in each step, from the desk's orders and what it has measured."""
+
+    def __init__(self, lane: LaneConfig, runner: Runner) -> None:
+        self._lane, self._runner = lane, runner
+        self._slots = lane.most
+        self._probed = not lane.probed
+        self._probe: SlotProbe | None = None
+        self._facts = LaneFacts(
+            lane.most, "as given" if self._probed else "of which all were never in use"
+        )
+        self._ready: list[str] = []  # being prepared or prepared, in order
+        self._stages: dict[str, str] = {}
+        self._resting: set[str] = set()  # at a rung, until Tune has decided
+        self._news: list[Report] = []
+        self._base: dict[str, Any] | None = None
+        self._asked = 0.0
+        self._empty: list[int] = []  # steps for which each freed slot has stood empty
+
+    def decide(self) -> _Step:
+        """Say what the coming step is; where there is nothing to train, wait for orders."""
+        orders = self._exchange()
+        if orders.stop:
+            return _Step(stop=True, keep=orders.keep)
+        specs = tuple(TrialSpec.model_validate(trial) for trial in orders.take)
+        self._stages |= {spec.id: spec.stage for spec in specs}
+        # A trial may be let go and come back in one exchange, from a saved state.
+        ready = [trial for trial in self._ready if trial not in orders.let_go]
+        ready += [spec.id for spec in specs]
+        staying = [t for t in self._runner.engine.slots if t not in orders.let_go]
+        self._empty += [0] * (len(self._runner.engine.slots) - len(staying))
+        free = max(0, self._slots - len(staying))
+        admit, self._ready = tuple(ready[:free]), ready[free:]
+        refilled, self._empty = self._empty[: len(admit)], self._empty[len(admit) :]
+        self._facts.refills += refilled
+        return _Step(
+            prepare=specs,
+            admit=admit,
+            let_go=tuple(orders.let_go),
+            save=tuple(orders.save),
+            resting=self._at_rest([*staying, *admit]),
+            measure_base=orders.measure_base and self._base is None,
+        )
+
+    def _exchange(self) -> Orders:
+        """Tell the desk the news and take its orders, unless both were done a moment ago."""
+        idle = not (self._runner.engine.slots or self._ready)
+        now = time.monotonic()
+        if not (self._news or idle or now - self._asked > APART_S):
+            return Orders()
+        held = len(self._runner.engine.slots) + len(self._ready)
+        orders: Orders = ray.get(
+            self._lane.desk.exchange.remote(
+                self._lane.number,
+                self._slots + RESERVE - held,
+                self._news,
+                asdict(self._facts),
+                base=self._base,
+                idle=idle and not self._news,
+            )
+        )
+        self._asked, self._news = now, []
+        self._resting &= {*orders.unseen} - {*orders.let_go}
+        return orders
+
+    def _at_rest(self, trials: Sequence[str]) -> frozenset[str]:
+        """Name the trials that sit out the coming step."""
+        if not self._probed and self._probe is None and len(trials) == self._slots:
+            self._probe = SlotProbe(tuple(trials), self._lane.most)
+        if self._probe is None or self._probed:
+            return frozenset({*self._resting, *trials[self._slots :]})
+        return frozenset({*trials} - {*self._probe.group} | self._resting)
+
+    def take(self, reports: list[Report], base: dict[str, Any] | None) -> None:
+        """Take what the step gave."""
+        engine, facts = self._runner.engine, self._facts
+        self._news += reports
+        self._base = self._base or base
+        for report in reports:
+            trial = report["trial"]
+            if "status" in report or "requeue" in report:
+                self._empty += [0] * (len(engine.slots) < self._slots)
+            elif "response_loss" in report and self._lane.judged:
+                self._rest(trial)
+            if "requeue" in report:  # memory does not hold them all
+                self._slots = max(1, len(engine.slots))
+                facts.notes.append(f"{report['requeue']}; goes on with {self._slots} slots")
+                if self._probe is not None and not self._probed:
+                    self._probe.stop()
+        if not engine.tokens:
+            return
+        facts.first_step = facts.first_step or time.time()
+        facts.steps += 1
+        facts.filled += min(self._slots, len(engine.slots) + sum("status" in r for r in reports))
+        facts.offered += self._slots
+        facts.tokens += engine.tokens * self._runner.shard.workers
+        facts.train_s += engine.seconds
+        self._empty = [steps + 1 for steps in self._empty]
+        self._look_at_probe()
+
+    def _rest(self, trial: str) -> None:
+        """Let a trial sit at its rung until Tune has decided, so that no step is for nothing."""
+        if self._stages[trial] == "search" and trial in self._runner.engine.slots:
+            self._resting.add(trial)
+
+    def _look_at_probe(self) -> None:
+        """Let the probe measure the step, and take its choice once it has one."""
+        probe, engine = self._probe, self._runner.engine
+        if probe is None or self._probed:
+            return
+        if probe.choice is None:
+            probe.take(engine.tokens, engine.seconds)
+            if not self._fits_twice():
+                probe.stop()
+        if probe.choice is not None:
+            self._settle(probe.choice)
+
+    def _fits_twice(self) -> bool:
+        """Tell whether twice as many trials as have been tried will fit into a GPU's memory."""
+        device = self._runner.model.device
+        if device.type != "cuda":
+            return True
+        used = torch.cuda.max_memory_allocated(device)
+        total = torch.cuda.get_device_properties(device).total_memory
+        return bool(2 * used - self._runner.base_bytes < MEMORY_SHARE * total)
+
+    def _settle(self, choice: SlotChoice) -> None:
+        self._probed, self._slots = True, choice.slots
+        self._facts.slots, self._facts.reason = choice.slots, choice.reason
+        self._facts.tokens_per_s = {str(n): round(s) for n, s in choice.tokens_per_s.items()}

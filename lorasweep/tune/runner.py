@@ -1,0 +1,341 @@
+"""Run trials in an engine: train, judge at rungs, measure at the end, and say so in reports.
+
+A lane holds many trials in one runner; a Ray Train job of its own holds one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lorasweep.data.batches import Batches, row_width, steps_of
+from lorasweep.data.shard import Shard
+from lorasweep.data.tokens import TrainingData
+from lorasweep.errors import LorasweepError, OutOfMemoryError
+from lorasweep.evaluate.agreement import BaseSamples, sample_base
+from lorasweep.evaluate.measure import Measurement
+from lorasweep.evaluate.tasks import BASE_AGREEMENT
+from lorasweep.model.base import base_path, load_base, load_tokenizer, read_facts
+from lorasweep.model.lora import save_adapter
+from lorasweep.model.packed import PackedModel, Served
+from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import TrialSpec
+from lorasweep.store.paths import SweepPaths, TrialPaths
+from lorasweep.store.records import Rung, Scores
+from lorasweep.train.checkpoint import drop_state
+from lorasweep.train.packed import LoraTrial, PackedEngine, Progress, Slot
+
+REPORTS = 5  # progress reports of a trial besides its rungs
+
+Report = dict[str, Any]
+
+
+@dataclass
+class _Story:
+    """Hold what a trial has lived through besides its training.
+
+    tokens, began: tokens trained on before it was admitted here, and when that was.
+    """
+
+    paths: TrialPaths
+    tokens: int
+    began: float
+    rungs: list[Rung]
+    evaluate_s: float
+
+    def notes(self) -> dict[str, Any]:
+        """Give what a saved state keeps of it."""
+        rungs = [rung.model_dump() for rung in self.rungs]
+        return {"rungs": rungs, "evaluate_s": self.evaluate_s}
+
+
+class Runner:
+    """Hold an engine with everything that its trials need.
+
+    engine: whose slots the trials stand in.
+    base_bytes: memory that the base takes.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        root: Path,
+        data: TrainingData,
+        shard: Shard,
+        device: torch.device,
+        samples: BaseSamples | None = None,
+    ) -> None:
+        """Load the base and make ready to measure.
+
+        Args:
+            spec: the sweep, its suites resolved.
+            root: its results folder.
+            samples: the base's own; drawn here where a suite needs them and none are given.
+
+        Raises:
+            LorasweepError: this process does not see the results folder.
+        """
+        self.spec, self.data, self.shard = spec, data, shard
+        self.paths = SweepPaths(root)
+        if not self.paths.sweep.is_file():
+            raise LorasweepError(
+                f"--out: every node must see the results folder, and this worker does not see "
+                f"{root}; put it on storage that the nodes share"
+            )
+        self.tokenizer = load_tokenizer(spec.model)
+        base = load_base(spec.model, device)
+        if spec.train.recompute:
+            base.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model = PackedModel(base, device)
+        self.base_bytes = base.get_memory_footprint()
+        # On a GPU few large products beat many small ones, padding and all.
+        self.engine = PackedEngine(self.model, shard, level=device.type == "cuda")
+        if samples is None and BASE_AGREEMENT in (*spec.evaluate.source, *spec.evaluate.learning):
+            samples = self._sample_base()
+        self.samples = samples
+        self.measurement = Measurement(
+            spec.evaluate, self.tokenizer, data.heldout, samples, shard, device
+        )
+        self._stories: dict[str, _Story] = {}
+
+    def _sample_base(self) -> BaseSamples:
+        facts, first = read_facts(self.spec.model), self.tokenizer.bos_token_id
+        known = first is not None and first < facts.vocabulary
+        with Served(self.model).together() as model:
+            return sample_base(
+                model,
+                first if known else self.tokenizer.eos_token_id,
+                positions=facts.positions,
+                batch_size=self.spec.evaluate.batch_size,
+                device=self.model.device,
+            )
+
+    def measure_base(self) -> Scores:
+        """Measure the base without any adapter."""
+        (scores,) = self.measurement.scores(Served(self.model))
+        return scores
+
+    def prepare(self, trial: TrialSpec) -> Slot:
+        """Make a trial ready for a slot, from its saved state where it has one.
+
+        Touches nothing that trains, so it may run in another thread.
+
+        Raises:
+            LorasweepError: the trial does not fit the model, or the state does not fit the trial.
+        """
+        hyperparameters, train = trial.hyperparameters, self.spec.train
+        size = hyperparameters.batch_size
+        batches = Batches(
+            self.data.train,
+            size,
+            train.micro_batch or size // self.shard.workers,
+            trial.seed,
+            self.tokenizer.pad_token_id,
+            self._width,
+            self.model.shares_rows,
+        )
+        steps = train.steps or steps_of(len(self.data.train), size, hyperparameters.epochs)
+        state = self.paths.trial(trial.id).state
+        return self.engine.prepare(
+            LoraTrial(trial.id, hyperparameters, train, batches, steps), state
+        )
+
+    @cached_property
+    def _width(self) -> int | None:
+        """Give the width of rows, one for all trials of a sweep, since they share batches."""
+        if not self.model.shares_rows:
+            return None
+        sizes = self.spec.space.levels(2).get("batch_size")
+        least = min(int(size) for size in sizes or [self.spec.hyperparameters.batch_size])
+        micro_batch = self.spec.train.micro_batch or least // self.shard.workers
+        return row_width(self.data.train, micro_batch, self.model.attention_cost)
+
+    def admit(self, slot: Slot) -> list[Report]:
+        """Let a trial train from the next step on.
+
+        Returns:
+            Reports of the rungs it passed before, since a scheduler that has not seen this trial
+            must judge it again.
+        """
+        self.engine.admit(slot)
+        trial = slot.trial.id
+        rungs = [Rung.model_validate(rung) for rung in slot.notes.get("rungs", [])]
+        self._stories[trial] = _Story(
+            self.paths.trial(trial),
+            slot.position.tokens,
+            time.perf_counter(),
+            rungs,
+            float(slot.notes.get("evaluate_s", 0.0)),
+        )
+        return [{"trial": trial, **rung.model_dump()} for rung in rungs]
+
+    def release(self, trial: str, *, save: bool = False) -> None:
+        """Free a trial's slot before its end; it can go on from its state where one is saved."""
+        story = self._stories.pop(trial)
+        slot = self.engine.retire(trial)
+        if save and self.shard.worker == 0:
+            slot.save(story.paths.state, story.notes())
+
+    def save(self, trial: str) -> None:
+        """Write a trial's state; it trains on."""
+        if self.shard.worker == 0:
+            story = self._stories[trial]
+            self.engine.slots[trial].save(story.paths.state, story.notes())
+
+    def step(self, resting: Collection[str] = ()) -> list[Report]:
+        """Train all but the resting trials by one step, and report on those that have news.
+
+        Raises:
+            OutOfMemoryError: the step does not fit into memory; no trial has moved.
+        """
+        made = self.engine.step(resting)
+        ended = [p.trial for p in made if p.diverged is None and self._percent(p) == 100]
+        rungs = {p.trial: self._rung(p) for p in made if p.diverged is None}
+        judged = [trial for trial, percent in rungs.items() if percent and trial not in ended]
+        losses = self._response_losses(judged) if judged else {}
+        for trial, loss in losses.items():
+            self._pass_rung(trial, rungs[trial], loss)
+        reports = [
+            self._progress(progress, rungs[progress.trial])
+            for progress in made
+            if progress.diverged is None
+            and (rungs[progress.trial] or progress.position.step % self._pulse(progress) == 0)
+        ]
+        scores = self._scores(ended) if ended else {}
+        over = [p for p in made if p.diverged is not None or p.trial in ended]
+        return reports + [self._finish(p, scores.get(p.trial, Scores())) for p in over]
+
+    def _percent(self, progress: Progress) -> int:
+        steps = self.engine.slots[progress.trial].trial.steps
+        return 100 * progress.position.step // steps
+
+    def _rung(self, progress: Progress) -> int | None:
+        """Give the percentage at which a scheduler judges the trial after this step, if any."""
+        steps = self.engine.slots[progress.trial].trial.steps
+        at = {math.ceil(steps * percent / 100): percent for percent in self.spec.search.rungs}
+        return at.get(progress.position.step)
+
+    def _pulse(self, progress: Progress) -> int:
+        return max(1, self.engine.slots[progress.trial].trial.steps // REPORTS)
+
+    def _response_losses(self, trials: list[str]) -> dict[str, float]:
+        """Measure the response loss of several trials at once, as a rung does."""
+        return dict(self._measured(trials, self.measurement.response_losses))
+
+    def _scores(self, trials: list[str]) -> dict[str, Scores]:
+        """Measure everything of several trials at once."""
+        return dict(self._measured(trials, self.measurement.scores))
+
+    def _measured(self, trials: list[str], measure: Any) -> list[tuple[str, Any]]:
+        """Measure trials side by side, or one by one where memory does not hold them all."""
+        began = time.perf_counter()
+        try:
+            served, order = self.engine.serve(trials)
+            values = list(zip(order, measure(served), strict=True))
+        except torch.OutOfMemoryError:
+            if len(trials) == 1:
+                raise
+            return [pair for trial in trials for pair in self._measured([trial], measure)]
+        for trial in trials:
+            self._stories[trial].evaluate_s += (time.perf_counter() - began) / len(trials)
+        return values
+
+    def _pass_rung(self, trial: str, percent: int | None, loss: float) -> None:
+        story, slot = self._stories[trial], self.engine.slots[trial]
+        assert percent is not None, "only trials at a rung are judged"
+        rung = Rung(percent=percent, step=slot.position.step, response_loss=loss)
+        story.rungs.append(rung)
+        self.save(trial)
+
+    def _progress(self, progress: Progress, percent: int | None) -> Report:
+        story, position = self._stories[progress.trial], progress.position
+        report: Report = {
+            "trial": progress.trial,
+            "step": position.step,
+            "percent": percent or self._percent(progress),
+            "train_loss": position.train_loss,
+            "grad_norm": progress.grad_norm,
+            "lr": progress.lr,
+            "tokens": position.tokens,
+            "tokens_per_s": self._speed(progress),
+            "train_s": position.train_s,
+            "evaluate_s": story.evaluate_s,
+            "time": time.time(),
+        }
+        if story.rungs and story.rungs[-1].step == position.step:
+            report["response_loss"] = story.rungs[-1].response_loss
+        if self.shard.worker == 0:
+            story.paths.root.mkdir(parents=True, exist_ok=True)
+            with story.paths.progress.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(report) + "\n")
+        return report
+
+    def _speed(self, progress: Progress) -> float:
+        """Give the trial's own tokens per second since it was admitted."""
+        story = self._stories[progress.trial]
+        seconds = time.perf_counter() - story.began
+        return (progress.position.tokens - story.tokens) / seconds
+
+    def _finish(self, progress: Progress, scores: Scores) -> Report:
+        """Keep a trial's adapter, free its slot, and report its end."""
+        trial, position = progress.trial, progress.position
+        story, speed = self._stories[trial], self._speed(progress)
+        slot = self.engine.slots[trial]
+        if self.shard.worker == 0:
+            if progress.diverged is None:
+                save_adapter(
+                    story.paths.adapter,
+                    slot.adapter.named(),
+                    slot.adapter.layers,
+                    slot.trial.hyperparameters,
+                    base_path(self.spec.model),
+                )
+            drop_state(story.paths.state)
+        self.release(trial)
+        device = self.model.device
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+        return {
+            "trial": trial,
+            "status": "COMPLETE" if progress.diverged is None else "DIVERGED",
+            "error": progress.diverged,
+            "step": position.step,
+            "percent": 100 * position.step // slot.trial.steps,
+            "train_loss": position.train_loss,
+            "tokens": position.tokens,
+            "tokens_per_s": speed,
+            "train_s": position.train_s,
+            "evaluate_s": story.evaluate_s,
+            "wall_s": time.perf_counter() - story.began,
+            "trainable": slot.adapter.trainable,
+            "peak_memory_bytes": peak,
+            **scores.model_dump(),
+        }
+
+    def make_room(self) -> str:
+        """Free the slot of the trial that came last, its state saved, after memory ran out.
+
+        Returns:
+            The trial, which can go on elsewhere or later.
+
+        Raises:
+            OutOfMemoryError: it is the only one.
+        """
+        *others, last = self.engine.slots
+        if not others:
+            raise OutOfMemoryError(
+                f"trial {last}: one micro-batch must fit into the memory of {self.model.device}, "
+                "and does not even alone; lower train.micro_batch or data.seq_len, or set "
+                "train.recompute"
+            )
+        self.release(last, save=True)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return last
