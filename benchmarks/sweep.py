@@ -33,7 +33,7 @@ from lorasweep.store.results import load_results
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LEVELS: dict[str, list[Any]] = {
-    "lr": [1e-3, 3e-3, 1e-2, 3e-2],
+    "lr": [3e-4, 1e-3, 3e-3, 1e-2],
     "targets": ["attention", "all"],
     "rank": [2, 4, 8, 32],
 }

@@ -189,10 +189,10 @@ def report(
 
 def main() -> None:
     """Run the command line; an error is one sentence on stderr and an exit code."""
-    # Threads of a product that spin while they wait for one another come to a stand, a hundred
-    # times slower, once another process wants one of their cores. Read when torch is loaded, here
-    # and in the workers that Ray starts on this machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin for long while they wait for one another are fifty times slower once
+    # another process wants one of their cores; those that do not spin are slow always. Read when
+    # torch is loaded, here and in the workers that Ray starts on this machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         app()
     except LorasweepError as error:

@@ -11,216 +11,23 @@ outputs of a layer, R rank (padded to its bucket), P numbers of an adapter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lorasweep.errors import ModelError
+from lorasweep.model.adapter import Adapter, Stack
 from lorasweep.model.lora import (
     AdapterLayer,
     adapter_layers,
-    initial_adapter,
     stores_transposed,
     target_modules,
 )
+from lorasweep.model.routing import Part, Routing, Run
 from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
-
-SMALLEST_BUCKET = 8
-
-# Gives the factors on a layer's inputs, 0 or 1 / (1 - p), from the layer's number and width.
-Dropout = Callable[[int, int], Tensor]
-
-
-def rank_bucket(rank: int) -> int:
-    """Give the rank that an adapter is padded to: 8, 16, 32 and so on."""
-    bucket = SMALLEST_BUCKET
-    while bucket < rank:
-        bucket *= 2
-    return bucket
-
-
-class Adapter:
-    """Hold one trial's adapter, fp32, as one vector with a gradient beside it.
-
-    The rank is padded with zeros to its bucket. Padding never moves: where A and B are both zero,
-    so are both gradients, and optimizers leave a weight alone that is zero and has none.
-
-    layers: that bear it, in the order of the model.
-    scaling: factor on its output.
-    weights_P, gradients_P: padded; while it is packed, rows of a stack.
-    """
-
-    def __init__(
-        self, layers: tuple[AdapterLayer, ...], hyperparameters: LoraHyperparameters, seed: int
-    ) -> None:
-        """Draw a fresh adapter as PEFT would."""
-        self.layers = layers
-        self.rank, self.scaling = hyperparameters.rank, hyperparameters.scaling
-        self.bucket = rank_bucket(self.rank)
-        self.shape = (hyperparameters.targets, self.bucket)
-        size = sum(self.bucket * (layer.inputs + layer.outputs) for layer in layers)
-        self.weights_P = torch.zeros(size)
-        self.gradients_P = torch.zeros(size)
-        self.fill(initial_adapter(layers, self.rank, seed))
-
-    def named(self) -> dict[str, Tensor]:
-        """Give A and B of every layer at their real rank, by PEFT's names, as views."""
-        return self._views(self.weights_P)
-
-    def named_gradients(self) -> dict[str, Tensor]:
-        """Give the gradients by the names of their weights, as views."""
-        return self._views(self.gradients_P)
-
-    def _views(self, flat_P: Tensor) -> dict[str, Tensor]:
-        views = {}
-        for layer, a_RI, b_OR in matrices(flat_P, self.layers, self.bucket):
-            views[layer.a] = a_RI[: self.rank]
-            views[layer.b] = b_OR[:, : self.rank]
-        return views
-
-    def fill(self, values: Mapping[str, Tensor]) -> None:
-        """Copy matrices of the real rank into the adapter."""
-        for name, view in self.named().items():
-            view.copy_(values[name])
-
-    def move(self, device: torch.device) -> None:
-        """Put the adapter on a device."""
-        self.weights_P.data = self.weights_P.to(device)
-        self.gradients_P = self.gradients_P.to(device)
-
-    @property
-    def trainable(self) -> int:
-        """Count the parameters, padding left out."""
-        return sum(self.rank * (layer.inputs + layer.outputs) for layer in self.layers)
-
-
-def matrices(
-    flat: Tensor, layers: Sequence[AdapterLayer], rank: int
-) -> Iterator[tuple[AdapterLayer, Tensor, Tensor]]:
-    """Give A (R x I) and B (O x R) of every layer as views of the last dimension of `flat`."""
-    first = 0
-    for layer in layers:
-        middle = first + rank * layer.inputs
-        last = middle + rank * layer.outputs
-        a = flat[..., first:middle].view(*flat.shape[:-1], rank, layer.inputs)
-        b = flat[..., middle:last].view(*flat.shape[:-1], layer.outputs, rank)
-        yield layer, a, b
-        first = last
-
-
-class _Stack:
-    """Hold adapters of one shape, one below the other, and the views that the layers compute with.
-
-    a_SRI, b_SOR, and their gradients: by the layer's name.
-    """
-
-    def __init__(self, adapters: Sequence[Adapter], device: torch.device) -> None:
-        self.adapters = list(adapters)
-        weights_SP = torch.stack([adapter.weights_P.detach() for adapter in adapters]).to(device)
-        gradients_SP = torch.stack([adapter.gradients_P for adapter in adapters]).to(device)
-        for i, adapter in enumerate(adapters):
-            adapter.weights_P.data = weights_SP[i]  # the optimizer goes on holding this tensor
-            adapter.gradients_P = gradients_SP[i]
-        layers, bucket = adapters[0].layers, adapters[0].bucket
-        scaling = [adapter.scaling for adapter in adapters]
-        self.scaling_S11 = torch.tensor(scaling, device=device)[:, None, None]
-        self.weights = {la.name: (a, b) for la, a, b in matrices(weights_SP, layers, bucket)}
-        self.gradients = {la.name: (a, b) for la, a, b in matrices(gradients_SP, layers, bucket)}
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Name trials that stand side by side in batch and stack, and have equally many tokens.
-
-    first, last: their tokens, in rows laid end to end.
-    members: their places in the stack.
-    dropouts: of each of them, or none.
-    """
-
-    first: int
-    last: int
-    stack: _Stack
-    members: slice
-    dropouts: tuple[Dropout, ...]
-
-    def rows(self, flat: Tensor) -> Tensor:
-        """Cut the run's tokens out of N, trial by trial."""
-        count = self.members.stop - self.members.start
-        return flat[self.first : self.last].view(count, -1, flat.shape[-1])
-
-
-@dataclass(frozen=True)
-class Part:
-    """Hold one trial's share of a batch, whose rows follow those of the part before it.
-
-    tokens: in its rows, padding included; None for equal shares.
-    """
-
-    adapter: Adapter
-    tokens: int | None = None
-    dropout: Dropout | None = None
-
-
-@dataclass
-class _Routing:
-    """Hold which rows of the coming batch belong to whom; all adapted layers look here."""
-
-    parts: tuple[Part, ...] = ()
-    places: dict[int, tuple[_Stack, int]] = field(default_factory=dict)
-    runs: dict[tuple[str, int], tuple[_Run, ...]] = field(default_factory=dict)
-
-    def of(self, layer: str, section: str, tokens: int) -> tuple[_Run, ...]:
-        """Give the runs of a layer; the layers of one section of a block share them."""
-        key = (section, tokens)
-        if key not in self.runs:
-            self.runs[key] = tuple(self._find(layer, tokens))
-        return self.runs[key]
-
-    def _find(self, layer: str, tokens: int) -> Iterator[_Run]:
-        shares = [part.tokens or tokens // max(1, len(self.parts)) for part in self.parts]
-        if self.parts and sum(shares) != tokens:
-            raise ValueError(f"the parts must add up to the batch, got {shares} of {tokens}")
-        ends = [0]
-        for share in shares:
-            ends.append(ends[-1] + share)
-        pending: list[tuple[int, int, _Stack, int, Dropout | None]] = []
-        for part, (first, last) in zip(self.parts, pairwise(ends), strict=True):
-            stack, place = self.places[id(part.adapter)]
-            if layer not in stack.weights:
-                continue
-            here = (first, last, stack, place, part.dropout)
-            if pending and not _beside(pending[-1], here):
-                yield _run(pending)
-                pending = []
-            pending.append(here)
-        if pending:
-            yield _run(pending)
-
-
-def _beside(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    """Tell whether two trials can share a product: neighbours with equally many tokens.
-
-    A trial that drops inputs computes in another order, so it does not share with one that does
-    not.
-    """
-    return bool(
-        one[1] == other[0]
-        and one[2] is other[2]
-        and one[3] + 1 == other[3]
-        and one[1] - one[0] == other[1] - other[0]
-        and (one[4] is None) == (other[4] is None)
-    )
-
-
-def _run(pending: list[tuple[int, int, _Stack, int, Dropout | None]]) -> _Run:
-    dropouts = tuple(item[4] for item in pending if item[4] is not None)
-    members = slice(pending[0][3], pending[-1][3] + 1)
-    return _Run(pending[0][0], pending[-1][1], pending[0][2], members, dropouts)
 
 
 class _AddAdapters(torch.autograd.Function):
@@ -232,7 +39,7 @@ class _AddAdapters(torch.autograd.Function):
         x: Tensor,
         anchor: Tensor,  # noqa: ARG004 - wants a gradient where x may not
         layer: PackedLinear,
-        runs: tuple[_Run, ...],
+        runs: tuple[Run, ...],
     ) -> Tensor:
         """Give x W^T + bias, and for the rows of each run also dropout(x) A^T B^T scaling."""
         y: Tensor = layer.base(x)
@@ -291,7 +98,7 @@ class _AddAdapters(torch.autograd.Function):
         return None if gx_NI is None else gx_NI.view_as(x), None, None, None
 
 
-def _masks(run: _Run, x_SMI: Tensor, layer: int) -> Tensor | None:
+def _masks(run: Run, x_SMI: Tensor, layer: int) -> Tensor | None:
     """Give the dropout factors of a run's inputs, or None where its trials drop none."""
     if not run.dropouts:
         return None
@@ -306,7 +113,7 @@ class PackedLinear(nn.Module):
     """
 
     def __init__(
-        self, base: Any, name: str, section: str, number: int, routing: _Routing, anchor: Tensor
+        self, base: Any, name: str, section: str, number: int, routing: Routing, anchor: Tensor
     ) -> None:
         super().__init__()
         self.base, self.name, self.section, self.number = base, name, section, number
@@ -343,7 +150,7 @@ class PackedModel:
     def __init__(self, base: Any, device: torch.device) -> None:
         """Put packed layers in the place of all that an adapter may stand on."""
         self.base, self.device = base, device
-        self.routing = _Routing()
+        self.routing = Routing()
         self._anchor = torch.zeros((), device=device, requires_grad=True)
         sections: dict[str, str] = {}
         for section in ("attention", "mlp"):
@@ -375,10 +182,10 @@ class PackedModel:
             The adapters in the order in which a batch had best have them.
         """
         ordered = sorted(adapters, key=lambda adapter: adapter.shape)
-        places: dict[int, tuple[_Stack, int]] = {}
+        places: dict[int, tuple[Stack, int]] = {}
         for shape in dict.fromkeys(adapter.shape for adapter in ordered):
             alike = [adapter for adapter in ordered if adapter.shape == shape]
-            stack = _Stack(alike, self.device)
+            stack = Stack(alike, self.device)
             places |= {id(adapter): (stack, place) for place, adapter in enumerate(alike)}
         self.routing.places = places
         self.routing.parts, self.routing.runs = (), {}

@@ -34,7 +34,7 @@ def plan_sweep(spec: SweepSpec) -> dict[str, Any]:
     from lorasweep.tune.worker import set_up_process
 
     prepared = prepare(spec)
-    shape, device = this_machine(spec.resources, lanes=spec.slots != 1)
+    shape, device = this_machine(spec.resources)
     planned = planned_trials(spec)
     set_up_process(shape.cpus)
     facts: dict[str, Any] = {
@@ -42,7 +42,7 @@ def plan_sweep(spec: SweepSpec) -> dict[str, Any]:
         "confirmations": spec.search.confirm * (spec.search.seeds - 1),
         "notes": list(prepared.notes),
     }
-    places = berths(spec, shape.max_concurrent, planned)
+    places = berths(spec, shape.max_concurrent, planned, float(os.cpu_count() or 1))
     trials = first_trials(spec, published_points(spec), places.most)
     with tempfile.TemporaryDirectory() as folder:
         paths = SweepPaths(Path(folder))
@@ -63,7 +63,6 @@ def plan_sweep(spec: SweepSpec) -> dict[str, Any]:
         "in_flight": places.in_flight,
         "reason": choice.reason if spec.slots == "auto" else "as given",
         "tokens_per_s": {str(n): round(speed) for n, speed in choice.tokens_per_s.items()},
-        "cores": os.cpu_count(),
     }
 
 

@@ -178,13 +178,14 @@ class ResourcesSpec(Frozen):
 
     workers: data-parallel Ray Train workers per trial.
     gpus: GPUs per worker; `auto` is 1 where the cluster has GPUs, else 0.
-    cpus: CPUs per worker; `auto` is 1, or for a lane without GPUs its node's, at most 4.
+    cpus: CPUs per worker, which computes with so many threads where it has no GPU; several lanes of
+        one are faster than one lane of several, as threads wait for one another.
     max_concurrent: trials at a time; `auto` fills the cluster.
     """
 
     workers: Positive = 1
     gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    cpus: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    cpus: Annotated[float, Field(gt=0)] = 1.0
     max_concurrent: Positive | Literal["auto"] = "auto"
 
 

@@ -25,7 +25,9 @@ from torch.nn import functional
 from lorasweep.data.batches import IGNORED, Batches, MicroBatch
 from lorasweep.data.shard import Shard
 from lorasweep.errors import OutOfMemoryError
-from lorasweep.model.packed import Adapter, PackedModel, Part, Served, predictions_at
+from lorasweep.model.adapter import Adapter
+from lorasweep.model.packed import PackedModel, Served, predictions_at
+from lorasweep.model.routing import Part
 from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train.checkpoint import Position, load_state, save_state
@@ -348,6 +350,9 @@ def _divergence(losses: tuple[float, ...], norm: float, guessing: float) -> str 
         return "the training loss is not finite"
     if not math.isfinite(norm):
         return "the gradient is not finite"
+    if norm == 0 and losses[-1] > guessing / 2:
+        # Activations that overflow can end in zeros, which a norm hides from the loss.
+        return f"the gradient is zero at a loss of {losses[-1]:.3g}"
     smooth = sum(losses) / len(losses)
     if len(losses) == SMOOTHED_STEPS and smooth > EXPLODED * guessing:
         return f"the training loss of {smooth:.3g} is beyond twice that of guessing, {guessing:.3g}"

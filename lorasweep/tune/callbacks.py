@@ -93,6 +93,7 @@ class Recorder(Callback):  # type: ignore[misc]
         *,
         interrupt: Interrupt,
         announce: Callable[[TrialFinished], None],
+        drop: Callable[[str], None] | None = None,
     ) -> None:
         """Take what is written to.
 
@@ -101,9 +102,12 @@ class Recorder(Callback):  # type: ignore[misc]
             interrupt: whether the session is being ended, in which case a trial that stops has not
                 ended but only been cut off.
             announce: told of every trial that has ended.
+            drop: frees the slot of a trial that was stopped early, since Tune keeps the stopped
+                trial's actor for the next one and does not clean it up.
         """
         self._journal, self._search, self._board, self._gauges = journal, search, board, gauges
         self._base, self._interrupt, self._announce = base, interrupt, announce
+        self._drop = drop
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle nothing: Tune saves its callbacks, and all of ours can be rebuilt."""
@@ -142,6 +146,8 @@ class Recorder(Callback):  # type: ignore[misc]
         elif not self._interrupt.asked:
             # Tune marks both as terminated; a trial that ended by itself has always a status.
             self._end(trial, "PRUNED", self._board.running[trial.trial_id].latest, None)
+            if self._drop is not None:
+                self._drop(trial.config["trial"]["id"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Journal a trial that raised, with the sentence that says why."""

@@ -38,8 +38,8 @@ class Cluster:
 if TYPE_CHECKING:
     import torch
 
-LANE_CPUS = 4  # at most, where a lane computes on CPUs: more threads do not help small models
 MOST_SLOTS = 8  # that a lane measures
+PER_CPU = 2  # trials under way
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,11 @@ def connect(address: str | None, name: str) -> Cluster:
     )
 
 
+def leave() -> None:
+    """Leave the cluster, if one was joined; one that this process started ends."""
+    ray.shutdown()
+
+
 def _nodes() -> tuple[tuple[float, float], ...]:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
@@ -147,54 +152,52 @@ class Berths:
     in_flight: int
 
 
-def berths(spec: SweepSpec, lanes: int, planned: int) -> Berths:
-    """Work out how many trials may be under way.
+def berths(spec: SweepSpec, lanes: int, planned: int, cpus: float) -> Berths:
+    """Work out how many trials may be under way, in at most so many lanes.
 
     So many that a freed slot has a successor ready; but where earlier trials decide which come
     next, or which are stopped, not more than a third of the search, or it would learn too late.
     Nothing here depends on what is measured while the sweep runs, so that a sweep repeats.
+
+    Args:
+        planned: trials of the search.
+        cpus: of the cluster. Each trial under way is a process that takes one of them for a second
+            to start, so few cores have few.
     """
     limit = spec.resources.max_concurrent
-    if limit != "auto":
-        lanes = min(lanes, limit)
     most = MOST_SLOTS if spec.slots == "auto" else spec.slots
     in_flight = lanes * most + max(1, lanes * most // 4)
     adaptive = spec.search.algorithm in {"tpe", "gp"} or spec.search.scheduler != "none"
     if spec.slots == "auto" and adaptive:
-        in_flight = min(in_flight, max(2 * lanes, planned // 3))
-    if limit != "auto":
-        in_flight = min(in_flight, limit)
+        in_flight = min(in_flight, max(lanes + 1, planned // 3))
+    if spec.slots == "auto":
+        in_flight = min(in_flight, max(lanes, int(PER_CPU * cpus)) + 1)
+    in_flight = min(in_flight, planned, planned if limit == "auto" else limit)
+    lanes = min(lanes, in_flight)
     if spec.slots == "auto" or limit != "auto":
         most = min(most, max(1, in_flight * 4 // 5 // lanes))
     return Berths(lanes, most, in_flight)
 
 
-def this_machine(resources: ResourcesSpec, *, lanes: bool) -> tuple[Shape, torch.device]:
+def this_machine(resources: ResourcesSpec) -> tuple[Shape, torch.device]:
     """Work out, without Ray, what a job would take of this machine alone, and where it computes."""
     import torch
 
     gpus = float(torch.cuda.device_count())
     cpus = float(os.cpu_count() or 1)
     machine = Cluster(cpus, gpus, None, own=True, nodes=((cpus, gpus),))
-    shape = fit(resources, machine, lanes=lanes)
+    shape = fit(resources, machine)
     return shape, torch.device("cuda" if shape.gpus else "cpu")
 
 
-def fit(resources: ResourcesSpec, cluster: Cluster, *, lanes: bool) -> Shape:
+def fit(resources: ResourcesSpec, cluster: Cluster) -> Shape:
     """Work out what a Ray Train job takes and how many fit.
-
-    Args:
-        lanes: whether jobs are lanes, which may take a node's CPUs.
 
     Raises:
         ResourceError: not even one trial fits, so the sweep would wait for ever.
     """
     gpus = (1.0 if cluster.gpus >= 1 else 0.0) if resources.gpus == "auto" else resources.gpus
-    workers = resources.workers
-    cpus = 1.0 if resources.cpus == "auto" else resources.cpus
-    if resources.cpus == "auto" and lanes and not gpus:
-        least = min((node[0] for node in cluster.nodes if node[0] >= 1), default=1.0)
-        cpus = float(max(1, int(min(LANE_CPUS, least) // workers)))
+    workers, cpus = resources.workers, resources.cpus
     if gpus and not cluster.gpus:
         raise ResourceError(
             f"resources.gpus: must be 0 or auto where the cluster has no GPU, got {gpus:g}; join a "
@@ -221,6 +224,4 @@ def fit(resources: ResourcesSpec, cluster: Cluster, *, lanes: bool) -> Shape:
             "lower resources.workers, resources.cpus or resources.gpus"
         )
     wanted = resources.max_concurrent
-    if wanted != "auto" and not lanes:
-        possible = min(wanted, possible)
-    return Shape(workers, cpus, gpus, possible)
+    return Shape(workers, cpus, gpus, possible if wanted == "auto" else min(wanted, possible))

@@ -44,11 +44,14 @@ class Orders:
 class _Lease:
     """Hold one client's claim to a slot.
 
+    client: that may ask and give back. Tune may begin a trial in one actor, and move it to another
+        that has become free before it ends the first.
     asked: the number of the report that the client asked for last; it has seen those before.
     lost: lanes that died with this trial in them.
     """
 
     trial: dict[str, Any]
+    client: str
     renewed: float
     lane: int | None = None
     reports: list[Report] = field(default_factory=list)
@@ -73,6 +76,7 @@ class Desk:
         self._let_go: dict[int, list[str]] = {}
         self._generation: dict[int, str] = {}
         self._facts: dict[int, dict[str, Any]] = {}
+        self._last_words: dict[int, str] = {}
         self._job: Any = None
         self._closed = self._keep = False
         self._no_lane: str | None = None  # why there is none left
@@ -122,19 +126,19 @@ class Desk:
 
     # The clients' calls.
 
-    async def lease(self, trial: dict[str, Any]) -> None:
-        """Ask for a slot."""
-        await self.release(trial["id"])
-        self._leases[trial["id"]] = _Lease(trial, self._clock())
+    async def lease(self, trial: dict[str, Any], client: str) -> None:
+        """Ask for a slot, in the place of whoever asked for this trial before."""
+        await self.drop(trial["id"])
+        self._leases[trial["id"]] = _Lease(trial, client, self._clock())
         if self._no_lane is not None:
             self._fail(trial["id"])
         await self._tell()
 
-    async def report(self, trial: str, number: int) -> Report | None:
+    async def report(self, trial: str, client: str, number: int) -> Report | None:
         """Wait for the trial's report of this number, from 0; None says to ask again."""
         lease = self._leases.get(trial)
-        if lease is None:
-            sentence = f"its client was not heard of for {LEASE_S:g} s, so its slot was given back"
+        if lease is None or lease.client != client:
+            sentence = "its slot was given back, or its client not heard of for a minute"
             return {"trial": trial, "status": "FAILED", "error": sentence}
         lease.renewed, lease.asked = self._clock(), number
         await self._tell()  # its lane may be waiting for this trial's word
@@ -166,8 +170,13 @@ class Desk:
         await self._tell()
         return await asyncio.shield(lease.save)
 
-    async def release(self, trial: str) -> None:
+    async def release(self, trial: str, client: str) -> None:
         """Give a slot back, however far the trial is."""
+        if trial in self._leases and self._leases[trial].client == client:
+            await self.drop(trial)
+
+    async def drop(self, trial: str) -> None:
+        """End a trial's lease, whoever holds it."""
         lease = self._leases.pop(trial, None)
         if lease is not None and lease.lane is not None and not lease.ended:
             self._let_go.setdefault(lease.lane, []).append(trial)
@@ -178,11 +187,15 @@ class Desk:
     async def join(self, lane: int, generation: str) -> Any:
         """Begin, or begin again after a death; give the job once it is there."""
         if self._generation.get(lane, generation) != generation:
-            self._take_back(lane, "its lane died")
+            self._take_back(lane, self._last_words.pop(lane, "its process ended"))
         self._generation[lane] = generation
         while self._job is None and not self._closed:
             await self._wait(lambda: self._job is not None or self._closed)
         return self._job
+
+    async def dying(self, lane: int, reason: str) -> None:
+        """Say why a lane is about to die, for the trials that fail of it."""
+        self._last_words[lane] = reason
 
     def _take_back(self, lane: int, reason: str) -> None:
         """Queue a dead lane's trials again; one that has seen too many die is what kills them."""
@@ -232,7 +245,7 @@ class Desk:
     async def _expire(self) -> None:
         now = self._clock()
         for trial in [t for t, lease in self._leases.items() if now - lease.renewed > LEASE_S]:
-            await self.release(trial)
+            await self.drop(trial)
 
     def _waiting(self) -> list[_Lease]:
         return [le for le in self._leases.values() if le.lane is None and not le.ended]

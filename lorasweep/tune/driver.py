@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from lorasweep.errors import LorasweepError, ResourceError, SpecError
+from lorasweep.errors import LorasweepError, SpecError
 from lorasweep.evaluate.tasks import BASE_AGREEMENT
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
@@ -33,8 +33,8 @@ from lorasweep.store.records import (
 )
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.tune.callbacks import Board, Recorder, count_known
-from lorasweep.tune.cluster import DRIVER, Cluster, Shape, berths, connect, fit
-from lorasweep.tune.fleet import Fleet
+from lorasweep.tune.cluster import DRIVER, Cluster, Shape
+from lorasweep.tune.ground import Ground, begin
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.live import View, announcer, live_view
 from lorasweep.tune.metrics import Gauges
@@ -60,7 +60,7 @@ class Ending:
 
 
 def tune_sweep(
-    spec: SweepSpec, folder: Path, console: Console, address: str | None = None
+    spec: SweepSpec, folder: Path, console: Console, join: Callable[[], Cluster]
 ) -> Ending:
     """Run a sweep, or go on with it, until every trial has ended.
 
@@ -68,7 +68,7 @@ def tune_sweep(
         spec: the sweep.
         folder: its results folder; one that holds an earlier part of this sweep is continued.
         console: where the live view goes.
-        address: of an existing Ray cluster.
+        join: gives the cluster, which may be joined already; called only if a trial has to run.
 
     Raises:
         UsageError: something the user can mend: model, data, tasks, resources, or the folder.
@@ -82,7 +82,7 @@ def tune_sweep(
     console.print("reading model, data and tasks", highlight=False)
     # Ray and the lanes take as long to start as all else to prepare, so they start beside it.
     with ThreadPoolExecutor(1, "start") as background:
-        starting = background.submit(start, spec, paths, address)
+        starting = background.submit(begin, spec, paths, join)
         try:
             prepared = prepare(spec)
             ground = starting.result()
@@ -117,55 +117,6 @@ def _run(
                 )
             )
         raise
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Hold what a session stands on: the cluster, what a job takes of it, and the lanes.
-
-    in_flight: trials that may be under way.
-    fleet: None where every trial is a job of its own.
-    """
-
-    cluster: Cluster
-    shape: Shape
-    in_flight: int
-    fleet: Fleet | None
-
-
-def start(spec: SweepSpec, paths: SweepPaths, address: str | None) -> Ground:
-    """Join Ray, and start the lanes.
-
-    Raises:
-        ResourceError: no cluster answers, or it cannot hold the sweep.
-    """
-    # Tune's own result files, signal handler and terminal output would double ours.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    cluster = connect(address, spec.name)
-    packed = spec.slots != 1
-    shape = fit(spec.resources, cluster, lanes=packed)
-    judged = spec.search.scheduler != "none"
-    if not packed:
-        if cluster.dashboard is None and judged:
-            raise ResourceError(
-                "search.scheduler: must be none with --slots 1 on a cluster without a dashboard, "
-                "through which Ray frees what stopped trials held, got "
-                f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
-            )
-        return Ground(cluster, shape, shape.max_concurrent, None)
-    places = berths(spec, shape.max_concurrent, planned_trials(spec))
-    fleet = Fleet(
-        spec.name,
-        paths.root.resolve(),
-        shape,
-        places,
-        probed=spec.slots == "auto",
-        judged=judged,
-        own=cluster.own,
-    )
-    return Ground(cluster, shape, places.in_flight, fleet)
 
 
 def _known(records: list[Record]) -> dict[str, TrialFinished]:
@@ -321,6 +272,7 @@ class _Session:
             base,
             interrupt=interrupt,
             announce=announcer(self.console, board),
+            drop=None if ground.fleet is None else ground.fleet.drop,
         )
         tuner = tune.Tuner(
             tune.with_resources(trainable, DRIVER),

@@ -39,7 +39,6 @@ class Fleet:
         *,
         probed: bool,
         judged: bool,
-        own: bool,
     ) -> None:
         """Open the desk and start every lane; they load what they need while others prepare.
 
@@ -48,10 +47,7 @@ class Fleet:
             root: its results folder.
             probed: whether a lane finds out how many of its slots pay.
             judged: whether a scheduler may stop trials at their rungs.
-            own: whether this process started the cluster, whose workers then have its environment.
         """
-        passive = {"OMP_WAIT_POLICY": "PASSIVE"}  # as cli.main, which says why
-        self._environment = {} if own or shape.gpus else {"env_vars": passive}
         self._address = os.environ.get("RAY_ADDRESS")
         settle_train()
         self.desk = (
@@ -109,7 +105,6 @@ class Fleet:
             run_config=RunConfig(
                 name=f"{self._name}-lane-{lane.number}-{time.time_ns()}",
                 storage_path=str(SweepPaths(self._root).ray / "train"),
-                worker_runtime_env=self._environment,
                 failure_config=FailureConfig(
                     max_failures=LANE_RESTARTS, controller_failure_limit=1
                 ),
@@ -119,6 +114,10 @@ class Fleet:
     def abandon(self) -> None:
         """Expect that Ray is shut down under the lanes, whatever they are at."""
         self._abandoned = True
+
+    def drop(self, trial: str) -> None:
+        """Free the slot of a trial that was stopped early."""
+        ray.get(self.desk.drop.remote(trial))
 
     def cut_off(self) -> None:
         """End all lanes and wake their trials, since the session is being interrupted."""

@@ -101,9 +101,20 @@ def serve(config: dict[str, Any]) -> None:
     job = ray.get(lane.desk.join.remote(lane.number, generation))
     if job is None:  # the sweep ended before it began
         return
-    runner = open_runner(job, Shard(context.get_world_rank(), context.get_world_size()))
+    shard = Shard(context.get_world_rank(), context.get_world_size())
+    try:
+        _train(lane, open_runner(job, shard))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        ray.get(lane.desk.dying.remote(lane.number, reason))
+        raise
+
+
+def _train(lane: LaneConfig, runner: Runner) -> None:
+    """Do step after step what the leader decides."""
     leader = _Leader(lane, runner) if runner.shard.worker == 0 else None
-    with ThreadPoolExecutor(1, "prepare") as background:
+    # OpenMP threads of a second team would make those of the first sleep instead of spin.
+    with ThreadPoolExecutor(1, "prepare", torch.set_num_threads, (1,)) as background:
         background.submit(runner.measurement.prepare)
         hands = _Hands(runner, background)
         step = _share(leader.decide() if leader else None, runner.shard)
@@ -248,6 +259,9 @@ class _Leader:
             self._probe = SlotProbe(tuple(trials), self._lane.most)
         if self._probe is None or self._probed:
             return frozenset({*self._resting, *trials[self._slots :]})
+        if not {*self._probe.group} <= {*trials} - self._resting:
+            self._probe = None  # one of them has ended or rests; measure again with those to come
+            return frozenset(self._resting)
         return frozenset({*trials} - {*self._probe.group} | self._resting)
 
     def take(self, reports: list[Report], base: dict[str, Any] | None) -> None:
@@ -288,9 +302,9 @@ class _Leader:
         if probe is None or self._probed:
             return
         if probe.choice is None:
-            probe.take(engine.tokens, engine.seconds)
             if not self._fits_twice():
-                probe.stop()
+                probe.most = len(probe.group)
+            probe.take(engine.tokens, engine.seconds)
         if probe.choice is not None:
             self._settle(probe.choice)
 

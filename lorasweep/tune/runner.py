@@ -98,6 +98,7 @@ class Runner:
         self.base_bytes = base.get_memory_footprint()
         # On a GPU few large products beat many small ones, padding and all.
         self.engine = PackedEngine(self.model, shard, level=device.type == "cuda")
+        _ = self._width  # asks the model, which nobody else may be using
         if samples is None and BASE_AGREEMENT in (*spec.evaluate.source, *spec.evaluate.learning):
             samples = self._sample_base()
         self.samples = samples

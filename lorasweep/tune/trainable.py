@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ class SlotTrial(tune.Trainable):  # type: ignore[misc]
             root: the sweep's results folder.
         """
         self._desk, self._root = desk, root
+        self._client = uuid.uuid4().hex
         self._lease(config)
 
     def _lease(self, config: dict[str, Any]) -> None:
         self._trial: str = config["trial"]["id"]
         self._number = 0
-        ray.get(self._desk.lease.remote(config["trial"]))
+        ray.get(self._desk.lease.remote(config["trial"], self._client))
 
     def step(self) -> dict[str, Any]:
         """Give the trial's next report.
@@ -40,7 +42,7 @@ class SlotTrial(tune.Trainable):  # type: ignore[misc]
         """
         report = None
         while report is None:
-            report = ray.get(self._desk.report.remote(self._trial, self._number))
+            report = ray.get(self._desk.report.remote(self._trial, self._client, self._number))
         self._number += 1
         if report.get("status") == "FAILED":
             raise LorasweepError(report["error"])
@@ -54,7 +56,7 @@ class SlotTrial(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Give the slot back; it is free at its lane's next step."""
-        ray.get(self._desk.release.remote(self._trial))
+        ray.get(self._desk.release.remote(self._trial, self._client))
 
     @property
     def _paths(self) -> TrialPaths:
@@ -68,6 +70,6 @@ class SlotTrial(tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on from a saved trial, in any slot of any lane."""
-        ray.get(self._desk.release.remote(self._trial))
+        ray.get(self._desk.release.remote(self._trial, self._client))
         shutil.copytree(checkpoint_dir, self._paths.state, dirs_exist_ok=True)
         self._lease(self.config)

@@ -7,12 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasweep.data.batches import (
+    EVEN,
     FEWEST_PREDICTIONS,
     IGNORED,
     WIDEST,
     Batches,
     MicroBatch,
     collate,
+    even,
     first_fit,
     row_width,
     steps_of,
@@ -170,10 +172,15 @@ def test_what_is_left_of_a_row_is_padding_on_the_right_each_token_by_itself(batc
 
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
-def test_every_row_has_the_width_asked_for_or_that_of_the_longest_example(batches, step):
+def test_every_row_has_the_width_asked_for_or_holds_the_longest_example(batches, step):
     longest = int(np.diff(batches.tokens.starts_N1).max())
     for m in batches.dealt(step, Shard()):
-        assert m.ids_BT.shape[1] == (batches.width or longest)
+        width = m.ids_BT.shape[1]
+        if batches.width is None:
+            assert width % EVEN == 0
+            assert longest <= width < longest + EVEN
+        else:
+            assert width == batches.width
         assert m.positions_BT.shape == m.ids_BT.shape
 
 
@@ -223,23 +230,30 @@ def test_first_fit_places_all_without_overlap_and_opens_no_row_that_it_need_not(
 
 @settings(deadline=None)
 @given(st.integers(1, 20), st.integers(2, 90), st.sampled_from([1, 4, 16]), st.floats(0, 0.1))
-def test_a_row_width_holds_the_longest_example_and_at_most_four_of_it(
+def test_a_row_width_holds_the_longest_example_and_at_most_four_times_it(
     count, longest, size, attention
 ):
     tokens = tokens_of(count, longest)
-    widest = int(np.diff(tokens.starts_N1).max())
-    assert widest <= row_width(tokens, size, attention) <= WIDEST * widest
+    widest = even(int(np.diff(tokens.starts_N1).max()))
+    width = row_width(tokens, size, attention)
+    assert widest <= width <= WIDEST * widest
+    assert width % EVEN == 0
 
 
 def test_a_row_width_weighs_waste_against_attention():
     thirds = Tokens.pack([([1] * 30, 0)] * 8 + [([1] * 10, 0)] * 8)
-    assert row_width(thirds, 1, 0.0) == 30
-    alike = Tokens.pack([([1] * 24, 0)] * 8)
-    assert row_width(alike, 8, 0.01) == 24
-    # One long example among many short ones, of which a row of the long one's width holds one.
-    mixed = Tokens.pack([([1] * 40, 0), *[([1] * 25, 0)] * 30])
-    assert row_width(mixed, 16, 0.0) > 40
-    assert row_width(mixed, 16, 10.0) == 40
+    assert row_width(thirds, 1, 0.0) == 32
+    alike = Tokens.pack([([1] * 32, 0)] * 8)
+    assert row_width(alike, 8, 0.01) == 32
+    # One long example among many of which a row of the long one's width holds one.
+    mixed = Tokens.pack([([1] * 40, 0), *[([1] * 33, 0)] * 30])
+    assert row_width(mixed, 16, 0.0) > 48
+    assert row_width(mixed, 16, 10.0) == 48
+
+
+@pytest.mark.parametrize(("length", "rounded"), [(1, 16), (16, 16), (17, 32), (100, 112)])
+def test_widths_are_rounded_up_to_whole_vectors(length, rounded):
+    assert even(length) == rounded
 
 
 @pytest.mark.parametrize(

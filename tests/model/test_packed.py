@@ -17,18 +17,11 @@ from torch.nn import functional
 from lorasweep.data.batches import MicroBatch, collate
 from lorasweep.data.tokens import Tokens
 from lorasweep.errors import ModelError
+from lorasweep.model.adapter import SMALLEST_BUCKET, Adapter, matrices, rank_bucket
 from lorasweep.model.base import load_base
 from lorasweep.model.lora import initial_adapter, save_adapter
-from lorasweep.model.packed import (
-    SMALLEST_BUCKET,
-    Adapter,
-    PackedModel,
-    Part,
-    Served,
-    matrices,
-    predictions_at,
-    rank_bucket,
-)
+from lorasweep.model.packed import PackedModel, Served, predictions_at
+from lorasweep.model.routing import Part
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 

@@ -4,7 +4,7 @@ import pytest
 
 from lorasweep.errors import ResourceError
 from lorasweep.spec.sweep import ResourcesSpec, SweepSpec, parse_sweep
-from lorasweep.tune.cluster import LANE_CPUS, MOST_SLOTS, Berths, Cluster, berths, connect, fit
+from lorasweep.tune.cluster import MOST_SLOTS, Berths, Cluster, berths, connect, fit
 
 
 def cluster(cpus: float, gpus: float = 0) -> Cluster:
@@ -26,7 +26,7 @@ def cluster(cpus: float, gpus: float = 0) -> Cluster:
     ],
 )
 def test_as_many_trials_run_as_fit(resources, room, concurrent):
-    assert fit(resources, room, lanes=False).max_concurrent == concurrent
+    assert fit(resources, room).max_concurrent == concurrent
 
 
 @pytest.mark.parametrize(
@@ -40,46 +40,24 @@ def test_as_many_trials_run_as_fit(resources, room, concurrent):
 )
 def test_a_shape_that_can_never_fit_is_refused_in_one_sentence(resources, room, sentence):
     with pytest.raises(ResourceError, match=sentence):
-        fit(resources, room, lanes=False)
+        fit(resources, room)
 
 
 def test_a_worker_is_not_split_over_nodes():
     room = Cluster(cpus=4, gpus=0, dashboard=None, own=False, nodes=((2, 0), (2, 0)))
-    assert fit(ResourcesSpec(cpus=2), room, lanes=False).max_concurrent == 2
-    assert fit(ResourcesSpec(cpus=1.5), room, lanes=False).max_concurrent == 2
-    assert fit(ResourcesSpec(cpus=1.5, workers=2), room, lanes=False).max_concurrent == 1
+    assert fit(ResourcesSpec(cpus=2), room).max_concurrent == 2
+    assert fit(ResourcesSpec(cpus=1.5), room).max_concurrent == 2
+    assert fit(ResourcesSpec(cpus=1.5, workers=2), room).max_concurrent == 1
     with pytest.raises(ResourceError, match="on one node for each"):
-        fit(ResourcesSpec(cpus=3), room, lanes=False)
+        fit(ResourcesSpec(cpus=3), room)
 
 
 def test_gpus_are_used_where_there_are_some():
-    assert fit(ResourcesSpec(), cluster(8, gpus=2), lanes=False).per_worker == {
+    assert fit(ResourcesSpec(), cluster(8, gpus=2)).per_worker == {
         "CPU": 1.0,
         "GPU": 1.0,
     }
-    assert fit(ResourcesSpec(), cluster(8), lanes=False).per_worker == {"CPU": 1.0}
-
-
-def node(cpus: float, gpus: float = 0, nodes: int = 1) -> Cluster:
-    return Cluster(cpus * nodes, gpus * nodes, None, own=True, nodes=((cpus, gpus),) * nodes)
-
-
-@pytest.mark.parametrize(
-    ("resources", "room", "cpus", "lanes"),
-    [
-        (ResourcesSpec(), node(2), 2.0, 1),
-        (ResourcesSpec(workers=2), node(2), 1.0, 1),
-        (ResourcesSpec(cpus=1), node(2), 1.0, 2),
-        (ResourcesSpec(), node(64), LANE_CPUS, 16),
-        (ResourcesSpec(), node(8, nodes=2), LANE_CPUS, 4),
-        (ResourcesSpec(), node(32, gpus=4, nodes=2), 1.0, 8),
-        (ResourcesSpec(workers=4), node(32, gpus=4, nodes=2), 1.0, 2),
-    ],
-)
-def test_a_lane_takes_a_gpu_or_a_nodes_cpus(resources, room, cpus, lanes):
-    shape = fit(resources, room, lanes=True)
-    assert shape.cpus == cpus
-    assert shape.max_concurrent == lanes
+    assert fit(ResourcesSpec(), cluster(8)).per_worker == {"CPU": 1.0}
 
 
 def sweep(slots: int | str = "auto", **search: object) -> SweepSpec:
@@ -94,23 +72,31 @@ def sweep(slots: int | str = "auto", **search: object) -> SweepSpec:
         (sweep(), 1, 12, Berths(1, 3, 4)),
         (sweep(), 1, 30, Berths(1, MOST_SLOTS, 10)),
         (sweep(), 4, 30, Berths(4, 2, 10)),
-        (sweep(), 8, 6, Berths(8, 1, 16)),
+        (sweep(), 2, 16, Berths(2, 2, 5)),
+        (sweep(), 64, 6, Berths(6, 1, 6)),
         (sweep(algorithm="random"), 1, 12, Berths(1, 3, 4)),  # asha learns, too
         # One that does not fills all slots, and makes a quarter more ready.
         (sweep(algorithm="random", scheduler="none"), 1, 12, Berths(1, MOST_SLOTS, 10)),
         (sweep(algorithm="grid", scheduler="none"), 2, 99, Berths(2, MOST_SLOTS, 20)),
         # As given.
         (sweep(4), 1, 12, Berths(1, 4, 5)),
-        (sweep(16), 2, 12, Berths(2, 16, 40)),
+        (sweep(16), 2, 99, Berths(2, 16, 40)),
     ],
 )
 def test_slots_and_trials_under_way(spec, lanes, planned, expected):
-    assert berths(spec, lanes, planned) == expected
+    assert berths(spec, lanes, planned, cpus=64) == expected
+
+
+def test_few_cores_have_few_trials_under_way():
+    grid = sweep(algorithm="grid", scheduler="none")
+    assert berths(grid, 2, 32, cpus=2) == Berths(2, 2, 5)
+    assert berths(grid, 1, 32, cpus=16) == Berths(1, MOST_SLOTS, 10)
+    assert berths(sweep(4), 2, 32, cpus=2) == Berths(2, 4, 10)
 
 
 def test_no_more_trials_are_under_way_than_asked_for():
     content = {"space": {"lr": True}, "slots": 8, "resources": {"max_concurrent": 3}}
-    assert berths(parse_sweep(content), 16, 100) == Berths(3, 1, 3)
+    assert berths(parse_sweep(content), 16, 100, cpus=64) == Berths(3, 1, 3)
 
 
 def test_an_address_at_which_nothing_listens_is_refused_at_once():

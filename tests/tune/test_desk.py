@@ -50,7 +50,7 @@ def test_trials_go_to_lanes_in_the_order_in_which_they_came_and_only_where_there
     async def story(office: Office) -> None:
         await office.open(0, 1)
         for name in "abcd":
-            await office.desk.lease({"id": name})
+            await office.desk.lease({"id": name}, "client")
         assert ids((await office.ask(0, 2)).take) == ["a", "b"]
         assert ids((await office.ask(1, 1)).take) == ["c"]
         assert ids((await office.ask(0, 0)).take) == []
@@ -62,18 +62,18 @@ def test_trials_go_to_lanes_in_the_order_in_which_they_came_and_only_where_there
 def test_a_client_hears_its_own_reports_one_by_one():
     async def story(office: Office) -> None:
         await office.open(0)
-        await office.desk.lease({"id": "a"})
-        await office.desk.lease({"id": "b"})
+        await office.desk.lease({"id": "a"}, "client")
+        await office.desk.lease({"id": "b"}, "client")
         await office.ask(0, 2)
         await office.ask(0, 0, {"trial": "b", "step": 1}, {"trial": "a", "step": 5})
         await office.ask(0, 0, {"trial": "a", "status": "COMPLETE"})
-        assert await office.desk.report("a", 0) == {"trial": "a", "step": 5}
-        assert await office.desk.report("a", 1) == {
+        assert await office.desk.report("a", "client", 0) == {"trial": "a", "step": 5}
+        assert await office.desk.report("a", "client", 1) == {
             "trial": "a",
             "status": "COMPLETE",
             "base": BASE,
         }
-        assert await office.desk.report("b", 0) == {"trial": "b", "step": 1}
+        assert await office.desk.report("b", "client", 0) == {"trial": "b", "step": 1}
 
     told(story)
 
@@ -81,13 +81,13 @@ def test_a_client_hears_its_own_reports_one_by_one():
 def test_a_report_is_unseen_until_its_client_asks_for_the_next():
     async def story(office: Office) -> None:
         await office.open(0)
-        await office.desk.lease({"id": "a"})
+        await office.desk.lease({"id": "a"}, "client")
         await office.ask(0, 1)
         orders = await office.ask(0, 0, {"trial": "a", "response_loss": 1.0})
         assert orders.unseen == ["a"]
-        await office.desk.report("a", 0)
+        await office.desk.report("a", "client", 0)
         assert (await office.ask()).unseen == ["a"]  # Tune has it, and has not decided yet
-        waiting = asyncio.ensure_future(office.desk.report("a", 1))
+        waiting = asyncio.ensure_future(office.desk.report("a", "client", 1))
         await asyncio.sleep(0)
         assert (await office.ask()).unseen == []
         await office.ask(0, 0, {"trial": "a", "step": 9})
@@ -99,12 +99,12 @@ def test_a_report_is_unseen_until_its_client_asks_for_the_next():
 def test_what_a_client_gives_back_its_lane_lets_go():
     async def story(office: Office) -> None:
         await office.open(0)
-        await office.desk.lease({"id": "a"})
+        await office.desk.lease({"id": "a"}, "client")
         await office.ask(0, 1)
-        await office.desk.release("a")
+        await office.desk.release("a", "client")
         assert (await office.ask()).let_go == ["a"]
         assert (await office.ask()).let_go == []
-        await office.desk.release("a")  # giving back twice is no mistake
+        await office.desk.release("a", "client")  # giving back twice is no mistake
 
     told(story)
 
@@ -112,16 +112,16 @@ def test_what_a_client_gives_back_its_lane_lets_go():
 def test_a_lease_that_nobody_renews_ends():
     async def story(office: Office) -> None:
         await office.open(0)
-        await office.desk.lease({"id": "dead"})
-        await office.desk.lease({"id": "alive"})
+        await office.desk.lease({"id": "dead"}, "client")
+        await office.desk.lease({"id": "alive"}, "client")
         await office.ask(0, 2)
         await office.ask(0, 0, {"trial": "alive", "step": 1}, {"trial": "alive", "step": 2})
         office.clock.now = LEASE_S / 2 + 1
-        await office.desk.report("alive", 0)
+        await office.desk.report("alive", "client", 0)
         office.clock.now = LEASE_S + 1
         assert (await office.ask()).let_go == ["dead"]
-        assert await office.desk.report("alive", 1) == {"trial": "alive", "step": 2}
-        late = await office.desk.report("dead", 0)
+        assert await office.desk.report("alive", "client", 1) == {"trial": "alive", "step": 2}
+        late = await office.desk.report("dead", "client", 0)
         assert late is not None
         assert late["status"] == "FAILED"
 
@@ -133,16 +133,16 @@ def test_a_final_report_waits_for_the_scores_of_the_base_but_a_failure_does_not(
         await office.desk.begin("the job", None)
         for lane in (0, 1):
             await office.desk.join(lane, "first life")
-        await office.desk.lease({"id": "a"})
-        await office.desk.lease({"id": "b"})
+        await office.desk.lease({"id": "a"}, "client")
+        await office.desk.lease({"id": "b"}, "client")
         await office.ask(1, 2)
         assert not (await office.ask(0)).measure_base
         await office.ask(1, 0, {"trial": "a", "status": "COMPLETE"})
         await office.ask(1, 0, {"trial": "b", "status": "FAILED", "error": "no"})
-        failed = await office.desk.report("b", 0)
+        failed = await office.desk.report("b", "client", 0)
         assert failed is not None
         assert failed["error"] == "no"
-        waiting = asyncio.ensure_future(office.desk.report("a", 0))
+        waiting = asyncio.ensure_future(office.desk.report("a", "client", 0))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         assert not (await office.ask(1)).measure_base  # one lane measures for all
@@ -158,12 +158,12 @@ def test_a_final_report_waits_for_the_scores_of_the_base_but_a_failure_does_not(
 def test_a_lane_that_begins_again_gets_its_trials_again():
     async def story(office: Office) -> None:
         await office.open(0)
-        await office.desk.lease({"id": "a"})
+        await office.desk.lease({"id": "a"}, "client")
         await office.ask(0, 1)
         await office.ask(0, 0, {"trial": "a", "step": 1})
         await office.desk.join(0, "second life")
         assert ids((await office.ask(0, 1)).take) == ["a"]
-        assert await office.desk.report("a", 0) == {"trial": "a", "step": 1}
+        assert await office.desk.report("a", "client", 0) == {"trial": "a", "step": 1}
 
     told(story)
 
@@ -171,14 +171,14 @@ def test_a_lane_that_begins_again_gets_its_trials_again():
 def test_a_trial_whose_lanes_keep_dying_fails_alone():
     async def story(office: Office) -> None:
         await office.open(0)
-        await office.desk.lease({"id": "a"})
+        await office.desk.lease({"id": "a"}, "client")
         for life in range(LANES_LOST):
             assert ids((await office.ask(0, 1)).take) == ["a"]
             if life == LANES_LOST - 1:
-                await office.desk.lease({"id": "b"})
+                await office.desk.lease({"id": "b"}, "client")
                 await office.ask(0, 1)
             await office.desk.join(0, f"life {life + 2}")
-        failed = await office.desk.report("a", 0)
+        failed = await office.desk.report("a", "client", 0)
         assert failed is not None
         assert failed["status"] == "FAILED"
         assert f"{LANES_LOST} times" in failed["error"]
@@ -190,16 +190,16 @@ def test_a_trial_whose_lanes_keep_dying_fails_alone():
 def test_the_trials_of_a_lane_that_is_gone_go_to_another_or_fail_with_the_last():
     async def story(office: Office) -> None:
         await office.open(0, 1)
-        await office.desk.lease({"id": "a"})
+        await office.desk.lease({"id": "a"}, "client")
         await office.ask(0, 1)
         await office.desk.lane_gone(0, "lane 0 ended", False)
         assert ids((await office.ask(1, 1)).take) == ["a"]
         await office.desk.lane_gone(1, "lane 1 ended", True)
-        failed = await office.desk.report("a", 0)
+        failed = await office.desk.report("a", "client", 0)
         assert failed is not None
         assert "lane 1 ended" in failed["error"]
-        await office.desk.lease({"id": "late"})
-        late = await office.desk.report("late", 0)
+        await office.desk.lease({"id": "late"}, "client")
+        late = await office.desk.report("late", "client", 0)
         assert late is not None
         assert late["status"] == "FAILED"
 
@@ -209,7 +209,7 @@ def test_the_trials_of_a_lane_that_is_gone_go_to_another_or_fail_with_the_last()
 def test_a_trial_that_memory_does_not_hold_is_queued_again():
     async def story(office: Office) -> None:
         await office.open(0)
-        await office.desk.lease({"id": "a"})
+        await office.desk.lease({"id": "a"}, "client")
         await office.ask(0, 1)
         await office.ask(0, 0, {"trial": "a", "requeue": "out of memory"})
         assert ids((await office.ask(0, 1)).take) == ["a"]
@@ -220,7 +220,7 @@ def test_a_trial_that_memory_does_not_hold_is_queued_again():
 def test_saving_waits_until_the_lane_has_saved():
     async def story(office: Office) -> None:
         await office.open(0)
-        await office.desk.lease({"id": "a"})
+        await office.desk.lease({"id": "a"}, "client")
         assert not await office.desk.save("a")  # it is in no slot
         await office.ask(0, 1)
         saving = asyncio.ensure_future(office.desk.save("a"))
@@ -238,9 +238,9 @@ def test_saving_waits_until_the_lane_has_saved():
 def test_closing_ends_lanes_and_wakes_clients(keep: bool):
     async def story(office: Office) -> None:
         await office.open(0)
-        await office.desk.lease({"id": "a"})
+        await office.desk.lease({"id": "a"}, "client")
         await office.ask(0, 1)
-        waiting = asyncio.ensure_future(office.desk.report("a", 0))
+        waiting = asyncio.ensure_future(office.desk.report("a", "client", 0))
         await asyncio.sleep(0.01)
         await office.desk.close(keep)
         assert await waiting == CUT_OFF
@@ -255,13 +255,29 @@ def test_closing_ends_lanes_and_wakes_clients(keep: bool):
 def test_a_report_of_a_lane_that_has_lost_the_trial_is_not_heard():
     async def story(office: Office) -> None:
         await office.open(0, 1)
-        await office.desk.lease({"id": "a"})
+        await office.desk.lease({"id": "a"}, "client")
         await office.ask(0, 1)
-        await office.desk.release("a")
-        await office.desk.lease({"id": "a"})
+        await office.desk.release("a", "client")
+        await office.desk.lease({"id": "a"}, "client")
         assert ids((await office.ask(1, 1)).take) == ["a"]
         await office.ask(0, 0, {"trial": "a", "step": 99})
         await office.ask(1, 0, {"trial": "a", "step": 1})
-        assert await office.desk.report("a", 0) == {"trial": "a", "step": 1}
+        assert await office.desk.report("a", "client", 0) == {"trial": "a", "step": 1}
+
+    told(story)
+
+
+def test_a_client_that_was_replaced_neither_hears_nor_gives_back():
+    async def story(office: Office) -> None:
+        await office.open(0)
+        await office.desk.lease({"id": "a"}, "pending actor")
+        await office.desk.lease({"id": "a"}, "cached actor")
+        await office.desk.release("a", "pending actor")
+        assert ids((await office.ask(0, 1)).take) == ["a"]
+        late = await office.desk.report("a", "pending actor", 0)
+        assert late is not None
+        assert late["status"] == "FAILED"
+        await office.ask(0, 0, {"trial": "a", "step": 1})
+        assert await office.desk.report("a", "cached actor", 0) == {"trial": "a", "step": 1}
 
     told(story)

@@ -1,0 +1,61 @@
+"""What a session stands on: the cluster and its lanes, started before the driver needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lorasweep.errors import ResourceError
+from lorasweep.spec.sweep import SweepSpec
+from lorasweep.store.paths import SweepPaths
+from lorasweep.tune.cluster import Cluster, Shape, berths, fit
+from lorasweep.tune.fleet import Fleet
+from lorasweep.tune.search import planned_trials
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Hold what a session stands on: the cluster, what a job takes of it, and the lanes.
+
+    in_flight: trials that may be under way.
+    fleet: None where every trial is a job of its own.
+    """
+
+    cluster: Cluster
+    shape: Shape
+    in_flight: int
+    fleet: Fleet | None
+
+
+def begin(spec: SweepSpec, paths: SweepPaths, join: Callable[[], Cluster]) -> Ground:
+    """Join Ray, and start the lanes.
+
+    Raises:
+        ResourceError: no cluster answers, or it cannot hold the sweep.
+    """
+    # Tune's own result files, signal handler and terminal output would double ours.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    cluster = join()
+    shape = fit(spec.resources, cluster)
+    judged = spec.search.scheduler != "none"
+    if spec.slots == 1:
+        if cluster.dashboard is None and judged:
+            raise ResourceError(
+                "search.scheduler: must be none with --slots 1 on a cluster without a dashboard, "
+                "through which Ray frees what stopped trials held, got "
+                f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
+            )
+        return Ground(cluster, shape, shape.max_concurrent, None)
+    places = berths(spec, shape.max_concurrent, planned_trials(spec), cluster.cpus)
+    fleet = Fleet(
+        spec.name,
+        paths.root.resolve(),
+        shape,
+        places,
+        probed=spec.slots == "auto",
+        judged=judged,
+    )
+    return Ground(cluster, shape, places.in_flight, fleet)
