@@ -69,7 +69,8 @@ def test_the_built_in_sweep_is_the_one_in_the_folder():
         (["--set", "search.trials"], ["--set: must be KEY.PATH=VALUE"]),
         (["--trials", "0"], ["search.trials: must be greater than or equal to 1, got 0"]),
         (["--method", "full"], ["--method: must be lora, got 'full'"]),
-        (["--slots", "8"], ["slots: must be 1 or 'auto', got 8"]),
+        (["--slots", "0"], ["slots: must be auto or a number of at least 1, got 0"]),
+        (["--slots", "many"], ["slots: must be auto or a number of at least 1, got 'many'"]),
         (["missing.yaml"], ["missing.yaml: the sweep file cannot be read"]),
         (
             ["--space", "lr=3..1,rank=0", "--set", "data.seq_len=2", "--set", "oops=1"],

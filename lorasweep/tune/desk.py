@@ -74,7 +74,8 @@ class Desk:
         self._base: dict[str, Any] | None = None
         self._leases: dict[str, _Lease] = {}
         self._let_go: dict[int, list[str]] = {}
-        self._generation: dict[int, str] = {}
+        self._life: dict[int, str] = {}
+        self._fewer: dict[int, int] = {}
         self._facts: dict[int, dict[str, Any]] = {}
         self._last_words: dict[int, str] = {}
         self._job: Any = None
@@ -184,14 +185,24 @@ class Desk:
 
     # The lanes' calls.
 
-    async def join(self, lane: int, generation: str) -> Any:
-        """Begin, or begin again after a death; give the job once it is there."""
-        if self._generation.get(lane, generation) != generation:
+    async def join(self, lane: int, life: str) -> tuple[Any, int | None]:
+        """Begin, or begin again after a death; wait for the job.
+
+        Args:
+            life: the same for all workers of the lane, and another after it has died.
+
+        Returns:
+            The job, and how many slots the lane may have at most after a death, which may have come
+            from too many of them.
+        """
+        if self._life.get(lane, life) != life:
+            held = sum(le.lane == lane and not le.ended for le in self._leases.values())
+            self._fewer[lane] = max(1, held - 1)
             self._take_back(lane, self._last_words.pop(lane, "its process ended"))
-        self._generation[lane] = generation
+        self._life[lane] = life
         while self._job is None and not self._closed:
             await self._wait(lambda: self._job is not None or self._closed)
-        return self._job
+        return self._job, self._fewer.get(lane)
 
     async def dying(self, lane: int, reason: str) -> None:
         """Say why a lane is about to die, for the trials that fail of it."""
@@ -264,7 +275,7 @@ class Desk:
             save=[trial for trial, lease in mine.items() if lease.save is not None],
             unseen=[trial for trial, lease in mine.items() if lease.asked < len(lease.reports)],
             measure_base=self._base is None
-            and lane == min(self._generation)
+            and lane == min(self._life)
             and any(lease.ended for lease in self._leases.values()),
             stop=self._closed,
             keep=self._keep,

@@ -10,8 +10,8 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
 
 import ray
 import torch
@@ -24,6 +24,8 @@ from lorasweep.train.probe import SlotChoice, SlotProbe
 from lorasweep.tune.desk import Orders, Report
 from lorasweep.tune.runner import Runner
 from lorasweep.tune.worker import open_runner
+
+T = TypeVar("T")
 
 RESERVE = 1  # trials that are made ready before a slot is free
 APART_S = 0.05  # between two exchanges without news, each of which takes about a millisecond
@@ -96,32 +98,42 @@ def serve(config: dict[str, Any]) -> None:
         config: `lane` (LaneConfig).
     """
     lane: LaneConfig = config["lane"]
-    generation = uuid.uuid4().hex
+    # All workers of one life of the lane bear the same name, which the next life does not.
     context = ray.train.get_context()
-    job = ray.get(lane.desk.join.remote(lane.number, generation))
+    life = f"{context.get_experiment_name()} {_agree(uuid.uuid4().hex, context.get_world_size())}"
+    job, fewer = ray.get(lane.desk.join.remote(lane.number, life))
     if job is None:  # the sweep ended before it began
         return
+    if fewer is not None:
+        lane = replace(lane, most=min(lane.most, fewer))
     shard = Shard(context.get_world_rank(), context.get_world_size())
     try:
-        _train(lane, open_runner(job, shard))
+        _train(lane, open_runner(job, shard), died=fewer is not None)
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         ray.get(lane.desk.dying.remote(lane.number, reason))
         raise
 
 
-def _train(lane: LaneConfig, runner: Runner) -> None:
-    """Do step after step what the leader decides."""
-    leader = _Leader(lane, runner) if runner.shard.worker == 0 else None
+def _train(lane: LaneConfig, runner: Runner, *, died: bool) -> None:
+    """Do step after step what the leader decides.
+
+    Args:
+        died: whether the lane has died before.
+    """
+    leader = _Leader(lane, runner, died=died) if runner.shard.worker == 0 else None
     # OpenMP threads of a second team would make those of the first sleep instead of spin.
     with ThreadPoolExecutor(1, "prepare", torch.set_num_threads, (1,)) as background:
-        background.submit(runner.measurement.prepare)
         hands = _Hands(runner, background)
+        unprepared = True
         step = _share(leader.decide() if leader else None, runner.shard)
         while not step.stop:
             reports, base = hands.do(step)
             if leader:
                 leader.take(reports, base)
+            if unprepared and runner.engine.tokens:  # tasks are wanted late, the first step early
+                background.submit(runner.measurement.prepare)
+                unprepared = False
             step = _share(leader.decide() if leader else None, runner.shard)
         if step.keep:
             for trial in list(runner.engine.slots):
@@ -130,12 +142,18 @@ def _train(lane: LaneConfig, runner: Runner) -> None:
 
 def _share(step: _Step | None, shard: Shard) -> _Step:
     """Give all workers what the leader decided."""
-    if shard.workers > 1:
-        box = [step]
-        torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-        step = box[0]
-    assert step is not None, "the leader always decides"
-    return step
+    decided = _agree(step, shard.workers)
+    assert decided is not None, "the leader always decides"
+    return decided
+
+
+def _agree(value: T, workers: int) -> T:
+    """Give all workers the first one's value."""
+    if workers == 1:
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]
 
 
 class _Hands:
@@ -176,8 +194,11 @@ class _Hands:
     def _admit(self, trial: str) -> list[Report]:
         try:
             return self._runner.admit(self.ready.pop(trial).result())
-        except (LorasweepError, torch.OutOfMemoryError) as error:
+        except LorasweepError as error:
             return [{"trial": trial, "status": "FAILED", "error": str(error)}]
+        except Exception as error:  # nobody else's step has begun, so nobody else need end
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return [{"trial": trial, "status": "FAILED", "error": reason}]
 
     def _make_room(self, error: OutOfMemoryError) -> Report:
         try:
@@ -188,10 +209,14 @@ class _Hands:
             return {"trial": trial, "status": "FAILED", "error": str(alone)}
 
 
+def _at_most(lane: LaneConfig) -> str:
+    return f"it has had at most {lane.most} slot{'s' if lane.most > 1 else ''} since"
+
+
 class _Leader:
     """Decide what the lane does in each step, from the desk's orders and what it has measured."""
 
-    def __init__(self, lane: LaneConfig, runner: Runner) -> None:
+    def __init__(self, lane: LaneConfig, runner: Runner, *, died: bool) -> None:
         self._lane, self._runner = lane, runner
         self._slots = lane.most
         self._probed = not lane.probed
@@ -199,6 +224,8 @@ class _Leader:
         self._facts = LaneFacts(
             lane.most, "as given" if self._probed else "of which all were never in use"
         )
+        if died:
+            self._facts.notes.append(f"lane {lane.number} died and began again; {_at_most(lane)}")
         self._ready: list[str] = []  # being prepared or prepared, in order
         self._stages: dict[str, str] = {}
         self._resting: set[str] = set()  # at a rung, until Tune has decided
@@ -281,6 +308,8 @@ class _Leader:
                 if self._probe is not None and not self._probed:
                     self._probe.stop()
         if not engine.tokens:
+            if engine.slots:  # all of them wait for Tune
+                time.sleep(APART_S / 10)
             return
         facts.first_step = facts.first_step or time.time()
         facts.steps += 1
@@ -318,6 +347,6 @@ class _Leader:
         return bool(2 * used - self._runner.base_bytes < MEMORY_SHARE * total)
 
     def _settle(self, choice: SlotChoice) -> None:
-        self._probed, self._slots = True, choice.slots
+        self._probed, self._slots = True, min(choice.slots, self._slots)
         self._facts.slots, self._facts.reason = choice.slots, choice.reason
         self._facts.tokens_per_s = {str(n): round(s) for n, s in choice.tokens_per_s.items()}

@@ -28,7 +28,7 @@ class Office:
     async def open(self, *lanes: int) -> None:
         await self.desk.begin("the job", BASE)
         for lane in lanes:
-            assert await self.desk.join(lane, "first life") == "the job"
+            assert await self.desk.join(lane, "first life") == ("the job", None)
 
     async def ask(self, lane: int = 0, room: int = 0, *reports: dict[str, Any]) -> Any:
         return await self.desk.exchange(lane, room, list(reports), {})
@@ -161,7 +161,8 @@ def test_a_lane_that_begins_again_gets_its_trials_again():
         await office.desk.lease({"id": "a"}, "client")
         await office.ask(0, 1)
         await office.ask(0, 0, {"trial": "a", "step": 1})
-        await office.desk.join(0, "second life")
+        assert await office.desk.join(0, "second life") == ("the job", 1)
+        assert await office.desk.join(0, "second life") == ("the job", 1)  # its second worker
         assert ids((await office.ask(0, 1)).take) == ["a"]
         assert await office.desk.report("a", "client", 0) == {"trial": "a", "step": 1}
 
@@ -247,7 +248,7 @@ def test_closing_ends_lanes_and_wakes_clients(keep: bool):
         orders = await office.ask()
         assert orders.stop
         assert orders.keep is keep
-        assert await office.desk.join(3, "late") == "the job"
+        assert await office.desk.join(3, "late") == ("the job", None)
 
     told(story)
 

@@ -21,6 +21,7 @@ SETTINGS = (
     "search.confirm=1",
     "data.heldout_examples=12",
     "evaluate.source=[base_agreement]",
+    "resources.max_concurrent=2",  # which fixes how far back a trial sees
 )
 
 
@@ -152,6 +153,17 @@ def test_an_interrupted_sweep_goes_on_to_the_very_same_results(
         if '"record":"trial_started"' in line
     ]
     assert all(started.count(t.trial) == 1 for t in ended), "a trial that had ended ran again"
+
+
+def test_jobs_of_their_own_give_the_results_of_lanes(
+    finished_sweep, tiny_model, pairs_file, ray_address, tmp_path
+):
+    out = tmp_path / "out"
+    done = run([*command(tiny_model, pairs_file, out), "--slots", "1"], ray_address)
+    assert done.returncode == 0, done.stderr
+    assert measured(load_results(out)) == measured(load_results(finished_sweep))
+    assert load_results(finished_sweep).lanes
+    assert not load_results(out).lanes
 
 
 def test_two_workers_give_the_results_of_one(
