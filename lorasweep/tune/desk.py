@@ -20,6 +20,7 @@ LEASE_S = 60.0  # a client that was not heard of for so long is dead
 PATIENCE_S = 5.0  # a call that has nothing to tell returns after so long
 LANES_LOST = 2  # a trial that was in so many lanes when they died is not tried in a third
 CUT_OFF = {"cut_off": True}  # what a client hears when the session ends before its trial does
+LOST = {"lost": True}  # and when its lease has ended, so that it must ask for a slot again
 
 
 @dataclass
@@ -128,19 +129,24 @@ class Desk:
     # The clients' calls.
 
     async def lease(self, trial: dict[str, Any], client: str) -> None:
-        """Ask for a slot, in the place of whoever asked for this trial before."""
-        await self.drop(trial["id"])
-        self._leases[trial["id"]] = _Lease(trial, client, self._clock())
+        """Ask for a slot; a trial that another client has begun goes on for this one."""
+        lease = self._leases.get(trial["id"])
+        if lease is None or lease.ended:
+            lease = self._leases[trial["id"]] = _Lease(trial, client, self._clock())
+        lease.client, lease.renewed = client, self._clock()
         if self._no_lane is not None:
             self._fail(trial["id"])
         await self._tell()
 
     async def report(self, trial: str, client: str, number: int) -> Report | None:
-        """Wait for the trial's report of this number, from 0; None says to ask again."""
+        """Wait for the trial's report of this number, from 0; None says to ask again.
+
+        Who asks is the one that Tune means, and has the lease from now on.
+        """
         lease = self._leases.get(trial)
-        if lease is None or lease.client != client:
-            sentence = "its slot was given back, or its client not heard of for a minute"
-            return {"trial": trial, "status": "FAILED", "error": sentence}
+        if lease is None:
+            return dict(LOST)
+        lease.client = client
         lease.renewed, lease.asked = self._clock(), number
         await self._tell()  # its lane may be waiting for this trial's word
 

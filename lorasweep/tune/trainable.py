@@ -12,6 +12,7 @@ from ray import tune
 
 from lorasweep.errors import LorasweepError
 from lorasweep.store.paths import SweepPaths, TrialPaths
+from lorasweep.tune.desk import LOST
 
 
 class SlotTrial(tune.Trainable):  # type: ignore[misc]
@@ -30,7 +31,7 @@ class SlotTrial(tune.Trainable):  # type: ignore[misc]
         self._lease(config)
 
     def _lease(self, config: dict[str, Any]) -> None:
-        self._trial: str = config["trial"]["id"]
+        self._config, self._trial = config, config["trial"]["id"]
         self._number = 0
         ray.get(self._desk.lease.remote(config["trial"], self._client))
 
@@ -43,6 +44,9 @@ class SlotTrial(tune.Trainable):  # type: ignore[misc]
         report = None
         while report is None:
             report = ray.get(self._desk.report.remote(self._trial, self._client, self._number))
+            if report == LOST:
+                self._lease(self._config)
+                report = None
         self._number += 1
         if report.get("status") == "FAILED":
             raise LorasweepError(report["error"])
@@ -70,6 +74,6 @@ class SlotTrial(tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on from a saved trial, in any slot of any lane."""
-        ray.get(self._desk.release.remote(self._trial, self._client))
+        ray.get(self._desk.drop.remote(self._trial))
         shutil.copytree(checkpoint_dir, self._paths.state, dirs_exist_ok=True)
-        self._lease(self.config)
+        self._lease(self._config)

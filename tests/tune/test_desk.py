@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lorasweep.tune.desk import CUT_OFF, LANES_LOST, LEASE_S, Desk
+from lorasweep.tune.desk import CUT_OFF, LANES_LOST, LEASE_S, LOST, Desk
 
 BASE = {"source_accuracy": 0.8}
 
@@ -121,9 +121,7 @@ def test_a_lease_that_nobody_renews_ends():
         office.clock.now = LEASE_S + 1
         assert (await office.ask()).let_go == ["dead"]
         assert await office.desk.report("alive", "client", 1) == {"trial": "alive", "step": 2}
-        late = await office.desk.report("dead", "client", 0)
-        assert late is not None
-        assert late["status"] == "FAILED"
+        assert await office.desk.report("dead", "client", 0) == LOST
 
     told(story)
 
@@ -268,17 +266,31 @@ def test_a_report_of_a_lane_that_has_lost_the_trial_is_not_heard():
     told(story)
 
 
-def test_a_client_that_was_replaced_neither_hears_nor_gives_back():
+def test_the_client_that_asks_has_the_lease_whoever_else_began_the_trial():
     async def story(office: Office) -> None:
         await office.open(0)
         await office.desk.lease({"id": "a"}, "pending actor")
         await office.desk.lease({"id": "a"}, "cached actor")
         await office.desk.release("a", "pending actor")
         assert ids((await office.ask(0, 1)).take) == ["a"]
-        late = await office.desk.report("a", "pending actor", 0)
-        assert late is not None
-        assert late["status"] == "FAILED"
-        await office.ask(0, 0, {"trial": "a", "step": 1})
+        await office.ask(0, 0, {"trial": "a", "step": 1}, {"trial": "a", "step": 2})
         assert await office.desk.report("a", "cached actor", 0) == {"trial": "a", "step": 1}
+        await office.desk.lease({"id": "a"}, "another pending actor")
+        assert await office.desk.report("a", "cached actor", 1) == {"trial": "a", "step": 2}
+        await office.desk.release("a", "another pending actor")
+        assert (await office.ask()).let_go == []
+
+    told(story)
+
+
+def test_a_client_that_lost_its_lease_is_told_to_ask_again():
+    async def story(office: Office) -> None:
+        await office.open(0)
+        await office.desk.lease({"id": "a"}, "cached actor")
+        await office.desk.lease({"id": "a"}, "pending actor")
+        await office.desk.release("a", "pending actor")
+        assert await office.desk.report("a", "cached actor", 0) == LOST
+        await office.desk.lease({"id": "a"}, "cached actor")
+        assert ids((await office.ask(0, 1)).take) == ["a"]
 
     told(story)
