@@ -127,6 +127,16 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
     return loaded
 
 
+def only_task_files(spec: EvaluateSpec) -> bool:
+    """Tell whether every task is built in or has a file at hand, found without loading any.
+
+    Raises:
+        SpecError: the folder of task files is missing, or a file in it is no task.
+    """
+    known = {*BUILT_IN, *task_files(spec)}
+    return all(split_shots(name)[0] in known for name in (*spec.learning, *spec.source))
+
+
 def _ask_hub() -> None:
     """Ask the hub once whether it is there; its own client would try for half a minute.
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -20,10 +17,6 @@ from lorasweep.spec.space import Axis, parse_space
 from lorasweep.spec.sweep import SweepSpec, override, parse_sweep, read_yaml
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import SweepResults, load_results
-
-if TYPE_CHECKING:
-    from lorasweep.tune.cluster import Cluster
-    from lorasweep.tune.driver import Ending
 
 
 def assemble(
@@ -87,8 +80,10 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
     Returns:
         The exit code: 0, 1 if trials failed, 130 if it was interrupted.
     """
+    from lorasweep.tune.driver import tune_sweep
+
     console = Console(stderr=True)
-    ending = _tune(spec, folder, address, console)
+    ending = tune_sweep(spec, folder, console, address)
     results = load_results(folder)
     keep_best(results, SweepPaths(folder))
     report = write_report(results, SweepPaths(folder).report)
@@ -104,22 +99,6 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
     if ending.state == "interrupted":
         return 130
     return 1 if any(trial.status == "FAILED" for trial in results.trials) else 0
-
-
-def _tune(spec: SweepSpec, folder: Path, address: str | None, console: Console) -> Ending:
-    """Run a sweep on a cluster that is joined while the driver's libraries are still loading."""
-    from lorasweep.tune.cluster import connect, leave
-
-    with ThreadPoolExecutor(1, "join") as background:
-        join: Callable[[], Cluster] = partial(connect, address, spec.name)
-        if not SweepPaths(folder).journal.is_file():  # a new sweep, which needs the cluster surely
-            join = background.submit(join).result
-        from lorasweep.tune.driver import tune_sweep
-
-        try:
-            return tune_sweep(spec, folder, console, join)
-        finally:
-            leave()
 
 
 def keep_best(results: SweepResults, paths: SweepPaths) -> None:

@@ -97,11 +97,6 @@ def connect(address: str | None, name: str) -> Cluster:
     )
 
 
-def leave() -> None:
-    """Leave the cluster, if one was joined; one that this process started ends."""
-    ray.shutdown()
-
-
 def _nodes() -> tuple[tuple[float, float], ...]:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)

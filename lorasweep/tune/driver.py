@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from lorasweep.store.records import (
 )
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.tune.callbacks import Board, Recorder, count_known
-from lorasweep.tune.cluster import DRIVER, Cluster, Shape
+from lorasweep.tune.cluster import DRIVER, Shape
 from lorasweep.tune.ground import Ground, begin
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.live import View, announcer, live_view
@@ -60,7 +59,7 @@ class Ending:
 
 
 def tune_sweep(
-    spec: SweepSpec, folder: Path, console: Console, join: Callable[[], Cluster]
+    spec: SweepSpec, folder: Path, console: Console, address: str | None = None
 ) -> Ending:
     """Run a sweep, or go on with it, until every trial has ended.
 
@@ -68,7 +67,7 @@ def tune_sweep(
         spec: the sweep.
         folder: its results folder; one that holds an earlier part of this sweep is continued.
         console: where the live view goes.
-        join: gives the cluster, which may be joined already; called only if a trial has to run.
+        address: of an existing Ray cluster.
 
     Raises:
         UsageError: something the user can mend: model, data, tasks, resources, or the folder.
@@ -80,21 +79,23 @@ def tune_sweep(
     if _nothing_left(spec, points, journal.read(paths.journal)):
         return Ending("complete", 0)
     console.print("reading model, data and tasks", highlight=False)
-    # Ray and the lanes take as long to start as all else to prepare, so they start beside it.
+    starting: list[Future[Ground]] = []
     with ThreadPoolExecutor(1, "start") as background:
-        starting = background.submit(begin, spec, paths, join)
         try:
-            prepared = prepare(spec)
-            ground = starting.result()
+            prepared = prepare(
+                spec, lambda: starting.append(background.submit(begin, spec, paths, address))
+            )
+            ground = starting[0].result()
             with (
                 journal.Journal(paths.journal, paths.lock) as writer,
                 libraries_quiet(paths.log, console) as quiet,
             ):
                 return _run(_Session(spec, paths, writer, quiet), prepared, points, ground)
         finally:
-            wait([starting])
-            if starting.exception() is None and (fleet := starting.result().fleet) is not None:
-                fleet.abandon()
+            wait(starting)
+            for started in starting:
+                if started.exception() is None and (fleet := started.result().fleet) is not None:
+                    fleet.abandon()
             ray.shutdown()
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from lorasweep.errors import ResourceError
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.paths import SweepPaths
-from lorasweep.tune.cluster import Cluster, Shape, berths, fit
+from lorasweep.tune.cluster import Cluster, Shape, berths, connect, fit
 from lorasweep.tune.fleet import Fleet
 from lorasweep.tune.search import planned_trials
 
@@ -28,7 +27,7 @@ class Ground:
     fleet: Fleet | None
 
 
-def begin(spec: SweepSpec, paths: SweepPaths, join: Callable[[], Cluster]) -> Ground:
+def begin(spec: SweepSpec, paths: SweepPaths, address: str | None) -> Ground:
     """Join Ray, and start the lanes.
 
     Raises:
@@ -38,7 +37,7 @@ def begin(spec: SweepSpec, paths: SweepPaths, join: Callable[[], Cluster]) -> Gr
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    cluster = join()
+    cluster = connect(address, spec.name)
     shape = fit(spec.resources, cluster)
     judged = spec.search.scheduler != "none"
     if spec.slots == 1:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.data.prepare import prepare_data
 from lorasweep.data.tokens import TrainingData
-from lorasweep.evaluate.tasks import resolve_suites
+from lorasweep.evaluate.tasks import only_task_files, resolve_suites
 from lorasweep.model.base import load_tokenizer, read_facts
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
@@ -39,15 +40,24 @@ def published_points(spec: SweepSpec) -> list[dict[str, Level]]:
     return first_points(spec, facts.hidden_size, facts.model_type)
 
 
-def prepare(spec: SweepSpec) -> Prepared:
+def prepare(spec: SweepSpec, meanwhile: Callable[[], None] = lambda: None) -> Prepared:
     """Read the model's tokenizer, the data and the tasks.
+
+    Args:
+        meanwhile: called as soon as hardly anything is left that a user may have to mend, to start
+            what takes long while the rest is read.
 
     Raises:
         UsageError: model, data, tasks or sequence length do not fit, in one sentence.
     """
     facts = read_facts(spec.model)
     data = prepare_data(spec.data, load_tokenizer(spec.model), facts.positions, facts.vocabulary)
+    ours = only_task_files(spec.evaluate)
+    if ours:
+        meanwhile()
     suites, notes = resolve_suites(spec.evaluate)
+    if not ours:
+        meanwhile()
     model = spec.model.model_copy(update={"path": _absolute(spec.model.path)})
     tasks = None if suites.tasks is None else _absolute(suites.tasks)
     resolved = spec.model_copy(
