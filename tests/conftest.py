@@ -21,6 +21,10 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
+# Before anybody loads Ray, which reads them only once.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = "a-token-for-tests-of-forty-characters-00"
+
 WORDS = [
     "river",
     "stone",
@@ -114,8 +118,6 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
     """Start one small cluster for all tests, with a token and a temporary folder of its own."""
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = "a-token-for-tests-of-forty-characters-00"
     port = free_port()
     # A socket's path may have 107 characters, which pytest's own folders nearly fill.
     with tempfile.TemporaryDirectory(prefix="ray") as folder:

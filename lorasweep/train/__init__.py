@@ -1,1 +1,1 @@
-"""One trial's training, from loss to checkpoint."""
+"""Training, of one trial or of many on one base, from batch to checkpoint."""
