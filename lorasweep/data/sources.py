@@ -42,6 +42,22 @@ class Source:
     columns: str
 
 
+def find_source(spec: DataSpec) -> None:
+    """Look whether the files that a sweep names are there; a hub name is not asked for.
+
+    Raises:
+        DataError: one of them is not.
+    """
+    for key, path in (("path", spec.path), ("heldout", spec.heldout)):
+        if path is None or path == "testbed" or Path(path).expanduser().exists():
+            continue
+        if path.startswith((".", "/", "~")) or Path(path).suffix in _READERS:
+            raise DataError(
+                f"data.{key}: {path!r} cannot be read as a local file, a folder or a hub name: "
+                "there is no such file; give the path of one"
+            )
+
+
 def _dataset(path: str, spec: DataSpec) -> Any:
     """Open a data set.
 

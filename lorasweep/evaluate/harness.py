@@ -118,7 +118,7 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
     """Build the requests of every so-manieth problem of a task.
 
     Raises:
-        LorasweepError: the task runs code of the model's, or shows it more than text.
+        LorasweepError: the task runs code of the model's, shows it more than text, or is broken.
     """
     name = task.config.task
     if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
@@ -132,8 +132,15 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
     for template in ("doc_to_text", "doc_to_target", "doc_to_choice"):
         if hasattr(task, template):
             setattr(task, template, _Remembered(getattr(task, template)))
-    with _dealing_shots(task, count, shard):
-        task.build_all_requests(samples=mine)
+    try:
+        with _dealing_shots(task, count, shard):
+            task.build_all_requests(samples=mine)
+    except Exception as error:  # templates fail in many ways; the user needs one sentence
+        reason = " ".join(str(error).split())[:200]
+        raise LorasweepError(
+            f"evaluate: task {name!r} cannot put its problems to a model ({type(error).__name__}: "
+            f"{reason}); mend its task file"
+        ) from error
     problems: dict[int, list[Any]] = defaultdict(list)
     for request in task.instances:
         problems[request.doc_id].append(request)

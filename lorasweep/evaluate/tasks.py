@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -94,14 +95,13 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
     wanted = [name for name in names if name not in BUILT_IN]
     if not wanted:
         return {}
+    _refuse_shots(names)
     files = task_files(spec)
     own = all(split_shots(name)[0] in {*files, *BUILT_IN} for name in wanted)
     manager = _task_manager(defaults=not own)
     loaded = {}
     for name in wanted:
         task, shots = split_shots(name)
-        if task in BUILT_IN:
-            raise SpecError([f"evaluate: {task} takes no shots, got {name!r}"])
         if task not in files and task in (*manager.all_groups, *manager.all_tags):
             raise SpecError([f"evaluate: {task!r} is a group; name its tasks one by one"])
         if task not in files and task not in manager.all_tasks:
@@ -127,6 +127,13 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
     return loaded
 
 
+def _refuse_shots(names: tuple[str, ...]) -> None:
+    for name in names:
+        task, shots = split_shots(name)
+        if task in BUILT_IN and shots is not None:
+            raise SpecError([f"evaluate: {task} takes no shots, got {name!r}"])
+
+
 def only_task_files(spec: EvaluateSpec) -> bool:
     """Tell whether every task is built in or has a file at hand, found without loading any.
 
@@ -135,6 +142,35 @@ def only_task_files(spec: EvaluateSpec) -> bool:
     """
     known = {*BUILT_IN, *task_files(spec)}
     return all(split_shots(name)[0] in known for name in (*spec.learning, *spec.source))
+
+
+def _look_for_data(spec: EvaluateSpec) -> None:
+    """See that the files are there that the data of tasks are read from.
+
+    Raises:
+        SpecError: one of them is not.
+    """
+    files = task_files(spec)
+    for name in (*spec.learning, *spec.source):
+        content = files.get(split_shots(name)[0], {})
+        named = (content.get("dataset_kwargs") or {}).get("data_files")
+        for file in _each(named):
+            if "://" not in file and not glob.glob(file):
+                raise SpecError(
+                    [
+                        f"evaluate: the data of task {name!r} cannot be loaded, since there is no "
+                        f"{file}"
+                    ]
+                )
+
+
+def _each(files: Any) -> list[str]:
+    """Give file names one by one, in every form that datasets takes."""
+    if isinstance(files, dict):
+        files = list(files.values())
+    if isinstance(files, list):
+        return [name for part in files for name in _each(part)]
+    return [] if files is None else [str(files)]
 
 
 def _ask_hub() -> None:
@@ -165,14 +201,19 @@ def _ask_hub() -> None:
 
 
 def resolve_suites(spec: EvaluateSpec) -> tuple[EvaluateSpec, tuple[str, ...]]:
-    """Load every task once, so that a wrong name is found before anything starts.
+    """Settle which tasks there are, so that a wrong name is found before anything starts.
 
     `auto` becomes the paper's three tasks, or `base_agreement` where they cannot be had; the note
-    that comes back says so.
+    that comes back says so. Tasks of lm-eval's own are loaded once; those that have files here are
+    not, since it takes seconds in which nothing trains, and lanes say soon if one is broken.
 
     Raises:
         SpecError: a task that was asked for by name is unknown or cannot be loaded.
     """
+    if only_task_files(spec):
+        _refuse_shots((*spec.learning, *spec.source))
+        _look_for_data(spec)
+        return spec, ()
     load_tasks(spec.learning, spec)
     if spec.source != ("auto",):
         load_tasks(spec.source, spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,22 +169,26 @@ def save_adapter(
     base_name: str,
 ) -> None:
     """Save an adapter as an ordinary PEFT folder that names its base."""
-    from peft import LoraConfig
     from safetensors.torch import save_file
 
     alpha, rslora = hyperparameters.resolved_alpha
-    config = LoraConfig(
-        base_model_name_or_path=base_name,
-        r=hyperparameters.rank,
-        lora_alpha=alpha,
-        use_rslora=rslora,
-        lora_dropout=hyperparameters.dropout,
-        target_modules=[layer.name for layer in layers],
-        fan_in_fan_out=layers[0].transposed,
-        task_type="CAUSAL_LM",
-        inference_mode=True,
-    )
+    # Importing peft for its LoraConfig takes longer than a short trial; it has a default for
+    # everything that is not here.
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": hyperparameters.rank,
+        "lora_alpha": alpha,
+        "use_rslora": rslora,
+        "lora_dropout": hyperparameters.dropout,
+        "target_modules": sorted(layer.name for layer in layers),
+        "fan_in_fan_out": layers[0].transposed,
+        "bias": "none",
+        "inference_mode": True,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in adapter.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    config.save_pretrained(str(folder))
+    content = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / "adapter_config.json").write_text(content, encoding="utf-8")

@@ -166,7 +166,7 @@ def berths(spec: SweepSpec, lanes: int, planned: int, cpus: float) -> Berths:
     if spec.slots == "auto" and adaptive:
         in_flight = min(in_flight, max(lanes + 1, planned // 3))
     if spec.slots == "auto":
-        in_flight = min(in_flight, max(lanes, int(PER_CPU * cpus)) + 1)
+        in_flight = min(in_flight, max(lanes + 1, int(PER_CPU * cpus)))
     in_flight = min(in_flight, planned, planned if limit == "auto" else limit)
     lanes = min(lanes, in_flight)
     if spec.slots == "auto" or limit != "auto":

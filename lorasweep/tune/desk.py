@@ -23,6 +23,24 @@ CUT_OFF = {"cut_off": True}  # what a client hears when the session ends before 
 LOST = {"lost": True}  # and when its lease has ended, so that it must ask for a slot again
 
 
+@dataclass(frozen=True)
+class LaneConfig:
+    """Hold what a lane is told at its start.
+
+    number: of the lane.
+    desk: the actor that gives it trials.
+    most: slots at most.
+    probed: whether the lane finds out how many of them pay; else it has them all.
+    judged: whether a scheduler may stop trials at their rungs.
+    """
+
+    number: int
+    desk: Any
+    most: int
+    probed: bool
+    judged: bool
+
+
 @dataclass
 class Orders:
     """Tell a lane what to do before its next step.
@@ -115,10 +133,14 @@ class Desk:
         """Take a dead lane's trials back; without any lane left, they all fail."""
         self._take_back(lane, reason)
         if last:
-            self._no_lane = reason
-            for trial in self._leases:
-                self._fail(trial)
+            self._end_all(reason)
         await self._tell()
+
+    def _end_all(self, reason: str) -> None:
+        """Fail every trial there is and will be, for the first reason given."""
+        self._no_lane = self._no_lane or reason
+        for trial in self._leases:
+            self._fail(trial)
 
     def _fail(self, trial: str) -> None:
         """End a trial that no lane will ever take."""
@@ -210,6 +232,11 @@ class Desk:
             await self._wait(lambda: self._job is not None or self._closed)
         return self._job, self._fewer.get(lane)
 
+    async def refuse(self, reason: str) -> None:
+        """Say that no trial of the sweep can be measured, so that none trains for nothing."""
+        self._end_all(reason)
+        await self._tell()
+
     async def dying(self, lane: int, reason: str) -> None:
         """Say why a lane is about to die, for the trials that fail of it."""
         self._last_words[lane] = reason
@@ -268,7 +295,11 @@ class Desk:
         return [le for le in self._leases.values() if le.lane is None and not le.ended]
 
     def _has_orders(self, lane: int) -> bool:
-        return bool(self._closed or self._waiting() or self._let_go.get(lane))
+        return bool(self._over or self._waiting() or self._let_go.get(lane))
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._no_lane is not None
 
     def _orders(self, lane: int, room: int) -> Orders:
         take = self._waiting()[: max(0, room)]
@@ -283,6 +314,6 @@ class Desk:
             measure_base=self._base is None
             and lane == min(self._life)
             and any(lease.ended for lease in self._leases.values()),
-            stop=self._closed,
+            stop=self._over,
             keep=self._keep,
         )

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train import FailureConfig, RunConfig
 
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import LaneEnded, Scores
-from lorasweep.tune.cluster import DRIVER, Berths, Shape
-from lorasweep.tune.desk import Desk
-from lorasweep.tune.lane import LaneConfig, serve
-from lorasweep.tune.worker import SweepJob, settle_train
+from lorasweep.tune.cluster import DRIVER, Berths, Cluster, Shape
+from lorasweep.tune.desk import Desk, LaneConfig
+from lorasweep.tune.job import train_job
+from lorasweep.tune.worker import SweepJob, run_lane, settle_train
 
 LANE_RESTARTS = 3
 ENDING_S = 60.0  # that lanes have to save and leave
@@ -34,6 +33,7 @@ class Fleet:
         self,
         name: str,
         root: Path,
+        cluster: Cluster,
         shape: Shape,
         berths: Berths,
         *,
@@ -45,6 +45,7 @@ class Fleet:
         Args:
             name: of the sweep.
             root: its results folder.
+            cluster: that they run on.
             probed: whether a lane finds out how many of its slots pay.
             judged: whether a scheduler may stop trials at their rungs.
         """
@@ -55,7 +56,7 @@ class Fleet:
             .options(num_cpus=0, resources=_resources(), name=f"lorasweep desk {name}")
             .remote()
         )
-        self._name, self._root, self._shape = name, root, shape
+        self._name, self._root, self._cluster, self._shape = name, root, cluster, shape
         self._alive = berths.lanes
         self._abandoned = False
         self._lock = threading.Lock()
@@ -78,7 +79,19 @@ class Fleet:
     def _run(self, lane: LaneConfig) -> None:
         """Run one lane to its end; if it cannot go on, its trials go to the others or fail."""
         try:
-            self._trainer(lane).fit()
+            train_job(
+                run_lane,
+                {"lane": lane},
+                self._shape,
+                RunConfig(
+                    name=f"{self._name}-lane-{lane.number}-{time.time_ns()}",
+                    storage_path=str(SweepPaths(self._root).ray / "train"),
+                    failure_config=FailureConfig(
+                        max_failures=LANE_RESTARTS, controller_failure_limit=1
+                    ),
+                ),
+                cleaned=not self._cluster.own,
+            ).fit()
         except Exception as error:  # a thread has nobody above it to tell
             reason = f"lane {lane.number} ended: {' '.join(str(error).split())[:300]}"
         else:
@@ -88,28 +101,6 @@ class Fleet:
             last = self._alive == 0
         if not self._abandoned:
             ray.get(self.desk.lane_gone.remote(lane.number, reason, last))
-
-    def _trainer(self, lane: LaneConfig) -> TorchTrainer:
-        gpus = self._shape.gpus > 0
-        # The leader's decisions travel by gloo, whatever the gradients take.
-        backend = "cpu:gloo,cuda:nccl" if gpus and self._shape.workers > 1 else None
-        return TorchTrainer(
-            serve,
-            train_loop_config={"lane": lane},
-            torch_config=TorchConfig(backend=backend),
-            scaling_config=ScalingConfig(
-                num_workers=self._shape.workers,
-                use_gpu=gpus,
-                resources_per_worker=self._shape.per_worker,
-            ),
-            run_config=RunConfig(
-                name=f"{self._name}-lane-{lane.number}-{time.time_ns()}",
-                storage_path=str(SweepPaths(self._root).ray / "train"),
-                failure_config=FailureConfig(
-                    max_failures=LANE_RESTARTS, controller_failure_limit=1
-                ),
-            ),
-        )
 
     def abandon(self) -> None:
         """Expect that Ray is shut down under the lanes, whatever they are at."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lorasweep.errors import ResourceError
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.paths import SweepPaths
-from lorasweep.tune.cluster import Cluster, Shape, berths, connect, fit
+from lorasweep.tune.cluster import Cluster, Shape, berths, fit
 from lorasweep.tune.fleet import Fleet
 from lorasweep.tune.search import planned_trials
 
@@ -27,17 +27,16 @@ class Ground:
     fleet: Fleet | None
 
 
-def begin(spec: SweepSpec, paths: SweepPaths, address: str | None) -> Ground:
-    """Join Ray, and start the lanes.
+def begin(spec: SweepSpec, paths: SweepPaths, cluster: Cluster) -> Ground:
+    """Start the lanes.
 
     Raises:
-        ResourceError: no cluster answers, or it cannot hold the sweep.
+        ResourceError: the cluster cannot hold the sweep.
     """
     # Tune's own result files, signal handler and terminal output would double ours.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    cluster = connect(address, spec.name)
     shape = fit(spec.resources, cluster)
     judged = spec.search.scheduler != "none"
     if spec.slots == 1:
@@ -52,6 +51,7 @@ def begin(spec: SweepSpec, paths: SweepPaths, address: str | None) -> Ground:
     fleet = Fleet(
         spec.name,
         paths.root.resolve(),
+        cluster,
         shape,
         places,
         probed=spec.slots == "auto",

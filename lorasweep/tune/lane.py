@@ -21,7 +21,7 @@ from lorasweep.errors import LorasweepError, OutOfMemoryError
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.train.packed import Slot
 from lorasweep.train.probe import SlotChoice, SlotProbe
-from lorasweep.tune.desk import Orders, Report
+from lorasweep.tune.desk import LaneConfig, Orders, Report
 from lorasweep.tune.runner import Runner
 from lorasweep.tune.worker import open_runner
 
@@ -30,24 +30,6 @@ T = TypeVar("T")
 RESERVE = 1  # trials that are made ready before a slot is free
 APART_S = 0.05  # between two exchanges without news, each of which takes about a millisecond
 MEMORY_SHARE = 0.9  # of a GPU that a step may take; the rest is for what is measured
-
-
-@dataclass(frozen=True)
-class LaneConfig:
-    """Hold what a lane is told at its start.
-
-    number: of the lane.
-    desk: the actor that gives it trials.
-    most: slots at most.
-    probed: whether the lane finds out how many of them pay; else it has them all.
-    judged: whether a scheduler may stop trials at their rungs.
-    """
-
-    number: int
-    desk: Any
-    most: int
-    probed: bool
-    judged: bool
 
 
 @dataclass(frozen=True)
@@ -91,13 +73,8 @@ class LaneFacts:
     notes: list[str] = field(default_factory=list)
 
 
-def serve(config: dict[str, Any]) -> None:
-    """Train trials until the desk closes; every worker of the lane calls this.
-
-    Args:
-        config: `lane` (LaneConfig).
-    """
-    lane: LaneConfig = config["lane"]
+def serve(lane: LaneConfig) -> None:
+    """Train trials until the desk closes; every worker of the lane calls this."""
     # All workers of one life of the lane bear the same name, which the next life does not.
     context = ray.train.get_context()
     life = f"{context.get_experiment_name()} {_agree(uuid.uuid4().hex, context.get_world_size())}"
@@ -125,15 +102,16 @@ def _train(lane: LaneConfig, runner: Runner, *, died: bool) -> None:
     # OpenMP threads of a second team would make those of the first sleep instead of spin.
     with ThreadPoolExecutor(1, "prepare", torch.set_num_threads, (1,)) as background:
         hands = _Hands(runner, background)
-        unprepared = True
+        tasks: Future[None] | None = None
         step = _share(leader.decide() if leader else None, runner.shard)
         while not step.stop:
             reports, base = hands.do(step)
             if leader:
                 leader.take(reports, base)
-            if unprepared and runner.engine.tokens:  # tasks are wanted late, the first step early
-                background.submit(runner.measurement.prepare)
-                unprepared = False
+            if tasks is None and runner.engine.tokens:  # wanted late, and the first step early
+                tasks = background.submit(runner.measurement.prepare)
+            if leader and tasks is not None:
+                leader.look_at(tasks)
             step = _share(leader.decide() if leader else None, runner.shard)
         if step.keep:
             for trial in list(runner.engine.slots):
@@ -232,6 +210,7 @@ class _Leader:
         self._news: list[Report] = []
         self._base: dict[str, Any] | None = None
         self._asked = 0.0
+        self._refused = False
         self._empty: list[int] = []  # steps for which each freed slot has stood empty
 
     def decide(self) -> _Step:
@@ -319,6 +298,13 @@ class _Leader:
         facts.train_s += engine.seconds
         self._empty = [steps + 1 for steps in self._empty]
         self._look_at_probe()
+
+    def look_at(self, tasks: Future[None]) -> None:
+        """End the sweep where its tasks turn out to be broken, before trials are measured on them."""
+        error = tasks.exception() if tasks.done() else None
+        if isinstance(error, LorasweepError) and not self._refused:
+            ray.get(self._lane.desk.refuse.remote(str(error)))
+            self._refused = True
 
     def _rest(self, trial: str) -> None:
         """Let a trial sit at its rung until Tune has decided, so that no step is for nothing."""

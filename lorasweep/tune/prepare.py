@@ -1,15 +1,15 @@
-"""Everything about a sweep that can be found out, or found wrong, before Ray starts."""
+"""Everything about a sweep that can be found out, or found wrong, before a trial starts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.data.prepare import prepare_data
+from lorasweep.data.sources import find_source
 from lorasweep.data.tokens import TrainingData
 from lorasweep.evaluate.tasks import only_task_files, resolve_suites
-from lorasweep.model.base import load_tokenizer, read_facts
+from lorasweep.model.base import base_path, load_tokenizer, read_facts
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
@@ -40,30 +40,49 @@ def published_points(spec: SweepSpec) -> list[dict[str, Level]]:
     return first_points(spec, facts.hidden_size, facts.model_type)
 
 
-def prepare(spec: SweepSpec, meanwhile: Callable[[], None] = lambda: None) -> Prepared:
-    """Read the model's tokenizer, the data and the tasks.
-
-    Args:
-        meanwhile: called as soon as hardly anything is left that a user may have to mend, to start
-            what takes long while the rest is read.
+def glance(spec: SweepSpec) -> None:
+    """Look whether model, data and tasks are there, before anything that takes long.
 
     Raises:
-        UsageError: model, data, tasks or sequence length do not fit, in one sentence.
+        UsageError: one of them is not.
+    """
+    base_path(spec.model)
+    find_source(spec.data)
+    only_task_files(spec.evaluate)
+
+
+def read_data(spec: SweepSpec) -> TrainingData:
+    """Read the training data in the model's tokens.
+
+    Raises:
+        UsageError: model, data or sequence length do not fit, in one sentence.
     """
     facts = read_facts(spec.model)
-    data = prepare_data(spec.data, load_tokenizer(spec.model), facts.positions, facts.vocabulary)
-    ours = only_task_files(spec.evaluate)
-    if ours:
-        meanwhile()
+    return prepare_data(spec.data, load_tokenizer(spec.model), facts.positions, facts.vocabulary)
+
+
+def with_tasks(spec: SweepSpec, data: TrainingData) -> Prepared:
+    """Load every task once, to see that it can be had.
+
+    Raises:
+        UsageError: a task cannot be loaded.
+    """
     suites, notes = resolve_suites(spec.evaluate)
-    if not ours:
-        meanwhile()
     model = spec.model.model_copy(update={"path": _absolute(spec.model.path)})
     tasks = None if suites.tasks is None else _absolute(suites.tasks)
     resolved = spec.model_copy(
         update={"model": model, "evaluate": suites.model_copy(update={"tasks": tasks})}
     )
     return Prepared(resolved, data, (*data.notes, *notes))
+
+
+def prepare(spec: SweepSpec) -> Prepared:
+    """Read the model's tokenizer, the data and the tasks.
+
+    Raises:
+        UsageError: model, data, tasks or sequence length do not fit, in one sentence.
+    """
+    return with_tasks(spec, read_data(spec))
 
 
 def _absolute(path: str) -> str:

@@ -16,6 +16,7 @@ from lorasweep.tune.quiet import quiet_loggers
 
 if TYPE_CHECKING:
     from lorasweep.data.shard import Shard
+    from lorasweep.tune.cluster import Shape
     from lorasweep.tune.runner import Runner
 
 # A report waits until Ray Train's controller asks for it, which by default is every two seconds:
@@ -82,6 +83,17 @@ def measure_base(job: SweepJob) -> tuple[Scores, Any, float]:
     return runner.measure_base(), runner.samples, time.perf_counter() - began
 
 
+def run_lane(config: dict[str, Any]) -> None:
+    """Serve as a worker of a lane; what that takes is imported in no other process.
+
+    Args:
+        config: `lane` (LaneConfig).
+    """
+    from lorasweep.tune.lane import serve
+
+    serve(config["lane"])
+
+
 def train_and_measure(config: dict[str, Any]) -> None:
     """Run one trial in a Ray Train worker; every worker of the trial calls this.
 
@@ -111,32 +123,29 @@ def settle_train() -> None:
     ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
 
 
-def run_trial(config: dict[str, Any], job: SweepJob, shape: Any) -> None:
+def run_trial(config: dict[str, Any], job: SweepJob, shape: Shape) -> None:
     """Run one Tune trial as a Ray Train job of its own.
 
     Args:
         config: `trial`, as plain values, and `number`.
         job: what all trials share.
-        shape: resources of a trial (cluster.Shape).
     """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train import FailureConfig, RunConfig
     from ray.tune.integration.ray_train import TuneReportCallback
+
+    from lorasweep.tune.job import train_job
 
     settle_train()
     trial = TrialSpec.model_validate(config["trial"])
-    TorchTrainer(
+    train_job(
         train_and_measure,
-        train_loop_config={"job": job, "trial": trial},
-        scaling_config=ScalingConfig(
-            num_workers=shape.workers,
-            use_gpu=shape.gpus > 0,
-            resources_per_worker=shape.per_worker,
-        ),
-        run_config=RunConfig(
+        {"job": job, "trial": trial},
+        shape,
+        RunConfig(
             name=f"{job.spec.name}-{trial.id}",
             storage_path=str(SweepPaths(Path(job.root)).ray / "train"),
             callbacks=[TuneReportCallback()],
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
         ),
+        cleaned=True,  # Tune kills what it stops early
     ).fit()
