@@ -21,6 +21,7 @@ from lorasweep.evaluate.continuations import Pair
 from lorasweep.model.packed import Served
 
 SEED = 1234  # of answers that a task wants sampled; lm-eval's own
+CACHE_BYTES = 2**28  # of one copy, within which more rows are written to than the batch size says
 
 
 class ServedLM(HFLM):  # type: ignore[misc]
@@ -32,6 +33,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
         super().__init__(
             pretrained=nobody, backend="causal", tokenizer=tokenizer, batch_size=batch_size
         )
+        self._rows = batch_size
         self._served: Served | None = None
         self._copy = 0
         self._written: list[deque[Tensor]] = []
@@ -76,6 +78,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
         lm-eval asks copy by copy; what it asks the first one, all of them answer at once.
         """
         assert self._served is not None
+        self.batch_size_per_gpu = max(self._rows, CACHE_BYTES // self._served.cache_bytes)
         self._written = [deque() for _ in range(self._served.copies)]
         answers = []
         for copy in range(self._served.copies):

@@ -282,9 +282,12 @@ class Served:
         return max(1, len(self._adapters))
 
     @property
-    def shares_rows(self) -> bool:
-        """Tell whether several texts may stand in one row, each with positions from 0."""
-        return self._packed.shares_rows
+    def cache_bytes(self) -> int:
+        """Bound what keys and values of one row take, however long it grows."""
+        text = self._packed.base.config.get_text_config()
+        positions = getattr(text, "max_position_embeddings", None) or 1024
+        numbers = 2 * text.num_hidden_layers * text.hidden_size * positions
+        return int(numbers * next(self._packed.base.parameters()).element_size())
 
     @contextmanager
     def together(self) -> Iterator[Any]:

@@ -98,6 +98,7 @@ class Desk:
         self._facts: dict[int, dict[str, Any]] = {}
         self._last_words: dict[int, str] = {}
         self._job: Any = None
+        self._gone = 0
         self._closed = self._keep = False
         self._no_lane: str | None = None  # why there is none left
         self._news = asyncio.Condition()
@@ -125,6 +126,20 @@ class Desk:
         self._closed, self._keep = True, keep
         await self._tell()
 
+    async def joined(self, lanes: int) -> bool:
+        """Wait until so many lanes have joined or ended.
+
+        Returns:
+            Whether the sweep goes on.
+        """
+
+        def there() -> bool:
+            return self._over or len(self._life) + self._gone >= lanes
+
+        while not there():
+            await self._wait(there)
+        return not self._over
+
     async def facts(self) -> dict[int, dict[str, Any]]:
         """Give what each lane last said of itself."""
         return self._facts
@@ -132,6 +147,7 @@ class Desk:
     async def lane_gone(self, lane: int, reason: str, last: bool) -> None:
         """Take a dead lane's trials back; without any lane left, they all fail."""
         self._take_back(lane, reason)
+        self._gone += 1
         if last:
             self._end_all(reason)
         await self._tell()
@@ -228,6 +244,7 @@ class Desk:
             self._fewer[lane] = max(1, held - 1)
             self._take_back(lane, self._last_words.pop(lane, "its process ended"))
         self._life[lane] = life
+        await self._tell()
         while self._job is None and not self._closed:
             await self._wait(lambda: self._job is not None or self._closed)
         return self._job, self._fewer.get(lane)

@@ -1,7 +1,7 @@
 """Run a sweep from its specification to its last trial.
 
-Ray starts in the background as soon as nothing is left that a look can find wrong, and its
-libraries are imported while it does.
+Ray and the lanes start in the background as soon as nothing is left that a look can find wrong,
+and the driver reads model, data and tasks meanwhile.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store import journal
 from lorasweep.store.claim import check_folder
 from lorasweep.store.paths import SweepPaths
-from lorasweep.tune.cluster import Cluster, connect
-from lorasweep.tune.prepare import glance, published_points, read_data, with_tasks
+from lorasweep.tune.cluster import connect
+from lorasweep.tune.prepare import glance, prepare, published_points
 from lorasweep.tune.quiet import libraries_quiet, quiet_loggers
 
 if TYPE_CHECKING:
+    from lorasweep.tune.ground import Ground
     from lorasweep.tune.session import Ending
 
 
@@ -50,33 +51,30 @@ def tune_sweep(
             return Ending("complete", 0)
     glance(spec)
     console.print("reading model, data and tasks", highlight=False)
-    with ThreadPoolExecutor(1, "connect") as background:
+    with ThreadPoolExecutor(1, "start") as background:
         connecting = background.submit(connect, address, spec.name)
+        # Imported by this thread, since two that import the same library can lock each other out.
+        from lorasweep.tune.ground import begin
+
+        beginning = background.submit(lambda: begin(spec, paths, connecting.result()))
         try:
-            return _run(spec, paths, console, connecting)
+            return _run(spec, paths, console, beginning)
         finally:
-            wait([connecting])
+            wait([beginning])
+            if beginning.exception() is None and (fleet := beginning.result().fleet) is not None:
+                fleet.abandon()
             ray.shutdown()
 
 
-def _run(
-    spec: SweepSpec, paths: SweepPaths, console: Console, connecting: Future[Cluster]
-) -> Ending:
-    """Read what the sweep needs, and start the lanes as early as can be."""
+def _run(spec: SweepSpec, paths: SweepPaths, console: Console, beginning: Future[Ground]) -> Ending:
+    """Read what the sweep needs while Ray and the lanes start, then run it on them."""
     points = published_points(spec)
-    data = read_data(spec)
-    from lorasweep.tune.ground import begin
+    prepared = prepare(spec)
+    from lorasweep.tune.session import Session
 
-    ground = begin(spec, paths, connecting.result())
-    try:
-        from lorasweep.tune.session import Session
-
-        prepared = with_tasks(spec, data)
-        with (
-            journal.Journal(paths.journal, paths.lock) as writer,
-            libraries_quiet(paths.log, console) as quiet,
-        ):
-            return Session(spec, paths, writer, quiet).run(prepared, points, ground)
-    finally:
-        if ground.fleet is not None:
-            ground.fleet.abandon()
+    ground = beginning.result()
+    with (
+        journal.Journal(paths.journal, paths.lock) as writer,
+        libraries_quiet(paths.log, console) as quiet,
+    ):
+        return Session(spec, paths, writer, quiet).run(prepared, points, ground)

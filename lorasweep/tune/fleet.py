@@ -20,6 +20,7 @@ from lorasweep.tune.job import train_job
 from lorasweep.tune.worker import SweepJob, run_lane, settle_train
 
 LANE_RESTARTS = 3
+START_CPUS = 2  # that a lane keeps busy until it joins
 ENDING_S = 60.0  # that lanes have to save and leave
 
 
@@ -40,7 +41,9 @@ class Fleet:
         probed: bool,
         judged: bool,
     ) -> None:
-        """Open the desk and start every lane; they load what they need while others prepare.
+        """Open the desk and start the lanes; they load what they need while others prepare.
+
+        Where cores are few, not all at once: the sooner does the first of them train.
 
         Args:
             name: of the sweep.
@@ -78,6 +81,9 @@ class Fleet:
 
     def _run(self, lane: LaneConfig) -> None:
         """Run one lane to its end; if it cannot go on, its trials go to the others or fail."""
+        before = lane.number + 1 - max(1, int(self._cluster.cpus / START_CPUS))
+        if before > 0 and not ray.get(self.desk.joined.remote(before)):
+            return
         try:
             train_job(
                 run_lane,

@@ -32,20 +32,19 @@ def train_job(
     scaling = ScalingConfig(
         num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.per_worker
     )
-    group = {}
-    if shape.workers == 1:  # there is no group to join, and so no torch to load but in the worker
-        kind = DataParallelTrainer
-    else:
-        from ray.train.torch import TorchConfig, TorchTrainer
+    backend = None  # one worker has no group to join, and so no torch is loaded but there
+    if shape.workers > 1:
+        from ray.train.torch import TorchConfig
 
-        kind = TorchTrainer
         # What a lane's leader decides travels by gloo, whatever the gradients take.
-        group = {"torch_config": TorchConfig(backend="cpu:gloo,cuda:nccl" if shape.gpus else None)}
+        backend = TorchConfig(backend="cpu:gloo,cuda:nccl" if shape.gpus else "gloo")
     # Neither of them is of use here, and each is an actor: one deals out Ray datasets, of which
     # there are none; the other waits for the death of the controller.
-    spared = {"DatasetsCallback"} if cleaned else {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+    spared = (
+        {"DatasetsCallback"} if cleaned else {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+    )
 
-    class _Spare(kind):
+    class _Spare(DataParallelTrainer):  # type: ignore[misc]
         """Leave out Ray Train's callbacks that only start actors nobody asks."""
 
         def _create_default_callbacks(self) -> list[Any]:
@@ -53,5 +52,9 @@ def train_job(
             return [c for c in callbacks if type(c).__name__ not in spared]
 
     return _Spare(
-        work, train_loop_config=config, scaling_config=scaling, run_config=run_config, **group
+        work,
+        train_loop_config=config,
+        backend_config=backend,
+        scaling_config=scaling,
+        run_config=run_config,
     )

@@ -300,7 +300,7 @@ class _Leader:
         self._look_at_probe()
 
     def look_at(self, tasks: Future[None]) -> None:
-        """End the sweep where its tasks turn out to be broken, before trials are measured on them."""
+        """End the sweep where its tasks turn out to be broken, before trials wait for them."""
         error = tasks.exception() if tasks.done() else None
         if isinstance(error, LorasweepError) and not self._refused:
             ray.get(self._lane.desk.refuse.remote(str(error)))

@@ -51,22 +51,14 @@ def glance(spec: SweepSpec) -> None:
     only_task_files(spec.evaluate)
 
 
-def read_data(spec: SweepSpec) -> TrainingData:
-    """Read the training data in the model's tokens.
+def prepare(spec: SweepSpec) -> Prepared:
+    """Read the model's tokenizer, the data and the tasks.
 
     Raises:
-        UsageError: model, data or sequence length do not fit, in one sentence.
+        UsageError: model, data, tasks or sequence length do not fit, in one sentence.
     """
     facts = read_facts(spec.model)
-    return prepare_data(spec.data, load_tokenizer(spec.model), facts.positions, facts.vocabulary)
-
-
-def with_tasks(spec: SweepSpec, data: TrainingData) -> Prepared:
-    """Load every task once, to see that it can be had.
-
-    Raises:
-        UsageError: a task cannot be loaded.
-    """
+    data = prepare_data(spec.data, load_tokenizer(spec.model), facts.positions, facts.vocabulary)
     suites, notes = resolve_suites(spec.evaluate)
     model = spec.model.model_copy(update={"path": _absolute(spec.model.path)})
     tasks = None if suites.tasks is None else _absolute(suites.tasks)
@@ -74,15 +66,6 @@ def with_tasks(spec: SweepSpec, data: TrainingData) -> Prepared:
         update={"model": model, "evaluate": suites.model_copy(update={"tasks": tasks})}
     )
     return Prepared(resolved, data, (*data.notes, *notes))
-
-
-def prepare(spec: SweepSpec) -> Prepared:
-    """Read the model's tokenizer, the data and the tasks.
-
-    Raises:
-        UsageError: model, data, tasks or sequence length do not fit, in one sentence.
-    """
-    return with_tasks(spec, read_data(spec))
 
 
 def _absolute(path: str) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -36,6 +36,7 @@ from lorasweep.train.packed import LoraTrial, PackedEngine, Progress, Slot
 REPORTS = 5  # progress reports of a trial besides its rungs
 
 Report = dict[str, Any]
+Value = TypeVar("Value")
 
 
 @dataclass
@@ -200,17 +201,14 @@ class Runner:
         made = self.engine.step(resting)
         ended = [p.trial for p in made if p.diverged is None and self._percent(p) == 100]
         rungs = {p.trial: self._rung(p) for p in made if p.diverged is None}
-        judged = [trial for trial, percent in rungs.items() if percent and trial not in ended]
-        losses = self._response_losses(judged) if judged else {}
-        for trial, loss in losses.items():
-            self._pass_rung(trial, rungs[trial], loss)
+        self._pass_rungs({t: percent for t, percent in rungs.items() if percent and t not in ended})
         reports = [
             self._progress(progress, rungs[progress.trial])
             for progress in made
             if progress.diverged is None
             and (rungs[progress.trial] or progress.position.step % self._pulse(progress) == 0)
         ]
-        scores = self._scores(ended) if ended else {}
+        scores = self._measured(ended, self.measurement.scores)
         over = [p for p in made if p.diverged is not None or p.trial in ended]
         return reports + [self._finish(p, scores.get(p.trial, Scores())) for p in over]
 
@@ -227,48 +225,46 @@ class Runner:
     def _pulse(self, progress: Progress) -> int:
         return max(1, self.engine.slots[progress.trial].trial.steps // REPORTS)
 
-    def _response_losses(self, trials: list[str]) -> dict[str, float]:
-        """Measure the response loss of several trials at once, as a rung does."""
-        return dict(self._measured(trials, self.measurement.response_losses))
+    def _pass_rungs(self, rungs: dict[str, int]) -> None:
+        """Save trials at their rungs, and measure their response loss where a scheduler judges it.
 
-    def _scores(self, trials: list[str]) -> dict[str, Scores]:
-        """Measure everything of several trials at once."""
-        return dict(self._measured(trials, self.measurement.scores))
+        Args:
+            rungs: percentage of each trial that stands at one.
+        """
+        judged = self.spec.search.scheduler != "none"
+        losses = self._measured(list(rungs) if judged else [], self.measurement.response_losses)
+        for trial, percent in rungs.items():
+            if trial in losses:
+                step = self.engine.slots[trial].position.step
+                rung = Rung(percent=percent, step=step, response_loss=losses[trial])
+                self._stories[trial].rungs.append(rung)
+            self.save(trial)
 
-    def _measured(self, trials: list[str], measure: Any) -> list[tuple[str, Any]]:
+    def _measured(
+        self, trials: list[str], measure: Callable[[Served], list[Value]]
+    ) -> dict[str, Value]:
         """Measure trials side by side, or one by one where memory does not hold them all."""
+        if not trials:
+            return {}
         began = time.perf_counter()
         try:
             served, order = self.engine.serve(trials)
-            values = list(zip(order, measure(served), strict=True))
+            values = dict(zip(order, measure(served), strict=True))
         except torch.OutOfMemoryError:
             if len(trials) == 1:
                 raise
-            return [pair for trial in trials for pair in self._measured([trial], measure)]
+            apart = [self._measured([trial], measure) for trial in trials]
+            return {trial: value for one in apart for trial, value in one.items()}
         for trial in trials:
             self._stories[trial].evaluate_s += (time.perf_counter() - began) / len(trials)
         return values
 
-    def _pass_rung(self, trial: str, percent: int | None, loss: float) -> None:
-        story, slot = self._stories[trial], self.engine.slots[trial]
-        assert percent is not None, "only trials at a rung are judged"
-        rung = Rung(percent=percent, step=slot.position.step, response_loss=loss)
-        story.rungs.append(rung)
-        self.save(trial)
-
     def _progress(self, progress: Progress, percent: int | None) -> Report:
         story, position = self._stories[progress.trial], progress.position
-        report: Report = {
-            "trial": progress.trial,
-            "step": position.step,
+        report = self._standing(progress) | {
             "percent": percent or self._percent(progress),
-            "train_loss": position.train_loss,
             "grad_norm": progress.grad_norm,
             "lr": progress.lr,
-            "tokens": position.tokens,
-            "tokens_per_s": self._speed(progress),
-            "train_s": position.train_s,
-            "evaluate_s": story.evaluate_s,
             "time": time.time(),
         }
         if story.rungs and story.rungs[-1].step == position.step:
@@ -279,6 +275,20 @@ class Runner:
                 file.write(json.dumps(report) + "\n")
         return report
 
+    def _standing(self, progress: Progress) -> Report:
+        """Say how far a trial is and what that took."""
+        story, position = self._stories[progress.trial], progress.position
+        return {
+            "trial": progress.trial,
+            "step": position.step,
+            "percent": self._percent(progress),
+            "train_loss": position.train_loss,
+            "tokens": position.tokens,
+            "tokens_per_s": self._speed(progress),
+            "train_s": position.train_s,
+            "evaluate_s": story.evaluate_s,
+        }
+
     def _speed(self, progress: Progress) -> float:
         """Give the trial's own tokens per second since it was admitted."""
         story = self._stories[progress.trial]
@@ -287,9 +297,8 @@ class Runner:
 
     def _finish(self, progress: Progress, scores: Scores) -> Report:
         """Keep a trial's adapter, free its slot, and report its end."""
-        trial, position = progress.trial, progress.position
-        story, speed = self._stories[trial], self._speed(progress)
-        slot = self.engine.slots[trial]
+        trial, slot = progress.trial, self.engine.slots[progress.trial]
+        story, standing = self._stories[trial], self._standing(progress)
         if self.shard.worker == 0:
             if progress.diverged is None:
                 save_adapter(
@@ -303,17 +312,9 @@ class Runner:
         self.release(trial)
         device = self.model.device
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-        return {
-            "trial": trial,
+        return standing | {
             "status": "COMPLETE" if progress.diverged is None else "DIVERGED",
             "error": progress.diverged,
-            "step": position.step,
-            "percent": 100 * position.step // slot.trial.steps,
-            "train_loss": position.train_loss,
-            "tokens": position.tokens,
-            "tokens_per_s": speed,
-            "train_s": position.train_s,
-            "evaluate_s": story.evaluate_s,
             "wall_s": time.perf_counter() - story.began,
             "trainable": slot.adapter.trainable,
             "peak_memory_bytes": peak,

@@ -54,7 +54,7 @@ def lane(tiny_model, pairs_file, ray_address, tmp_path_factory) -> Iterator[Lane
     import ray
     from ray import tune
 
-    from lorasweep.tune.cluster import Berths, Shape
+    from lorasweep.tune.cluster import Berths, Cluster, Shape
     from lorasweep.tune.fleet import Fleet
     from lorasweep.tune.prepare import prepare
     from lorasweep.tune.trainable import SlotTrial
@@ -77,7 +77,8 @@ def lane(tiny_model, pairs_file, ray_address, tmp_path_factory) -> Iterator[Lane
     ray.init(address=ray_address, log_to_driver=False, logging_level="ERROR")
     prepared = prepare(spec)
     shape = Shape(workers=1, cpus=1.0, gpus=0.0, max_concurrent=1)
-    fleet = Fleet("lane", root, shape, Berths(1, 2, 3), probed=False, judged=False)
+    cluster = Cluster(cpus=4.0, gpus=0.0, dashboard=None, own=False)
+    fleet = Fleet("lane", root, cluster, shape, Berths(1, 2, 3), probed=False, judged=False)
     fleet.begin(SweepJob(prepared.spec, str(root), ray.put(prepared.data), None, 1.0), None)
     yield LaneAtWork(
         prepared.spec,
