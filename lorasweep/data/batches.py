@@ -176,17 +176,18 @@ class Batches:
         """Count the micro-batches of a step, over all workers."""
         return self.batch_size // self.micro_batch
 
-    def micro_batch_at(self, step: int, index: int) -> MicroBatch:
-        """Give one micro-batch of a step."""
-        first = index * self.micro_batch
-        rows = self.rows(step)[first : first + self.micro_batch]
-        width = self.width or even(int(self._lengths_N.max()))
-        return collate(self.tokens, rows, index, self.pad, width, shared=self.shared)
-
     def dealt(self, step: int, shard: Shard) -> Iterator[MicroBatch]:
         """Give one worker its share of a step: every so-manieth micro-batch."""
+        rows = self.rows(step)
+        width = self.width or self._longest
         for index in range(shard.worker, self.micro_batches, shard.workers):
-            yield self.micro_batch_at(step, index)
+            first = index * self.micro_batch
+            mine = rows[first : first + self.micro_batch]
+            yield collate(self.tokens, mine, index, self.pad, width, shared=self.shared)
+
+    @cached_property
+    def _longest(self) -> int:
+        return even(int(self._lengths_N.max()))
 
 
 def steps_of(examples: int, batch_size: int, epochs: float) -> int:

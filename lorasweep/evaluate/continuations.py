@@ -19,14 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lorasweep.data.batches import FEWEST_PREDICTIONS
+from lorasweep.data.batches import EVEN, FEWEST_PREDICTIONS
 from lorasweep.errors import LorasweepError
 from lorasweep.model.packed import Served, predictions_at
-
-# Kernels compute the last few numbers of a tensor, and a handful of rows, in a way of their own,
-# and round otherwise. Where each copy has a multiple of so many tokens, none of them is at such an
-# end, whatever stands beside it.
-EVEN = 16
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a context, and of what follows it
 

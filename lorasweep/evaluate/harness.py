@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -58,6 +59,19 @@ def _dealing_shots(task: Any, count: int, shard: Shard) -> Iterator[None]:
     task.sampler = _Dealt(iter(drawn[shard.worker :: shard.workers]))
     yield
     task.sampler = sampler
+
+
+@contextlib.contextmanager
+def _compiling_once() -> Iterator[None]:
+    """Let lm-eval compile a task's templates once; it does so again for every problem."""
+    from lm_eval.utils import env
+
+    compile_anew = env.from_string
+    env.from_string = functools.cache(compile_anew)
+    try:
+        yield
+    finally:
+        env.from_string = compile_anew
 
 
 def _metric(scores: dict[str, Any]) -> str:
@@ -133,7 +147,7 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
         if hasattr(task, template):
             setattr(task, template, _Remembered(getattr(task, template)))
     try:
-        with _dealing_shots(task, count, shard):
+        with _dealing_shots(task, count, shard), _compiling_once():
             task.build_all_requests(samples=mine)
     except Exception as error:  # templates fail in many ways; the user needs one sentence
         reason = " ".join(str(error).split())[:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -25,13 +26,14 @@ from lorasweep.store.records import Scores
 class Measurement:
     """Hold all that measuring needs besides the model, so that it is set up once.
 
-    samples: the base's own samples, where the source suite holds `base_agreement`.
+    sample: gives the base's own samples, which are asked for once, and only where a suite holds
+        `base_agreement`.
     """
 
     spec: EvaluateSpec
     tokenizer: Any
     heldout: Tokens
-    samples: BaseSamples | None
+    sample: Callable[[], BaseSamples]
     shard: Shard
     device: torch.device
     _one_at_a_time: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
@@ -67,6 +69,11 @@ class Measurement:
             shard=self.shard,
         )
 
+    @cached_property
+    def samples(self) -> BaseSamples:
+        """The base's own samples."""
+        return self.sample()
+
     @property
     def _names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.spec.learning, *self.spec.source)))
@@ -87,7 +94,6 @@ class Measurement:
             for scores, (_, accuracy) in zip(tasks, heldout, strict=True):
                 scores[RESPONSE_ACCURACY] = accuracy
         if BASE_AGREEMENT in self._names:
-            assert self.samples is not None, "the driver samples the base where agreement is asked"
             agreements = base_agreement(
                 served,
                 self.samples,

@@ -1,12 +1,14 @@
 """lm-eval's own back end, put before a model that may answer as several copies at once.
 
 Import it only where lm-eval is about to run: it takes seconds.
+
+Shape legend: C copies, B contexts, L of them that go on, R rows of all copies, T tokens.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +17,15 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor
-from transformers import PretrainedConfig
+from torch.nn import functional
+from transformers import DynamicCache, PretrainedConfig
 
+from lorasweep.data.batches import even
 from lorasweep.evaluate.continuations import Pair
 from lorasweep.model.packed import Served
 
 SEED = 1234  # of answers that a task wants sampled; lm-eval's own
+PIECE = 8  # tokens that are written before it is looked who has ended
 CACHE_BYTES = 2**28  # of one copy, within which more rows are written to than the batch size says
 
 
@@ -102,15 +107,72 @@ class ServedLM(HFLM):  # type: ignore[misc]
                 sampled: Tensor = generate(context, max_length, stop, **generation_kwargs)
                 return sampled
         if self._copy == 0:
-            copies = self._served.copies
-            mask = generation_kwargs.pop("attention_mask").repeat(copies, 1)
-            written = generate(
-                context.repeat(copies, 1),
-                max_length,
-                stop,
-                attention_mask=mask,
-                **generation_kwargs,
-            )
-            for waiting, part in zip(self._written, written.chunk(copies), strict=True):
+
+            def write(
+                texts_RT: Tensor, mask_RT: Tensor, length: int, cache: DynamicCache
+            ) -> Tensor:
+                longer_RT: Tensor = generate(
+                    texts_RT,
+                    length,
+                    stop,
+                    **(generation_kwargs | {"attention_mask": mask_RT, "past_key_values": cache}),
+                )
+                return longer_RT
+
+            mask_BT = generation_kwargs["attention_mask"]
+            written_CBT = self._write_all(context, mask_BT, max_length, stop, write)
+            for waiting, part in zip(self._written, written_CBT, strict=True):
                 waiting.append(part)
         return self._written[self._copy].popleft()
+
+    def _write_all(
+        self,
+        context_BT: Tensor,
+        mask_BT: Tensor,
+        max_length: int,
+        stop: list[str],
+        write: Callable[[Tensor, Tensor, int, DynamicCache], Tensor],
+    ) -> Tensor:
+        """Continue each context as every copy does, without going on for those that have ended.
+
+        Args:
+            write: makes texts longer, up to a length.
+
+        Returns:
+            Contexts and what follows them: C x B x T.
+        """
+        assert self._served is not None
+        copies, (count, width) = self._served.copies, context_BT.shape
+        written_CBT = context_BT.new_full((copies, count, max_length), self.tokenizer.pad_token_id)
+        ended_CB = torch.zeros(copies, count, dtype=torch.bool, device=context_BT.device)
+        left_L = torch.arange(count, device=context_BT.device)
+        texts_RT, mask_RT = context_BT.repeat(copies, 1), mask_BT.repeat(copies, 1)
+        cache = DynamicCache(config=self.model.config)
+        while True:
+            wanted = min(texts_RT.shape[1] + PIECE, max_length)
+            texts_RT = write(texts_RT, mask_RT, wanted, cache)
+            length = texts_RT.shape[1]
+            texts_CLT = texts_RT.view(copies, -1, length)
+            fresh_CL = ~ended_CB[:, left_L]  # what others write after their end is left out
+            part_CLT = written_CBT[:, left_L, :length]
+            written_CBT[:, left_L, :length] = texts_CLT.where(fresh_CL[..., None], part_CLT)
+            if length == max_length or length < wanted:
+                return written_CBT
+            ended_CB[:, left_L] |= self._ended(texts_RT[:, width:], stop).view(copies, -1)
+            going_L = ~ended_CB[:, left_L].all(0)
+            if not going_L.any():
+                return written_CBT
+            # Those that go on, and some of the others, since kernels want whole vectors of rows.
+            kept = min(len(left_L), even(int(going_L.sum())))
+            kept_K = torch.argsort(going_L, descending=True, stable=True)[:kept]
+            firsts_C1 = torch.arange(copies, device=kept_K.device)[:, None] * len(left_L)
+            rows_R = (firsts_C1 + kept_K).flatten()
+            cache.batch_select_indices(rows_R)
+            texts_RT, left_L = texts_RT[rows_R], left_L[kept_K]
+            mask_RT = functional.pad(mask_RT[rows_R], (0, length - mask_RT.shape[1]), value=1)
+
+    def _ended(self, written_RT: Tensor, stop: list[str]) -> Tensor:
+        """Tell of each text whether it holds something that ends it."""
+        texts = self.tokenizer.batch_decode(written_RT)
+        ended = [any(end in text for end in stop) for text in texts]
+        return torch.tensor(ended, device=written_RT.device)

@@ -101,7 +101,6 @@ class Stack:
     """
 
     def __init__(self, adapters: Sequence[Adapter], device: torch.device) -> None:
-        self.adapters = list(adapters)
         weights_SP = torch.stack([adapter.weights_P.detach() for adapter in adapters]).to(device)
         gradients_SP = torch.stack([adapter.gradients_P for adapter in adapters]).to(device)
         for i, adapter in enumerate(adapters):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -162,7 +163,6 @@ class PackedModel:
             linear = base.get_submodule(name)
             packed = PackedLinear(linear, name, sections[name], number, self.routing, self._anchor)
             setattr(base.get_submodule(parent), leaf, packed)
-        self._shares_rows: bool | None = None
 
     def adapter(self, hyperparameters: LoraHyperparameters, seed: int) -> Adapter:
         """Make a fresh adapter.
@@ -201,18 +201,16 @@ class PackedModel:
         finally:
             self.routing.parts, self.routing.runs = before
 
-    @property
+    @cached_property
     def shares_rows(self) -> bool:
         """Tell whether attention keeps apart examples in one row, each with positions from 0.
 
         Found out by asking, once: whether the second of two examples in a row is what it is in a
         row of its own, whatever the first one says.
         """
-        if self._shares_rows is None:
-            self._shares_rows = self._try_shared_row()
-        return self._shares_rows
+        with torch.no_grad():
+            return self._try_shared_row()
 
-    @torch.no_grad()
     def _try_shared_row(self) -> bool:
         ids_BT = torch.arange(36, device=self.device).remainder_(self.vocabulary).view(3, 12)
         first, second, other = ids_BT

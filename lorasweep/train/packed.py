@@ -75,9 +75,9 @@ class Progress:
 class Slot:
     """Hold a trial in training: adapter, optimizer, position, and the step it is in."""
 
-    def __init__(self, trial: LoraTrial, adapter: Adapter) -> None:
+    def __init__(self, trial: LoraTrial, adapter: Adapter, shard: Shard) -> None:
         """Put a trial at its beginning."""
-        self.trial, self.adapter = trial, adapter
+        self.trial, self.adapter, self._shard = trial, adapter, shard
         self.optimizer = build_optimizer(
             trial.train,
             [adapter.weights_P],
@@ -97,11 +97,11 @@ class Slot:
         self.train_s = 0.0
         self.loss = torch.zeros((), device=self.adapter.gradients_P.device)
         self.targets = self.trial.batches.targets(self.position.step)
+        self._coming = self.trial.batches.dealt(self.position.step, self._shard)
 
-    def next_batch(self, shard: Shard) -> MicroBatch:
-        """Give this worker's next micro-batch."""
-        index = shard.worker + self.done * shard.workers
-        return self.trial.batches.micro_batch_at(self.position.step, index)
+    def next_batch(self) -> MicroBatch:
+        """Give this worker's next micro-batch of the step."""
+        return next(self._coming)
 
     def save(self, folder: Path, notes: dict[str, Any]) -> None:
         """Write the state; what a step has accumulated is left out, since it can be redone."""
@@ -141,7 +141,7 @@ class PackedEngine:
         """
         adapter = self.model.adapter(trial.hyperparameters, trial.batches.seed)
         adapter.move(self.model.device)
-        slot = Slot(trial, adapter)
+        slot = Slot(trial, adapter, self.shard)
         if state is not None:
             named = adapter.named()
             slot.position, slot.notes = load_state(state, named, slot.optimizer)
@@ -197,7 +197,7 @@ class PackedEngine:
         began = time.perf_counter()
         self.model.base.train()
         try:
-            batches = [slot.next_batch(self.shard) for slot in slots]
+            batches = [slot.next_batch() for slot in slots]
             width = 1 if self.strict else len(slots)
             for first in range(0, len(slots), width):
                 self._accumulate(slots[first : first + width], batches[first : first + width])

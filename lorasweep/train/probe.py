@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 NEARLY_BEST = 0.95  # the fewest slots within 5% of the best speed
 PACKING_PAYS = 1.10  # and one slot alone where the best gains less than 10%
-ROUNDS = 3  # of which the first warms up
+CYCLES = 3  # of which the first warms up
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,10 @@ def choose_slots(tokens_per_s: Mapping[int, float]) -> SlotChoice:
 class SlotProbe:
     """Say which trials train in the coming step, until the speeds are known.
 
-    In a round every trial trains one step, in groups of one size; then comes the next size. So each
-    size is measured on the same trials. What a trial computes does not depend on its group.
+    In a round every trial trains one step, in groups of one size, so each size is measured on the
+    same trials. A cycle is a round of every size, and each size has the speed of its fastest round:
+    what else the machine does while a lane comes up slows some rounds, and must not decide. What a
+    trial computes does not depend on its group.
 
     most: slots at most.
     """
@@ -52,9 +53,11 @@ class SlotProbe:
     choice: SlotChoice | None = None
     _groups: list[list[str]] = field(default_factory=list)
     _size: int = 1
-    _round: int = 0
-    _seconds: dict[int, float] = field(default_factory=lambda: defaultdict(float))
-    _tokens: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    _cycle: int = 0
+    _tokens: int = 0
+    _seconds: float = 0.0
+    _warming: dict[int, float] = field(default_factory=dict)
+    _speeds: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Settle at once where there is nothing to compare."""
@@ -65,6 +68,7 @@ class SlotProbe:
     def _begin_round(self) -> None:
         step = range(0, len(self.trials), self._size)
         self._groups = [list(self.trials[first : first + self._size]) for first in step]
+        self._tokens, self._seconds = 0, 0.0
 
     @property
     def group(self) -> Sequence[str]:
@@ -73,24 +77,28 @@ class SlotProbe:
 
     def take(self, tokens: int, seconds: float) -> None:
         """Take what the step of the group measured, and go on to the next."""
-        if self._round:
-            self._tokens[self._size] += tokens
-            self._seconds[self._size] += seconds
+        self._tokens += tokens
+        self._seconds += seconds
         self._groups.pop(0)
         if self._groups:
             return
-        self._round += 1
-        if self._round == ROUNDS:
-            self._round, self._size = 0, 2 * self._size
+        if self._tokens:
+            kept = self._speeds if self._cycle else self._warming
+            kept[self._size] = max(self._tokens / self._seconds, kept.get(self._size, 0.0))
+        self._size *= 2
         if self._size > min(self.most, len(self.trials)):
-            self.stop()
+            self._size, self._cycle = 1, self._cycle + 1
+        if self._cycle == CYCLES:
+            self._choose(self._speeds)
         else:
             self._begin_round()
 
     def stop(self) -> None:
-        """Choose among the sizes measured to their end, since no other is to be had."""
-        ended = [n for n, s in self._seconds.items() if n < self._size and s and self._tokens[n]]
-        speeds = {n: self._tokens[n] / self._seconds[n] for n in ended}
+        """Choose among the sizes below the present one, for which there is no memory."""
+        speeds = self._warming | self._speeds
+        self._choose({size: speed for size, speed in speeds.items() if size < self._size})
+
+    def _choose(self, speeds: dict[int, float]) -> None:
         if 1 in speeds:
             self.choice = choose_slots(speeds)
         else:

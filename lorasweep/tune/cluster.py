@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
 MOST_SLOTS = 8  # that a lane measures
-PER_CPU = 2  # trials under way
+PER_CPU = 1  # trials under way
 
 
 @dataclass(frozen=True)

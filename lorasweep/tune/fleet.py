@@ -111,6 +111,10 @@ class Fleet:
     def abandon(self) -> None:
         """Expect that Ray is shut down under the lanes, whatever they are at."""
         self._abandoned = True
+        # What was set for Ray Train must not lead this process's next sweep here.
+        os.environ.pop("RAY_ADDRESS", None)
+        if self._address is not None:
+            os.environ["RAY_ADDRESS"] = self._address
 
     def drop(self, trial: str) -> None:
         """Free the slot of a trial that was stopped early."""
@@ -131,10 +135,6 @@ class Fleet:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         facts = ray.get(self.desk.facts.remote())
-        # What was set for Ray Train must not lead this process's next sweep here.
-        os.environ.pop("RAY_ADDRESS", None)
-        if self._address is not None:
-            os.environ["RAY_ADDRESS"] = self._address
         return [_ended(lane, said) for lane, said in sorted(facts.items())]
 
 

@@ -196,7 +196,6 @@ class _Leader:
 
     def __init__(self, lane: LaneConfig, runner: Runner, *, died: bool) -> None:
         self._lane, self._runner = lane, runner
-        self._slots = lane.most
         self._probed = not lane.probed
         self._probe: SlotProbe | None = None
         self._facts = LaneFacts(
@@ -225,7 +224,7 @@ class _Leader:
         ready += [spec.id for spec in specs]
         staying = [t for t in self._runner.engine.slots if t not in orders.let_go]
         self._empty += [0] * (len(self._runner.engine.slots) - len(staying))
-        free = max(0, self._slots - len(staying))
+        free = max(0, self._facts.slots - len(staying))
         admit, self._ready = tuple(ready[:free]), ready[free:]
         refilled, self._empty = self._empty[: len(admit)], self._empty[len(admit) :]
         self._facts.refills += refilled
@@ -248,7 +247,7 @@ class _Leader:
         orders: Orders = ray.get(
             self._lane.desk.exchange.remote(
                 self._lane.number,
-                self._slots + RESERVE - held,
+                self._facts.slots + RESERVE - held,
                 self._news,
                 asdict(self._facts),
                 base=self._base,
@@ -261,10 +260,10 @@ class _Leader:
 
     def _at_rest(self, trials: Sequence[str]) -> frozenset[str]:
         """Name the trials that sit out the coming step."""
-        if not self._probed and self._probe is None and len(trials) == self._slots:
+        if not self._probed and self._probe is None and len(trials) == self._facts.slots:
             self._probe = SlotProbe(tuple(trials), self._lane.most)
         if self._probe is None or self._probed:
-            return frozenset({*self._resting, *trials[self._slots :]})
+            return frozenset({*self._resting, *trials[self._facts.slots :]})
         if not {*self._probe.group} <= {*trials} - self._resting:
             self._probe = None  # one of them has ended or rests; measure again with those to come
             return frozenset(self._resting)
@@ -278,12 +277,12 @@ class _Leader:
         for report in reports:
             trial = report["trial"]
             if "status" in report or "requeue" in report:
-                self._empty += [0] * (len(engine.slots) < self._slots)
+                self._empty += [0] * (len(engine.slots) < facts.slots)
             elif "response_loss" in report and self._lane.judged:
                 self._rest(trial)
             if "requeue" in report:  # memory does not hold them all
-                self._slots = max(1, len(engine.slots))
-                facts.notes.append(f"{report['requeue']}; goes on with {self._slots} slots")
+                facts.slots = max(1, len(engine.slots))
+                facts.notes.append(f"{report['requeue']}; goes on with {facts.slots} slots")
                 if self._probe is not None and not self._probed:
                     self._probe.stop()
         if not engine.tokens:
@@ -292,8 +291,8 @@ class _Leader:
             return
         facts.first_step = facts.first_step or time.time()
         facts.steps += 1
-        facts.filled += min(self._slots, len(engine.slots) + sum("status" in r for r in reports))
-        facts.offered += self._slots
+        facts.filled += min(facts.slots, len(engine.slots) + sum("status" in r for r in reports))
+        facts.offered += facts.slots
         facts.tokens += engine.tokens * self._runner.shard.workers
         facts.train_s += engine.seconds
         self._empty = [steps + 1 for steps in self._empty]
@@ -333,6 +332,6 @@ class _Leader:
         return bool(2 * used - self._runner.base_bytes < MEMORY_SHARE * total)
 
     def _settle(self, choice: SlotChoice) -> None:
-        self._probed, self._slots = True, min(choice.slots, self._slots)
-        self._facts.slots, self._facts.reason = choice.slots, choice.reason
+        self._probed = True
+        self._facts.slots, self._facts.reason = min(choice.slots, self._facts.slots), choice.reason
         self._facts.tokens_per_s = {str(n): round(s) for n, s in choice.tokens_per_s.items()}

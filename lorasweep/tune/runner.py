@@ -22,7 +22,6 @@ from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import LorasweepError, OutOfMemoryError
 from lorasweep.evaluate.agreement import BaseSamples, sample_base
 from lorasweep.evaluate.measure import Measurement
-from lorasweep.evaluate.tasks import BASE_AGREEMENT
 from lorasweep.model.base import base_path, load_base, load_tokenizer, read_facts
 from lorasweep.model.lora import save_adapter
 from lorasweep.model.packed import PackedModel, Served
@@ -79,7 +78,7 @@ class Runner:
         Args:
             spec: the sweep, its suites resolved.
             root: its results folder.
-            samples: the base's own; drawn here where a suite needs them and none are given.
+            samples: the base's own; drawn when a suite needs them, where none are given.
 
         Raises:
             LorasweepError: this process does not see the results folder.
@@ -100,11 +99,13 @@ class Runner:
         # On a GPU few large products beat many small ones, padding and all.
         self.engine = PackedEngine(self.model, shard, level=device.type == "cuda")
         _ = self._width  # asks the model, which nobody else may be using
-        if samples is None and BASE_AGREEMENT in (*spec.evaluate.source, *spec.evaluate.learning):
-            samples = self._sample_base()
-        self.samples = samples
         self.measurement = Measurement(
-            spec.evaluate, self.tokenizer, data.heldout, samples, shard, device
+            spec.evaluate,
+            self.tokenizer,
+            data.heldout,
+            self._sample_base if samples is None else lambda: samples,
+            shard,
+            device,
         )
         self._stories: dict[str, _Story] = {}
 

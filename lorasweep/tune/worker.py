@@ -78,9 +78,13 @@ def measure_base(job: SweepJob) -> tuple[Scores, Any, float]:
     """
     began = time.perf_counter()
     from lorasweep.data.shard import Shard
+    from lorasweep.evaluate.tasks import BASE_AGREEMENT
 
     runner = open_runner(job, Shard())
-    return runner.measure_base(), runner.samples, time.perf_counter() - began
+    scores = runner.measure_base()
+    asked = BASE_AGREEMENT in scores.tasks
+    samples = runner.measurement.samples if asked else None
+    return scores, samples, time.perf_counter() - began
 
 
 def run_lane(config: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def _measurement(
 ) -> Measurement:
     model, tokenizer = load(folder)
     samples = sample_base(model, 0, positions=16, batch_size=16, device=CPU)
-    return Measurement(spec, tokenizer, tokens, samples, shard, CPU)
+    return Measurement(spec, tokenizer, tokens, lambda: samples, shard, CPU)
 
 
 def _scores(

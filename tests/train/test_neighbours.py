@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lorasweep.data.batches import FEWEST_PREDICTIONS
+from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model import packed as packed_layers
@@ -205,7 +206,7 @@ def test_rows_that_are_full_are_the_same_beside_rows_that_are_not(trial: Trial):
     """A model that is given nothing to keep apart may take another way through its attention."""
     documents = Tokens.pack([(list(range(3 + i, 35 + i)), 0) for i in range(20)])
     full = replace(trial, name="full", tokens=documents, width=32, steps=3)
-    assert int(full.batches.micro_batch_at(0, 0).positions_BT.diff(dim=1).min()) == 1
+    assert int(next(full.batches.dealt(0, Shard())).positions_BT.diff(dim=1).min()) == 1
     short = Tokens.pack([(list(range(50 + i, 60 + i)), 3) for i in range(20)])
     trials = [full, replace(trial, name="short", tokens=short, width=32, steps=3)]
     assert_same(trials, [train(trial) for trial in trials], train_together(trials))
@@ -216,7 +217,7 @@ def test_texts_of_a_few_tokens_are_the_same_in_company(trial: Trial):
     trial = replace(
         trial, tokens=few, spec=TrainSpec(micro_batch=1), hyperparameters=lora(batch_size=1)
     )
-    assert trial.batches.micro_batch_at(0, 0).ids_BT.numel() >= FEWEST_PREDICTIONS
+    assert next(trial.batches.dealt(0, Shard())).ids_BT.numel() >= FEWEST_PREDICTIONS
     trials = [replace(trial, name=str(seed), seed=seed, steps=3) for seed in range(4)]
     assert_same(trials, [train(trial) for trial in trials], train_together(trials))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasweep.train.probe import ROUNDS, SlotChoice, SlotProbe, choose_slots
+from lorasweep.train.probe import CYCLES, SlotChoice, SlotProbe, choose_slots
 
 TRIALS = [f"trial {number}" for number in range(8)]
 
@@ -71,10 +71,10 @@ def sizes(groups: Iterable[list[str]]) -> list[int]:
 
 def test_every_size_is_measured_on_the_same_trials():
     choice, groups = probed(TRIALS, 8)
-    assert sizes(groups) == [1] * 8 * ROUNDS + [2] * 4 * ROUNDS + [4] * 2 * ROUNDS + [8] * ROUNDS
+    assert sizes(groups) == ([1] * 8 + [2] * 4 + [4] * 2 + [8]) * CYCLES
     for size in (1, 2, 4, 8):
         trained = [trial for group in groups if len(group) == size for trial in group]
-        assert trained == TRIALS * ROUNDS
+        assert trained == TRIALS * CYCLES
     assert choice.tokens_per_s == {1: 10, 2: 20, 4: 40, 8: 80}
     assert choice.slots == 8
 
@@ -86,8 +86,18 @@ def test_the_first_round_of_a_size_warms_up_and_is_not_measured():
         size = len(probe.group)
         seen[size] = seen.get(size, 0) + 1
         first = seen[size] <= 2 // size
-        probe.take(10 * size, 1000.0 if first else 1.0)
+        probe.take(10 * size, 0.001 if first else 1.0)
     assert probe.choice.tokens_per_s == {1: 10, 2: 20}
+
+
+@pytest.mark.parametrize("busy", [1, 2])
+def test_what_else_the_machine_does_for_a_while_does_not_decide(busy: int):
+    probe = SlotProbe(TRIALS[:2], 2)
+    steps = 0
+    while probe.choice is None:
+        cycle, steps = steps // 3, steps + 1
+        probe.take(10 * len(probe.group), len(probe.group) * (5.0 if cycle == busy else 1.0))
+    assert probe.choice.tokens_per_s == {1: 10, 2: 10}
 
 
 def test_where_time_grows_with_the_tokens_one_slot_is_chosen():
@@ -108,7 +118,7 @@ def test_no_size_beyond_the_slots_or_the_trials_is_tried(count: int, most: int, 
     assert max(sizes(groups)) == max(choice.tokens_per_s) == largest
     for trial in TRIALS[:count]:
         trained = sum(trial in group for group in groups)
-        assert trained == ROUNDS * len(choice.tokens_per_s)  # a rest that fills no group, too
+        assert trained == CYCLES * len(choice.tokens_per_s)  # a rest that fills no group, too
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 8), (8, 1), (1, 1)])
@@ -135,13 +145,12 @@ def test_memory_that_runs_out_at_once_leaves_one_slot():
     assert probe.choice == SlotChoice(1, {}, "memory holds one trial at a time")
 
 
-@pytest.mark.parametrize("groups", range(3 * ROUNDS))
-def test_a_size_that_memory_ends_midway_is_not_chosen(groups: int):
-    probe = SlotProbe(TRIALS[:6], 8)
-    while len(probe.group) < 2:
-        probe.take(10, 1.0)
-    for _ in range(groups):
-        probe.take(20, 0.001)  # how fast soever, for some of the trials
+@pytest.mark.parametrize("groups", range(3))
+@pytest.mark.parametrize("cycles", range(CYCLES))
+def test_a_size_that_memory_ends_midway_is_not_chosen(cycles: int, groups: int):
+    probe = SlotProbe(TRIALS[:6], 3)
+    for _ in range(cycles * (6 + 3) + 6 + groups):
+        probe.take(10 * len(probe.group), 1.0 if len(probe.group) == 1 else 0.001)
     assert probe.choice is None
     probe.stop()
     assert probe.choice is not None
