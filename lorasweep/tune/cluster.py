@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MOST_SLOTS = 8  # that a lane measures
 PER_CPU = 1  # trials under way
+OVERTAKE = 2  # trials that may begin after a slow one without waiting for it to end
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ class Berths:
 def berths(spec: SweepSpec, lanes: int, planned: int, cpus: float) -> Berths:
     """Work out how many trials may be under way, in at most so many lanes.
 
-    So many that a freed slot has a successor ready; but where earlier trials decide which come
-    next, or which are stopped, not more than a third of the search, or it would learn too late.
+    So many that a freed slot has a successor ready; but where earlier trials decide anything, not
+    more than a third of the search, or it would learn too late.
     Nothing here depends on what is measured while the sweep runs, so that a sweep repeats.
 
     Args:
@@ -162,8 +163,7 @@ def berths(spec: SweepSpec, lanes: int, planned: int, cpus: float) -> Berths:
     limit = spec.resources.max_concurrent
     most = MOST_SLOTS if spec.slots == "auto" else spec.slots
     in_flight = lanes * most + max(1, lanes * most // 4)
-    adaptive = spec.search.algorithm in {"tpe", "gp"} or spec.search.scheduler != "none"
-    if spec.slots == "auto" and adaptive:
+    if spec.slots == "auto" and _adaptive(spec):
         in_flight = min(in_flight, max(lanes + 1, planned // 3))
     if spec.slots == "auto":
         in_flight = min(in_flight, max(lanes + 1, int(PER_CPU * cpus)))
@@ -172,6 +172,25 @@ def berths(spec: SweepSpec, lanes: int, planned: int, cpus: float) -> Berths:
     if spec.slots == "auto" or limit != "auto":
         most = min(most, max(1, in_flight * 4 // 5 // lanes))
     return Berths(lanes, most, in_flight)
+
+
+def window(spec: SweepSpec, in_flight: int, planned: int) -> int:
+    """Work out how far back a trial sees: it waits for the trials before the last so many to end.
+
+    Somewhat wider than the trials under way, or else the end of a trial that began later would
+    often have no successor; a place that stands empty also costs Tune a process. Where earlier
+    trials decide nothing, no trial waits.
+    """
+    if not _adaptive(spec):
+        return max(in_flight, planned)
+    if in_flight == 1:
+        return 1
+    return max(in_flight, min(in_flight + OVERTAKE, planned // 3))
+
+
+def _adaptive(spec: SweepSpec) -> bool:
+    """Tell whether earlier trials decide which come next, or which are stopped."""
+    return spec.search.algorithm in {"tpe", "gp"} or spec.search.scheduler != "none"
 
 
 def this_machine(resources: ResourcesSpec) -> tuple[Shape, torch.device]:

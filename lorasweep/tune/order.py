@@ -39,7 +39,7 @@ class Order:
         """Start empty.
 
         Args:
-            window: how many trials may run at a time, and how far back a trial sees.
+            window: how far back a trial sees, at least how many run at a time.
         """
         self.window = window
         self.entries: list[Entry] = []

@@ -29,7 +29,7 @@ from lorasweep.store.records import (
 )
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.tune.callbacks import Board, Recorder, count_known
-from lorasweep.tune.cluster import DRIVER, Shape
+from lorasweep.tune.cluster import DRIVER, Shape, window
 from lorasweep.tune.ground import Ground
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.live import View, announcer, live_view
@@ -157,15 +157,15 @@ class Session:
         )
         if cluster.dashboard:
             self.say(f"dashboard http://{cluster.dashboard}")
-        window = _window(self.journal.records, ground.in_flight)
-        confirmations = self.spec.search.confirm * (self.spec.search.seeds - 1)
-        planned = planned_trials(self.spec) + confirmations
+        searched = planned_trials(self.spec)
+        sees = _window(self.journal.records, window(self.spec, ground.in_flight, searched))
+        planned = searched + self.spec.search.confirm * (self.spec.search.seeds - 1)
         self.journal.append(
             SessionChanged(
                 state="started",
                 time=time.time(),
                 trials_planned=planned,
-                max_concurrent=window,
+                max_concurrent=sees,
                 note="; ".join(prepared.notes) or None,
             )
         )
@@ -188,7 +188,7 @@ class Session:
             interrupt = Interrupt(fleet.cut_off)
             trainable = tune.with_parameters(SlotTrial, desk=fleet.desk, root=job.root)
         try:
-            ending = self._tune(trainable, points, planned, window, ground, base, interrupt)
+            ending = self._tune(trainable, points, planned, sees, ground, base, interrupt)
         finally:
             if fleet is not None:
                 for lane in fleet.close(keep=interrupt.asked):
@@ -202,7 +202,7 @@ class Session:
         trainable: Any,
         points: list[dict[str, Level]],
         planned: int,
-        window: int,
+        sees: int,
         ground: Ground,
         base: Scores | None,
         interrupt: Interrupt,
@@ -211,10 +211,10 @@ class Session:
 
         Args:
             planned: trials in all.
-            window: how far back a trial sees.
+            sees: how far back a trial sees.
             base: scores of the base, where they are known already.
         """
-        search, order = _ordered_search(self.spec, points, self.journal.records, window)
+        search, order = _ordered_search(self.spec, points, self.journal.records, sees)
         board = Board(planned)
         count_known(board, self.journal)
         recorder = Recorder(
@@ -233,7 +233,7 @@ class Session:
                 search_alg=search,
                 scheduler=OrderedScheduler(build_rule(self.spec.search), order),
                 num_samples=planned,
-                max_concurrent_trials=min(window, ground.in_flight),
+                max_concurrent_trials=min(sees, ground.in_flight),
                 reuse_actors=ground.fleet is not None,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
