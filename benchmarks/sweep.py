@@ -27,7 +27,9 @@ from scores import AXES, SCORES, trial_row
 
 from lorasweep.spec.sweep import read_yaml
 from lorasweep.store.environment import environment
+from lorasweep.store.journal import read
 from lorasweep.store.paths import SweepPaths
+from lorasweep.store.records import LaneEnded
 from lorasweep.store.results import load_results
 
 HERE = Path(__file__).resolve().parent
@@ -55,8 +57,11 @@ class Arm:
     """Hold what one arm took and found.
 
     wall_s: seconds from the start of its process to its exit.
-    first_step_s: seconds until an optimizer step was reported, None where nothing tells.
+    first_step_s: seconds until an optimizer step was reported, None where nothing tells; for lanes
+        until one had ended.
     busy_before: share of the cores that something else kept busy before the arm.
+    lanes: what each of them said of itself: slots, occupancy, refill delay, share of its time in
+        which it waited for Tune.
     """
 
     arm: str
@@ -64,6 +69,7 @@ class Arm:
     busy_before: float
     first_step_s: float | None
     trials: list[Row]
+    lanes: tuple[Row, ...] = ()
 
 
 def first_levels(trials: int) -> dict[str, list[Any]]:
@@ -148,8 +154,10 @@ def run_arm(arm: str, sweep: Path, folder: Path) -> Arm:
         )
     lorasweep_ran = (folder / "journal.jsonl").is_file()
     first_step, trials = (read_sweep_folder if lorasweep_ran else read_scores)(folder)
-    first_step_s = None if first_step is None else first_step - started
-    return Arm(arm, wall_s, busy, first_step_s, trials)
+    lanes = read_lanes(folder, started) if lorasweep_ran else ()
+    steps = [lane["first_step_s"] for lane in lanes if lane["first_step_s"] is not None]
+    first_step_s = None if first_step is None else min([first_step - started, *steps])
+    return Arm(arm, wall_s, busy, first_step_s, trials, lanes)
 
 
 def read_scores(folder: Path) -> tuple[float | None, list[Row]]:
@@ -171,6 +179,23 @@ def read_sweep_folder(folder: Path) -> tuple[float | None, list[Row]]:
         times.append(json.loads(line).get("time") if line else None)
     known = [moment for moment in times if moment is not None]
     return min(known, default=None), trials
+
+
+def read_lanes(folder: Path, started: float) -> tuple[Row, ...]:
+    """Read what the lanes of a sweep said of themselves; none with a job for each trial."""
+    ended = [r for r in read(SweepPaths(folder).journal) if isinstance(r, LaneEnded)]
+    return tuple(
+        {
+            "slots": lane.slots,
+            "reason": lane.reason,
+            "first_step_s": lane.first_step and lane.first_step - started,
+            "occupancy": lane.occupancy,
+            "refill_steps": lane.refill_steps,
+            "tune_share": lane.waited_s and lane.waited_s / (lane.last_step - lane.first_step),
+            "tokens_per_s": lane.tokens / lane.train_s if lane.train_s else None,
+        }
+        for lane in ended
+    )
 
 
 def configuration(trial: Row) -> tuple[Any, ...]:

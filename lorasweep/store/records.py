@@ -90,7 +90,9 @@ class LaneEnded(Frozen):
 
     slots: trials that shared its base, and `reason` why so many.
     tokens_per_s: measured by the number of slots, as text; empty where the number was given.
-    first_step: when its first training step had ended; None if there was none.
+    first_step, last_step: when its first and its last training step had ended; None if there was
+        none.
+    waited_s: between these two, for Tune and the desk instead of computing.
     occupancy: share of its slots that trained, over all steps.
     refill_steps: median of the steps that a freed slot stood empty until the next trial.
     tokens, train_s: trained on by all its trials, and in which time.
@@ -103,6 +105,8 @@ class LaneEnded(Frozen):
     reason: str
     tokens_per_s: dict[str, float] = {}
     first_step: float | None = None
+    last_step: float | None = None
+    waited_s: float | None = None
     occupancy: float | None = None
     refill_steps: float | None = None
     tokens: int = 0

@@ -126,15 +126,15 @@ class Desk:
         self._closed, self._keep = True, keep
         await self._tell()
 
-    async def joined(self, lanes: int) -> bool:
-        """Wait until so many lanes have joined or ended.
+    async def asked(self, lanes: int) -> bool:
+        """Wait until so many lanes have asked for trials, or ended.
 
         Returns:
             Whether the sweep goes on.
         """
 
         def there() -> bool:
-            return self._over or len(self._life) + self._gone >= lanes
+            return self._over or len(self._facts) + self._gone >= lanes
 
         while not there():
             await self._wait(there)

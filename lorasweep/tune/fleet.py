@@ -20,7 +20,7 @@ from lorasweep.tune.job import train_job
 from lorasweep.tune.worker import SweepJob, run_lane, settle_train
 
 LANE_RESTARTS = 3
-START_CPUS = 2  # that a lane keeps busy until it joins
+START_CPUS = 2  # that a lane keeps busy until it asks for trials
 ENDING_S = 60.0  # that lanes have to save and leave
 
 
@@ -82,7 +82,7 @@ class Fleet:
     def _run(self, lane: LaneConfig) -> None:
         """Run one lane to its end; if it cannot go on, its trials go to the others or fail."""
         before = lane.number + 1 - max(1, int(self._cluster.cpus / START_CPUS))
-        if before > 0 and not ray.get(self.desk.joined.remote(before)):
+        if before > 0 and not ray.get(self.desk.asked.remote(before)):
             return
         try:
             train_job(
@@ -145,10 +145,9 @@ def _resources() -> dict[str, float]:
 def _ended(lane: int, said: dict[str, Any]) -> LaneEnded:
     """Phrase a lane's facts as the journal does."""
     refills, offered = said["refills"], said["offered"]
-    kept = ("slots", "reason", "tokens_per_s", "first_step", "tokens", "train_s", "notes")
     return LaneEnded(
         lane=lane,
-        **{name: said[name] for name in kept},
+        **{name: said[name] for name in LaneEnded.model_fields.keys() & said.keys()},
         occupancy=said["filled"] / offered if offered else None,
         refill_steps=statistics.median(refills) if refills else None,
         time=time.time(),

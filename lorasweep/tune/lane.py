@@ -53,7 +53,8 @@ class _Step:
 class LaneFacts:
     """Hold what a lane can say of itself.
 
-    first_step: when its first training step had ended, in seconds since the epoch.
+    first_step, last_step: when they had ended, in seconds since the epoch.
+    waited_s: between these two for orders.
     steps: taken; filled: slots that trained, summed over the steps; offered: slots there were while
         trials waited or trained, summed likewise.
     refills: for each slot that was freed and filled again, the steps that it stood empty.
@@ -64,6 +65,8 @@ class LaneFacts:
     reason: str
     tokens_per_s: dict[str, float] = field(default_factory=dict)
     first_step: float | None = None
+    last_step: float | None = None
+    waited_s: float = 0.0
     steps: int = 0
     filled: int = 0
     offered: int = 0
@@ -209,6 +212,7 @@ class _Leader:
         self._news: list[Report] = []
         self._base: dict[str, Any] | None = None
         self._asked = 0.0
+        self._waited = 0.0  # since the last step
         self._refused = False
         self._empty: list[int] = []  # steps for which each freed slot has stood empty
 
@@ -255,6 +259,7 @@ class _Leader:
             )
         )
         self._asked, self._news = now, []
+        self._waited += time.monotonic() - now
         self._resting &= {*orders.unseen} - {*orders.let_go}
         return orders
 
@@ -274,6 +279,7 @@ class _Leader:
         engine, facts = self._runner.engine, self._facts
         self._news += reports
         self._base = self._base or base
+        self._empty = [steps + bool(engine.tokens) for steps in self._empty]
         for report in reports:
             trial = report["trial"]
             if "status" in report or "requeue" in report:
@@ -289,13 +295,15 @@ class _Leader:
             if engine.slots:  # all of them wait for Tune
                 time.sleep(APART_S / 10)
             return
-        facts.first_step = facts.first_step or time.time()
+        facts.last_step = time.time()
+        facts.waited_s += self._waited if facts.first_step else 0.0
+        self._waited = 0.0
+        facts.first_step = facts.first_step or facts.last_step
         facts.steps += 1
         facts.filled += min(facts.slots, len(engine.slots) + sum("status" in r for r in reports))
         facts.offered += facts.slots
         facts.tokens += engine.tokens * self._runner.shard.workers
         facts.train_s += engine.seconds
-        self._empty = [steps + 1 for steps in self._empty]
         self._look_at_probe()
 
     def look_at(self, tasks: Future[None]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from lorasweep.errors import ResourceError
 from lorasweep.spec.sweep import ResourcesSpec, SweepSpec, parse_sweep
-from lorasweep.tune.cluster import MOST_SLOTS, Berths, Cluster, berths, connect, fit
+from lorasweep.tune.cluster import MOST_SLOTS, Berths, Cluster, berths, connect, fit, window
 
 
 def cluster(cpus: float, gpus: float = 0) -> Cluster:
@@ -89,7 +89,7 @@ def test_slots_and_trials_under_way(spec, lanes, planned, expected):
 
 def test_few_cores_have_few_trials_under_way():
     grid = sweep(algorithm="grid", scheduler="none")
-    assert berths(grid, 2, 32, cpus=2) == Berths(2, 2, 5)
+    assert berths(grid, 2, 32, cpus=2) == Berths(2, 1, 3)
     assert berths(grid, 1, 32, cpus=16) == Berths(1, MOST_SLOTS, 10)
     assert berths(sweep(4), 2, 32, cpus=2) == Berths(2, 4, 10)
 
@@ -97,6 +97,21 @@ def test_few_cores_have_few_trials_under_way():
 def test_no_more_trials_are_under_way_than_asked_for():
     content = {"space": {"lr": True}, "slots": 8, "resources": {"max_concurrent": 3}}
     assert berths(parse_sweep(content), 16, 100, cpus=64) == Berths(3, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "in_flight", "planned", "sees"),
+    [
+        (sweep(), 3, 30, 5),  # a slow trial is overtaken by two
+        (sweep(), 3, 12, 4),  # though not where that is more than a third of the search
+        (sweep(), 3, 6, 3),
+        (sweep(), 1, 30, 1),
+        (sweep(algorithm="random", scheduler="none"), 3, 30, 30),  # nothing waits for nothing
+        (sweep(algorithm="grid", scheduler="none"), 3, 2, 3),
+    ],
+)
+def test_how_far_back_a_trial_sees(spec, in_flight, planned, sees):
+    assert window(spec, in_flight, planned) == sees
 
 
 def test_an_address_at_which_nothing_listens_is_refused_at_once():
