@@ -42,7 +42,7 @@ def plan_sweep(spec: SweepSpec) -> dict[str, Any]:
         "confirmations": spec.search.confirm * (spec.search.seeds - 1),
         "notes": list(prepared.notes),
     }
-    places = berths(spec, shape.max_concurrent, planned, float(os.cpu_count() or 1))
+    places = berths(spec, shape, planned, float(os.cpu_count() or 1))
     trials = first_trials(spec, published_points(spec), places.most)
     with tempfile.TemporaryDirectory() as folder:
         paths = SweepPaths(Path(folder))

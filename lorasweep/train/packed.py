@@ -149,9 +149,24 @@ class PackedEngine:
         return slot
 
     def admit(self, slot: Slot) -> None:
-        """Let a trial train from the next step on."""
+        """Let a trial train from the next step on.
+
+        Raises:
+            OutOfMemoryError: the device's memory does not hold its adapter beside the others, which
+                train on without it.
+        """
         self.slots[slot.trial.id] = slot
-        self._hold()
+        try:
+            self._hold()
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            del self.slots[slot.trial.id]
+            if not is_out_of_memory(error):
+                raise
+            self._hold()
+            raise OutOfMemoryError(
+                f"lane: {len(self.slots) + 1} adapters do not fit into the memory of "
+                f"{self.model.device} ({' '.join(str(error).split())[:200]})"
+            ) from error
 
     def retire(self, trial: str) -> Slot:
         """Free a trial's slot from the next step on."""
@@ -202,7 +217,7 @@ class PackedEngine:
             for first in range(0, len(slots), width):
                 self._accumulate(slots[first : first + width], batches[first : first + width])
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             for slot in slots:
                 slot.begin_step()
@@ -339,7 +354,7 @@ def _dropout(
     return SeededDropout(p, seed, step, batch.index, tokens, batch.filled_S.to(device))
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Tell whether the device, or the machine itself, has no memory left."""
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
 MOST_SLOTS = 8  # that a lane measures
-PER_CPU = 1  # trials under way
+PER_CPU = 2  # trials under way, for CPUs that no lane computes on
 OVERTAKE = 2  # trials that may begin after a slow one without waiting for it to end
 
 
@@ -148,25 +148,28 @@ class Berths:
     in_flight: int
 
 
-def berths(spec: SweepSpec, lanes: int, planned: int, cpus: float) -> Berths:
-    """Work out how many trials may be under way, in at most so many lanes.
+def berths(spec: SweepSpec, shape: Shape, planned: int, cpus: float) -> Berths:
+    """Work out how many lanes there are, and how many trials may be under way in them.
 
     So many that a freed slot has a successor ready; but where earlier trials decide anything, not
     more than a third of the search, or it would learn too late.
     Nothing here depends on what is measured while the sweep runs, so that a sweep repeats.
 
     Args:
+        shape: of a lane.
         planned: trials of the search.
         cpus: of the cluster. Each trial under way is a process that takes one of them for a second
             to start, so few cores have few.
     """
+    lanes = shape.max_concurrent
+    computing = lanes * shape.workers * shape.cpus
     limit = spec.resources.max_concurrent
     most = MOST_SLOTS if spec.slots == "auto" else spec.slots
     in_flight = lanes * most + max(1, lanes * most // 4)
     if spec.slots == "auto" and _adaptive(spec):
         in_flight = min(in_flight, max(lanes + 1, planned // 3))
     if spec.slots == "auto":
-        in_flight = min(in_flight, max(lanes + 1, int(PER_CPU * cpus)))
+        in_flight = min(in_flight, max(int(computing) + 1, int(PER_CPU * (cpus - computing))))
     in_flight = min(in_flight, planned, planned if limit == "auto" else limit)
     lanes = min(lanes, in_flight)
     if spec.slots == "auto" or limit != "auto":

@@ -47,7 +47,7 @@ def begin(spec: SweepSpec, paths: SweepPaths, cluster: Cluster) -> Ground:
                 f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
             )
         return Ground(cluster, shape, shape.max_concurrent, None)
-    places = berths(spec, shape.max_concurrent, planned_trials(spec), cluster.cpus)
+    places = berths(spec, shape, planned_trials(spec), cluster.cpus)
     fleet = Fleet(
         spec.name,
         paths.root.resolve(),

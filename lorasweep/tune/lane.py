@@ -175,6 +175,12 @@ class _Hands:
     def _admit(self, trial: str) -> list[Report]:
         try:
             return self._runner.admit(self.ready.pop(trial).result())
+        except (OutOfMemoryError, torch.OutOfMemoryError) as error:
+            if self._runner.shard.workers > 1:
+                raise  # the others may have had room
+            if self._runner.engine.slots:
+                return [{"trial": trial, "requeue": " ".join(str(error).split())[:300]}]
+            return [{"trial": trial, "status": "FAILED", "error": str(error)}]
         except LorasweepError as error:
             return [{"trial": trial, "status": "FAILED", "error": str(error)}]
         except Exception as error:  # nobody else's step has begun, so nobody else need end

@@ -30,7 +30,7 @@ from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths, TrialPaths
 from lorasweep.store.records import Rung, Scores
 from lorasweep.train.checkpoint import drop_state
-from lorasweep.train.packed import LoraTrial, PackedEngine, Progress, Slot
+from lorasweep.train.packed import LoraTrial, PackedEngine, Progress, Slot, is_out_of_memory
 
 REPORTS = 5  # progress reports of a trial besides its rungs
 
@@ -108,6 +108,7 @@ class Runner:
             device,
         )
         self._stories: dict[str, _Story] = {}
+        self._too_large: dict[str, str] = {}  # sentences on what memory did not hold in this step
 
     def _sample_base(self) -> BaseSamples:
         facts, first = read_facts(self.spec.model), self.tokenizer.bos_token_id
@@ -200,6 +201,7 @@ class Runner:
             OutOfMemoryError: the step does not fit into memory; no trial has moved.
         """
         made = self.engine.step(resting)
+        self._too_large.clear()
         ended = [p.trial for p in made if p.diverged is None and self._percent(p) == 100]
         rungs = {p.trial: self._rung(p) for p in made if p.diverged is None}
         self._pass_rungs({t: percent for t, percent in rungs.items() if percent and t not in ended})
@@ -207,11 +209,18 @@ class Runner:
             self._progress(progress, rungs[progress.trial])
             for progress in made
             if progress.diverged is None
+            and progress.trial not in self._too_large
             and (rungs[progress.trial] or progress.position.step % self._pulse(progress) == 0)
         ]
         scores = self._measured(ended, self.measurement.scores)
-        over = [p for p in made if p.diverged is not None or p.trial in ended]
-        return reports + [self._finish(p, scores.get(p.trial, Scores())) for p in over]
+        over = [p for p in made if p.diverged is not None or p.trial in scores]
+        reports += [self._finish(p, scores.get(p.trial, Scores())) for p in over]
+        return reports + [self._fail(*failed) for failed in self._too_large.items()]
+
+    def _fail(self, trial: str, error: str) -> Report:
+        """Free the slot of a trial that cannot be measured; the others train on."""
+        self.release(trial)
+        return {"trial": trial, "status": "FAILED", "error": error}
 
     def _percent(self, progress: Progress) -> int:
         steps = self.engine.slots[progress.trial].trial.steps
@@ -239,21 +248,34 @@ class Runner:
                 step = self.engine.slots[trial].position.step
                 rung = Rung(percent=percent, step=step, response_loss=losses[trial])
                 self._stories[trial].rungs.append(rung)
-            self.save(trial)
+            if trial not in self._too_large:
+                self.save(trial)
 
     def _measured(
         self, trials: list[str], measure: Callable[[Served], list[Value]]
     ) -> dict[str, Value]:
-        """Measure trials side by side, or one by one where memory does not hold them all."""
+        """Measure trials side by side, or one by one where memory does not hold them all.
+
+        Returns:
+            What each trial has, but for those that memory does not hold even alone.
+        """
         if not trials:
             return {}
         began = time.perf_counter()
         try:
             served, order = self.engine.serve(trials)
             values = dict(zip(order, measure(served), strict=True))
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or self.shard.workers > 1:
+                raise  # other workers may have had room, and would wait for this one
+            self._free_memory()
             if len(trials) == 1:
-                raise
+                self._too_large[trials[0]] = (
+                    "evaluate.batch_size: what is measured at a time must fit into the memory of "
+                    f"{self.model.device}, and {self.spec.evaluate.batch_size} texts do not; "
+                    "lower it"
+                )
+                return {}
             apart = [self._measured([trial], measure) for trial in trials]
             return {trial: value for one in apart for trial, value in one.items()}
         for trial in trials:
@@ -339,6 +361,9 @@ class Runner:
                 "train.recompute"
             )
         self.release(last, save=True)
+        self._free_memory()
+        return last
+
+    def _free_memory(self) -> None:
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
-        return last

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from lorasweep import testbed
-from lorasweep.data.sources import Example, Source, read_source
+from lorasweep.data.sources import Example, Source, find_source, read_source
 from lorasweep.errors import DataError
 from lorasweep.spec.sweep import DataSpec
 
@@ -215,6 +215,19 @@ def test_a_file_without_examples_is_refused_in_one_sentence(tmp_path, plain, nam
     path = tmp_path / name
     path.write_text(content)
     assert words in refusal(DataSpec(path=str(path)), plain)
+
+
+@pytest.mark.parametrize("path", ["{}/nowhere", "~/no such folder", "./no/rows", "rows.jsonl"])
+@pytest.mark.parametrize("key", ["path", "heldout"])
+def test_files_that_are_not_there_are_missed_at_a_glance(tmp_path, key, path):
+    spec = DataSpec(**{"path": "testbed", key: path.format(tmp_path)})
+    with pytest.raises(DataError, match=rf"^data\.{key}: .* there is no such file; give the path"):
+        find_source(spec)
+
+
+def test_what_may_be_a_hub_name_or_is_there_passes_at_a_glance(tmp_path):
+    for path in ("testbed", "org/name", "gsm8k", str(tmp_path)):
+        find_source(DataSpec(path=path, heldout=path))
 
 
 def test_a_place_where_nothing_is_is_refused_in_one_sentence(tmp_path, plain):

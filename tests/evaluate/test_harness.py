@@ -11,6 +11,7 @@ from lm_eval.models.huggingface import HFLM
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
+from lorasweep.evaluate import served_lm
 from lorasweep.evaluate.harness import SHOTS_SEED, Suite
 from lorasweep.evaluate.tasks import load_tasks
 from lorasweep.model.packed import Served
@@ -157,6 +158,36 @@ def test_copies_of_the_testbed_answer_the_same_in_any_company(tmp_path: Path):
     last = _answers(tasks)
     assert [suite.scores(copy)[0] for copy in alone(served)] == together
     assert _answers(tasks) == last
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("piece", [1, 3])
+def test_that_some_answers_have_ended_changes_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: int, piece: int
+):
+    served, tokenizer = serve(MODEL, copies=copies)
+    suite, tasks = _suite(tokenizer, tmp_path, ("testbed_math",), 70, 16)
+    monkeypatch.setattr(served_lm, "PIECE", 1000)  # nobody is looked at before all have ended
+    at_once = suite.scores(served)
+    answers = _answers(tasks)
+    monkeypatch.setattr(served_lm, "PIECE", piece)
+    assert suite.scores(served) == at_once
+    assert _answers(tasks) == answers
+    assert len({str(answer) for answer in answers["testbed_math"]}) > 5
+
+
+def test_a_task_whose_template_is_wrong_is_refused_in_a_sentence(tmp_path: Path):
+    _, tokenizer = serve(MODEL)
+    task = TASKS["told"].replace("{{question}}", "{{choices[1]}}")
+    (tmp_path / "told.yaml").write_text(task, encoding="utf-8")
+    rows = [{"question": "Why?", "answer": "1", "choices": list("12")[:count]} for count in (2, 1)]
+    for name in ("questions", "shots"):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    with pytest.raises(
+        LorasweepError, match=r"^evaluate: task 'told' cannot put its problems .*UndefinedError"
+    ):
+        _suite(tokenizer, tmp_path, ("told",))
 
 
 def test_another_model_gives_its_own_answers(

@@ -194,6 +194,22 @@ def test_a_group_of_lm_eval_is_refused_before_its_data_are_loaded(group: str):
     assert _sentence(error) == f"evaluate: '{group}' is a group; name its tasks one by one"
 
 
+def test_data_of_a_task_that_are_not_there_are_missed_before_anything_starts(
+    tasks_folder: Path, tmp_path: Path
+):
+    (tmp_path / "told.yaml").write_bytes((tasks_folder / "told.yaml").read_bytes())
+    with pytest.raises(SpecError) as error:
+        resolve_suites(EvaluateSpec(tasks=str(tmp_path), learning=("told",), source=("told",)))
+    sentence = _sentence(error)
+    assert sentence.startswith("evaluate: the data of task 'told' cannot be loaded, since there is")
+    assert "questions.jsonl" in sentence or "shots.jsonl" in sentence
+
+
+def test_shots_of_what_is_built_in_are_refused_before_anything_starts():
+    with pytest.raises(SpecError, match=r"base_agreement takes no shots, got 'base_agreement@2'"):
+        resolve_suites(EvaluateSpec(source=("base_agreement@2",)))
+
+
 def test_suites_that_are_named_stay_as_they_are(spec: EvaluateSpec):
     named = spec.model_copy(update={"learning": ("told",), "source": ("chosen@2", "told")})
     assert resolve_suites(named) == (named, ())

@@ -18,7 +18,7 @@ from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model import packed as packed_layers
-from lorasweep.model.adapter import matrices
+from lorasweep.model.adapter import Stack, matrices
 from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
 from lorasweep.train.packed import PackedEngine, Slot
@@ -584,6 +584,22 @@ def test_fewer_at_a_time_go_on_after_memory_has_run_out(mixed: list[Trial], alon
     steps += run(engine)
     for slot in waiting:
         engine.admit(slot)
+    steps += run(engine)
+    assert_same(mixed, alone, outcomes(engine, mixed, steps))
+
+
+def test_an_adapter_that_memory_does_not_hold_leaves_the_others_as_they_are(
+    mixed: list[Trial], alone: list[Outcome], monkeypatch: pytest.MonkeyPatch
+):
+    engine = engine_for(*mixed)
+    late = engine.retire(mixed[-1].name)
+    steps = engine.step()
+    failing = _Failing(Stack, torch.OutOfMemoryError("CUDA out of memory"), 2)
+    monkeypatch.setattr(packed_layers, "Stack", failing)
+    with pytest.raises(OutOfMemoryError, match="6 adapters do not fit"):
+        engine.admit(late)
+    steps += run(engine)
+    engine.admit(late)
     steps += run(engine)
     assert_same(mixed, alone, outcomes(engine, mixed, steps))
 

@@ -4,7 +4,7 @@ import pytest
 
 from lorasweep.errors import ResourceError
 from lorasweep.spec.sweep import ResourcesSpec, SweepSpec, parse_sweep
-from lorasweep.tune.cluster import MOST_SLOTS, Berths, Cluster, berths, connect, fit, window
+from lorasweep.tune.cluster import MOST_SLOTS, Berths, Cluster, Shape, berths, connect, fit, window
 
 
 def cluster(cpus: float, gpus: float = 0) -> Cluster:
@@ -84,19 +84,21 @@ def sweep(slots: int | str = "auto", **search: object) -> SweepSpec:
     ],
 )
 def test_slots_and_trials_under_way(spec, lanes, planned, expected):
-    assert berths(spec, lanes, planned, cpus=64) == expected
+    assert berths(spec, Shape(1, 1.0, 1.0, lanes), planned, cpus=128) == expected
 
 
 def test_few_cores_have_few_trials_under_way():
     grid = sweep(algorithm="grid", scheduler="none")
-    assert berths(grid, 2, 32, cpus=2) == Berths(2, 1, 3)
-    assert berths(grid, 1, 32, cpus=16) == Berths(1, MOST_SLOTS, 10)
-    assert berths(sweep(4), 2, 32, cpus=2) == Berths(2, 4, 10)
+    one, two = Shape(1, 1.0, 0.0, 2), Shape(1, 2.0, 0.0, 1)
+    assert berths(grid, one, 32, cpus=2) == Berths(2, 1, 3)
+    assert berths(grid, two, 32, cpus=2) == Berths(1, 2, 3)
+    assert berths(grid, Shape(1, 1.0, 1.0, 1), 32, cpus=8) == Berths(1, MOST_SLOTS, 10)
+    assert berths(sweep(4), one, 32, cpus=2) == Berths(2, 4, 10)
 
 
 def test_no_more_trials_are_under_way_than_asked_for():
     content = {"space": {"lr": True}, "slots": 8, "resources": {"max_concurrent": 3}}
-    assert berths(parse_sweep(content), 16, 100, cpus=64) == Berths(3, 1, 3)
+    assert berths(parse_sweep(content), Shape(1, 1.0, 0.0, 16), 100, cpus=64) == Berths(3, 1, 3)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,44 @@ def test_a_final_report_waits_for_the_scores_of_the_base_but_a_failure_does_not(
     told(story)
 
 
+def test_where_nothing_can_be_measured_every_trial_fails_with_the_reason_and_lanes_stop():
+    async def story(office: Office) -> None:
+        await office.open(0, 1)
+        await office.desk.lease({"id": "a"}, "client")
+        await office.ask(0, 1)
+        await office.desk.refuse("the task is broken")
+        assert (await office.ask(0)).stop
+        assert (await office.ask(1)).stop
+        await office.desk.lane_gone(0, "lane 0 has ended", False)
+        await office.desk.lane_gone(1, "lane 1 has ended", True)
+        await office.desk.lease({"id": "late"}, "client")
+        for trial in ("a", "late"):
+            report = await office.desk.report(trial, "client", 0)
+            assert report is not None
+            assert (report["status"], report["error"]) == ("FAILED", "the task is broken")
+
+    told(story)
+
+
+def test_a_lane_may_wait_until_others_have_asked_for_trials_or_ended():
+    async def story(office: Office) -> None:
+        first = asyncio.ensure_future(office.desk.asked(1))
+        second = asyncio.ensure_future(office.desk.asked(2))
+        third = asyncio.ensure_future(office.desk.asked(3))
+        await office.open(0)
+        await asyncio.sleep(0.01)
+        assert not first.done()
+        await office.ask(0)
+        assert await first
+        assert not second.done()
+        await office.desk.lane_gone(1, "it died", False)
+        assert await second
+        await office.desk.close(False)
+        assert not await third
+
+    told(story)
+
+
 def test_a_lane_that_begins_again_gets_its_trials_again():
     async def story(office: Office) -> None:
         await office.open(0)

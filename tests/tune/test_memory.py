@@ -1,0 +1,196 @@
+"""What becomes of trials when memory runs out.
+
+It cannot be made to run out on purpose, so the error is raised where it would be.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partialmethod
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lorasweep.data.shard import Shard
+from lorasweep.evaluate.measure import Measurement
+from lorasweep.model import packed
+from lorasweep.model.adapter import Stack
+from lorasweep.spec.sweep import dump_sweep, parse_sweep
+from lorasweep.spec.trial import TrialSpec
+from lorasweep.store.paths import SweepPaths
+from lorasweep.tune.desk import Desk, LaneConfig
+from lorasweep.tune.prepare import prepare
+from lorasweep.tune.runner import Runner
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+Make = Callable[[], Runner]
+
+
+class Failing:
+    """Stand before a function and run out of memory in some calls of it, counted from 1."""
+
+    def __init__(self, function: Any, *calls: int) -> None:
+        self.function, self.calls, self.count = function, calls, 0
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.count += 1
+        if self.count in self.calls:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return self.function(*arguments, **named)
+
+
+@pytest.fixture(scope="module")
+def make_runner(
+    tiny_model: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Make:
+    spec = parse_sweep(
+        {
+            "model": {"path": str(tiny_model)},
+            "data": {"path": str(pairs_file), "heldout_examples": 12},
+            "space": {"lr": True},
+            "hyperparameters": {"batch_size": 8, "rank": 4},
+            "train": {"steps": 12},
+            "search": {"scheduler": "none"},
+            "evaluate": {"source": ["base_agreement"]},
+        }
+    )
+    prepared = prepare(spec)
+
+    def make() -> Runner:
+        root = tmp_path_factory.mktemp("memory")
+        SweepPaths(root).sweep.write_text(dump_sweep(spec), encoding="utf-8")
+        return Runner(prepared.spec, root, prepared.data, Shard(), torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trials(make_runner: Make) -> list[TrialSpec]:
+    return [make_runner().spec.trial({"lr": lr}) for lr in (1e-3, 2e-3, 3e-3)]
+
+
+def finish(runner: Runner, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]:
+    """Let trials train side by side to their last report."""
+    for trial in trials:
+        runner.admit(runner.prepare(trial))
+    ends: dict[str, dict[str, Any]] = {}
+    while runner.engine.slots:
+        ends |= {r["trial"]: r for r in runner.step() if "status" in r}
+    return ends
+
+
+def told(end: dict[str, Any]) -> dict[str, Any]:
+    names = ("status", "learning", "source_accuracy", "response_loss", "train_loss", "step")
+    return {name: end[name] for name in names}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make_runner: Make, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]:
+    return {name: told(end) for name, end in finish(make_runner(), trials).items()}
+
+
+def test_models_that_cannot_be_measured_together_are_measured_apart(
+    make_runner, trials, undisturbed, monkeypatch
+):
+    failing = Failing(Measurement.scores, 1)
+    monkeypatch.setattr(Measurement, "scores", partialmethod(failing))
+    ends = finish(make_runner(), trials)
+    assert failing.count == 1 + len(trials)
+    assert {name: told(end) for name, end in ends.items()} == undisturbed
+
+
+def test_a_model_that_cannot_be_measured_even_alone_fails_alone(
+    make_runner, trials, undisturbed, monkeypatch
+):
+    failing = Failing(Measurement.scores, 1, 3)
+    monkeypatch.setattr(Measurement, "scores", partialmethod(failing))
+    ends = finish(make_runner(), trials)
+    (failed,) = [end for end in ends.values() if end["status"] == "FAILED"]
+    assert failed["error"] == (
+        "evaluate.batch_size: what is measured at a time must fit into the memory of cpu, and "
+        "16 texts do not; lower it"
+    )
+    whole = {name: told(end) for name, end in ends.items() if end is not failed}
+    assert len(whole) == 2
+    assert whole.items() <= undisturbed.items()
+
+
+def in_lane(
+    runner: Runner, trials: list[TrialSpec], address: str, slots: int = 3
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Let this process be a lane, with a real desk; give the trials' ends and the lane's facts."""
+    import ray
+
+    from lorasweep.tune.lane import _train
+
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    try:
+        desk = ray.remote(Desk).options(num_cpus=0).remote()
+        ray.get([desk.begin.remote("job", None), desk.join.remote(0, "first life")])
+        for trial in trials:
+            ray.get(desk.lease.remote(trial.model_dump(mode="json"), "client"))
+        lane = LaneConfig(0, desk, slots, probed=False, judged=False)
+        thread = threading.Thread(target=_train, args=[lane, runner], kwargs={"died": False})
+        thread.start()
+        ends = {}
+        for trial in trials:
+            number = 0
+            end: dict[str, Any] = {}
+            while "status" not in end:
+                heard = ray.get(desk.report.remote(trial.id, "client", number))
+                end, number = heard or {}, number + (heard is not None)
+            ends[trial.id] = end
+        ray.get(desk.close.remote(False))
+        thread.join()
+        return ends, ray.get(desk.facts.remote())[0]
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.ray
+def test_a_step_that_memory_does_not_hold_takes_a_slot_away_and_nothing_else(
+    make_runner, trials, undisturbed, ray_address
+):
+    runner = make_runner()
+    runner.model.base.forward = Failing(runner.model.base.forward, 4)
+    ends, facts = in_lane(runner, trials, ray_address)
+    assert {name: told(end) for name, end in ends.items()} == undisturbed
+    assert facts["slots"] == 2
+    assert [note.split("(")[0] for note in facts["notes"]] == [
+        "lane: 3 trials at a time do not fit into the memory of cpu "
+    ]
+    assert facts["notes"][0].endswith("; goes on with 2 slots")
+
+
+@pytest.mark.ray
+def test_a_trial_whose_adapter_memory_does_not_hold_waits_for_another_slot(
+    make_runner, trials, undisturbed, ray_address, monkeypatch
+):
+    monkeypatch.setattr(packed, "Stack", Failing(Stack, 3))
+    ends, facts = in_lane(make_runner(), trials, ray_address)
+    assert {name: told(end) for name, end in ends.items()} == undisturbed
+    assert facts["slots"] == 2
+    (note,) = facts["notes"]
+    assert note.startswith("lane: 3 adapters do not fit into the memory of cpu")
+    assert note.endswith("; goes on with 2 slots")
+
+
+@pytest.mark.ray
+def test_a_trial_too_large_for_any_slot_fails_in_a_sentence_and_the_next_one_trains(
+    make_runner, trials, undisturbed, ray_address
+):
+    runner = make_runner()
+    runner.model.base.forward = Failing(runner.model.base.forward, 1)
+    large, other = trials[:2]
+    ends, facts = in_lane(runner, [large, other], ray_address, slots=1)
+    assert ends[large.id]["status"] == "FAILED"
+    assert ends[large.id]["error"] == (
+        f"trial {large.id}: one micro-batch must fit into the memory of cpu, and does not even "
+        "alone; lower train.micro_batch or data.seq_len, or set train.recompute"
+    )
+    assert told(ends[other.id]) == undisturbed[other.id]
+    assert facts["slots"] == 1
