@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +26,7 @@ from lorasweep.evaluate.continuations import Pair
 from lorasweep.model.packed import Served
 
 SEED = 1234  # of answers that a task wants sampled; lm-eval's own
+PLAINLY = frozenset({"attention_mask", "do_sample", "temperature", "top_k", "top_p"})
 PIECE = 8  # tokens that are written before it is looked who has ended
 CACHE_BYTES = 2**28  # of one copy, within which more rows are written to than the batch size says
 
@@ -109,21 +111,38 @@ class ServedLM(HFLM):  # type: ignore[misc]
         if self._copy == 0:
 
             def write(
-                texts_RT: Tensor, mask_RT: Tensor, length: int, cache: DynamicCache
+                texts_RT: Tensor, mask_RT: Tensor, length: int, cache: DynamicCache | None
             ) -> Tensor:
-                longer_RT: Tensor = generate(
-                    texts_RT,
-                    length,
-                    stop,
-                    **(generation_kwargs | {"attention_mask": mask_RT, "past_key_values": cache}),
-                )
+                more: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
+                more["attention_mask"] = mask_RT
+                longer_RT: Tensor = generate(texts_RT, length, stop, **(generation_kwargs | more))
                 return longer_RT
 
             mask_BT = generation_kwargs["attention_mask"]
-            written_CBT = self._write_all(context, mask_BT, max_length, stop, write)
+            if self._goes_in_pieces(set(generation_kwargs)):
+                written_CBT = self._write_all(context, mask_BT, max_length, stop, write)
+            else:
+                copies = self._served.copies
+                texts_RT = context.repeat(copies, 1)
+                written_RT = write(texts_RT, mask_BT.repeat(copies, 1), max_length, None)
+                written_CBT = written_RT.view(copies, len(context), -1)
             for waiting, part in zip(self._written, written_CBT, strict=True):
                 waiting.append(part)
         return self._written[self._copy].popleft()
+
+    def _goes_in_pieces(self, asked: set[str]) -> bool:
+        """Tell whether a text can be left and taken up again: word by word, with a plain cache.
+
+        Args:
+            asked: names of what the task asks of the generation.
+        """
+        layers = getattr(self.model.config.get_text_config(), "layer_types", None) or ()
+        return (
+            asked <= PLAINLY
+            and (getattr(self.model.generation_config, "num_beams", None) or 1) == 1
+            and "past_key_values" in signature(self.model.forward).parameters
+            and all("attention" in layer and "linear" not in layer for layer in layers)
+        )
 
     def _write_all(
         self,
@@ -131,7 +150,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
         mask_BT: Tensor,
         max_length: int,
         stop: list[str],
-        write: Callable[[Tensor, Tensor, int, DynamicCache], Tensor],
+        write: Callable[[Tensor, Tensor, int, DynamicCache | None], Tensor],
     ) -> Tensor:
         """Continue each context as every copy does, without going on for those that have ended.
 

@@ -1,7 +1,7 @@
 """Run a sweep from its specification to its last trial.
 
-Ray and the lanes start in the background as soon as nothing is left that a look can find wrong,
-and the driver reads model, data and tasks meanwhile.
+Ray starts in the background as soon as nothing is left that a look can find wrong, while the driver
+reads model, data and tasks. The lanes start once nothing is left that a user may have to mend.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store import journal
 from lorasweep.store.claim import check_folder
 from lorasweep.store.paths import SweepPaths
-from lorasweep.tune.cluster import connect
+from lorasweep.tune.cluster import Cluster, connect
 from lorasweep.tune.prepare import glance, prepare, published_points
 from lorasweep.tune.quiet import libraries_quiet, quiet_loggers
 
 if TYPE_CHECKING:
-    from lorasweep.tune.ground import Ground
     from lorasweep.tune.session import Ending
 
 
@@ -51,30 +50,25 @@ def tune_sweep(
             return Ending("complete", 0)
     glance(spec)
     console.print("reading model, data and tasks", highlight=False)
-    with ThreadPoolExecutor(1, "start") as background:
+    with ThreadPoolExecutor(1, "connect") as background:
         connecting = background.submit(connect, address, spec.name)
-        # Imported by this thread, since two that import the same library can lock each other out.
-        from lorasweep.tune.ground import begin
-
-        beginning = background.submit(lambda: begin(spec, paths, connecting.result()))
         try:
-            return _run(spec, paths, console, beginning)
+            return _run(spec, paths, console, connecting)
         finally:
-            wait([beginning])
-            if beginning.exception() is None and (fleet := beginning.result().fleet) is not None:
-                fleet.abandon()
+            wait([connecting])
             ray.shutdown()
 
 
-def _run(spec: SweepSpec, paths: SweepPaths, console: Console, beginning: Future[Ground]) -> Ending:
-    """Read what the sweep needs while Ray and the lanes start, then run it on them."""
+def _run(
+    spec: SweepSpec, paths: SweepPaths, console: Console, connecting: Future[Cluster]
+) -> Ending:
+    """Read what the sweep needs while Ray starts, then run it."""
     points = published_points(spec)
     prepared = prepare(spec)
     from lorasweep.tune.session import Session
 
-    ground = beginning.result()
     with (
         journal.Journal(paths.journal, paths.lock) as writer,
         libraries_quiet(paths.log, console) as quiet,
     ):
-        return Session(spec, paths, writer, quiet).run(prepared, points, ground)
+        return Session(spec, paths, writer, quiet).run(prepared, points, connecting)

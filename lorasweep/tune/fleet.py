@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import LaneEnded, Scores
@@ -61,7 +62,6 @@ class Fleet:
         )
         self._name, self._root, self._cluster, self._shape = name, root, cluster, shape
         self._alive = berths.lanes
-        self._abandoned = False
         self._lock = threading.Lock()
         self._threads = [
             threading.Thread(
@@ -82,22 +82,10 @@ class Fleet:
     def _run(self, lane: LaneConfig) -> None:
         """Run one lane to its end; if it cannot go on, its trials go to the others or fail."""
         before = lane.number + 1 - max(1, int(self._cluster.cpus / START_CPUS))
-        if before > 0 and not ray.get(self.desk.asked.remote(before)):
-            return
         try:
-            train_job(
-                run_lane,
-                {"lane": lane},
-                self._shape,
-                RunConfig(
-                    name=f"{self._name}-lane-{lane.number}-{time.time_ns()}",
-                    storage_path=str(SweepPaths(self._root).ray / "train"),
-                    failure_config=FailureConfig(
-                        max_failures=LANE_RESTARTS, controller_failure_limit=1
-                    ),
-                ),
-                cleaned=not self._cluster.own,
-            ).fit()
+            if before > 0 and not ray.get(self.desk.asked.remote(before)):
+                return
+            self._trainer(lane).fit()
         except Exception as error:  # a thread has nobody above it to tell
             reason = f"lane {lane.number} ended: {' '.join(str(error).split())[:300]}"
         else:
@@ -105,16 +93,16 @@ class Fleet:
         with self._lock:
             self._alive -= 1
             last = self._alive == 0
-        if not self._abandoned:
-            ray.get(self.desk.lane_gone.remote(lane.number, reason, last))
+        ray.get(self.desk.lane_gone.remote(lane.number, reason, last))
 
-    def abandon(self) -> None:
-        """Expect that Ray is shut down under the lanes, whatever they are at."""
-        self._abandoned = True
-        # What was set for Ray Train must not lead this process's next sweep here.
-        os.environ.pop("RAY_ADDRESS", None)
-        if self._address is not None:
-            os.environ["RAY_ADDRESS"] = self._address
+    def _trainer(self, lane: LaneConfig) -> DataParallelTrainer:
+        run = RunConfig(
+            name=f"{self._name}-lane-{lane.number}-{time.time_ns()}",
+            storage_path=str(SweepPaths(self._root).ray / "train"),
+            failure_config=FailureConfig(max_failures=LANE_RESTARTS, controller_failure_limit=1),
+        )
+        cleaned = not self._cluster.own
+        return train_job(run_lane, {"lane": lane}, self._shape, run, cleaned=cleaned)
 
     def drop(self, trial: str) -> None:
         """Free the slot of a trial that was stopped early."""
@@ -130,6 +118,10 @@ class Fleet:
         Returns:
             What each of them was.
         """
+        # What was set for Ray Train must not lead this process's next sweep here.
+        os.environ.pop("RAY_ADDRESS", None)
+        if self._address is not None:
+            os.environ["RAY_ADDRESS"] = self._address
         ray.get(self.desk.close.remote(keep))
         deadline = time.monotonic() + ENDING_S
         for thread in self._threads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,8 +30,8 @@ from lorasweep.store.records import (
 )
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.tune.callbacks import Board, Recorder, count_known
-from lorasweep.tune.cluster import DRIVER, Shape, window
-from lorasweep.tune.ground import Ground
+from lorasweep.tune.cluster import DRIVER, Cluster, Shape, window
+from lorasweep.tune.ground import Ground, begin
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.live import View, announcer, live_view
 from lorasweep.tune.metrics import Gauges
@@ -92,6 +93,7 @@ class Session:
     ) -> None:
         self.spec, self.paths, self.journal, self.console = spec, paths, writer, console
         self.started = False
+        self._interrupt = Interrupt()
 
     def say(self, sentence: str) -> None:
         """Tell the person in front what is going on."""
@@ -124,11 +126,19 @@ class Session:
                 SweepStarted(name=self.spec.name, identity=identity, data=data, time=time.time())
             )
 
-    def run(self, prepared: Prepared, points: list[dict[str, Level]], ground: Ground) -> Ending:
-        """Run the session, and journal how it ended if it did not end well."""
+    def run(
+        self, prepared: Prepared, points: list[dict[str, Level]], connecting: Future[Cluster]
+    ) -> Ending:
+        """Run the session, and journal how it ended if it did not end well.
+
+        Args:
+            connecting: gives the cluster.
+        """
         self.open(prepared)
+        base = self._known_base(prepared.spec)
+        ground = begin(self.spec, self.paths, connecting.result())
         try:
-            return self._run(prepared, points, ground)
+            ending = self._run_on(ground, prepared, points, base)
         except BaseException as error:
             if self.started:
                 stopped = isinstance(error, KeyboardInterrupt)
@@ -141,9 +151,41 @@ class Session:
                     )
                 )
             raise
+        self.journal.append(SessionChanged(state=ending.state, time=time.time()))
+        self._drop_states()
+        return ending
 
-    def _run(self, prepared: Prepared, points: list[dict[str, Level]], ground: Ground) -> Ending:
-        """Say what there is, measure the base, run the trials, and end the lanes."""
+    def _run_on(
+        self,
+        ground: Ground,
+        prepared: Prepared,
+        points: list[dict[str, Level]],
+        base: Scores | None,
+    ) -> Ending:
+        """Run the session, and end the lanes.
+
+        Whoever waits for a lane must be gone before Ray is, which ends the whole process if a
+        thread asks it anything afterwards.
+        """
+        try:
+            return self._run(prepared, points, ground, base)
+        finally:
+            if ground.fleet is not None:
+                for lane in ground.fleet.close(keep=self._interrupt.asked):
+                    self.journal.append(lane)
+
+    def _run(
+        self,
+        prepared: Prepared,
+        points: list[dict[str, Level]],
+        ground: Ground,
+        base: Scores | None,
+    ) -> Ending:
+        """Say what there is, measure the base, and run the trials.
+
+        Args:
+            base: scores of the base, where an earlier session measured them.
+        """
         for note in prepared.notes:
             self.say(note)
         shape, cluster = ground.shape, ground.cluster
@@ -177,25 +219,14 @@ class Session:
             None,
             shape.cpus,
         )
-        fleet, interrupt = ground.fleet, Interrupt()
-        base: Scores | None
-        if fleet is None:
-            base, job = self._base(job, shape)
+        if ground.fleet is None:
+            base, job = self._base(job, shape, base)
             trainable = tune.with_parameters(run_trial, job=job, shape=shape)
         else:
-            base = self._known_base(prepared.spec)
-            fleet.begin(job, base)
-            interrupt = Interrupt(fleet.cut_off)
-            trainable = tune.with_parameters(SlotTrial, desk=fleet.desk, root=job.root)
-        try:
-            ending = self._tune(trainable, points, planned, sees, ground, base, interrupt)
-        finally:
-            if fleet is not None:
-                for lane in fleet.close(keep=interrupt.asked):
-                    self.journal.append(lane)
-        self.journal.append(SessionChanged(state=ending.state, time=time.time()))
-        self._drop_states()
-        return ending
+            ground.fleet.begin(job, base)
+            self._interrupt = Interrupt(ground.fleet.cut_off)
+            trainable = tune.with_parameters(SlotTrial, desk=ground.fleet.desk, root=job.root)
+        return self._tune(trainable, points, planned, sees, ground, base)
 
     def _tune(
         self,
@@ -205,7 +236,6 @@ class Session:
         sees: int,
         ground: Ground,
         base: Scores | None,
-        interrupt: Interrupt,
     ) -> Ending:
         """Let Tune run the trials to the last of them.
 
@@ -223,7 +253,7 @@ class Session:
             board,
             Gauges(self.spec.name),
             base,
-            interrupt=interrupt,
+            interrupt=self._interrupt,
             announce=announcer(self.console, board),
             drop=None if ground.fleet is None else ground.fleet.drop,
         )
@@ -242,19 +272,19 @@ class Session:
                 name=self.spec.name,
                 storage_path=str(self.paths.ray.resolve()),
                 callbacks=[recorder],
-                stop=interrupt,
+                stop=self._interrupt,
                 verbose=0,
             ),
         )
         view = View(self.spec.name, board, tuple(self.spec.space.axes))
-        with interrupt, live_view(self.console, view):
+        with self._interrupt, live_view(self.console, view):
             tuner.fit()
         if board.hopeless:
             raise LorasweepError(
                 f"all {board.ended_here} trials failed, so the sweep was given up; the last one "
                 f"with: {board.recent[-1].error} ({self.paths.log} may tell more)"
             )
-        return Ending("interrupted" if interrupt.asked else "complete", board.ended_here)
+        return Ending("interrupted" if self._interrupt.asked else "complete", board.ended_here)
 
     def _known_base(self, spec: SweepSpec) -> Scores | None:
         """Give the base's scores if an earlier session measured them.
@@ -277,9 +307,8 @@ class Session:
             )
         return measured[-1].scores if measured else None
 
-    def _base(self, job: SweepJob, shape: Shape) -> tuple[Scores, SweepJob]:
+    def _base(self, job: SweepJob, shape: Shape, known: Scores | None) -> tuple[Scores, SweepJob]:
         """Measure the base once per sweep; its own samples are made again in each session."""
-        known = self._known_base(job.spec)
         names = (*job.spec.evaluate.learning, *job.spec.evaluate.source)
         if known is not None and BASE_AGREEMENT not in names:
             return known, job

@@ -176,6 +176,22 @@ def test_that_some_answers_have_ended_changes_no_other(
     assert len({str(answer) for answer in answers["testbed_math"]}) > 5
 
 
+def test_what_is_not_written_word_by_word_is_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    served, tokenizer = serve(MODEL, copies=2)
+    suite, tasks = _suite(tokenizer, tmp_path, ("testbed_math",), 20, 16)
+    at_once = suite.scores(served)
+    answers = _answers(tasks)
+    monkeypatch.setattr(served_lm, "PLAINLY", frozenset())
+    assert suite.scores(served) == at_once
+    assert _answers(tasks) == answers
+    for request in tasks["testbed_math"].instances:
+        request.args[1]["num_beams"] = 2
+    suite.scores(served)
+    assert _answers(tasks) != answers
+
+
 def test_a_task_whose_template_is_wrong_is_refused_in_a_sentence(tmp_path: Path):
     _, tokenizer = serve(MODEL)
     task = TASKS["told"].replace("{{question}}", "{{choices[1]}}")
