@@ -17,13 +17,14 @@ from lorasweep.tune.search import planned_trials
 class Ground:
     """Hold what a session stands on: the cluster, what a job takes of it, and the lanes.
 
-    in_flight: trials that may be under way.
+    in_flight: trials that may be under way; slots: how many of them find a place.
     fleet: None where every trial is a job of its own.
     """
 
     cluster: Cluster
     shape: Shape
     in_flight: int
+    slots: int
     fleet: Fleet | None
 
 
@@ -46,7 +47,7 @@ def begin(spec: SweepSpec, paths: SweepPaths, cluster: Cluster) -> Ground:
                 "through which Ray frees what stopped trials held, got "
                 f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
             )
-        return Ground(cluster, shape, shape.max_concurrent, None)
+        return Ground(cluster, shape, shape.max_concurrent, shape.max_concurrent, None)
     places = berths(spec, shape, planned_trials(spec), cluster.cpus)
     fleet = Fleet(
         spec.name,
@@ -57,4 +58,4 @@ def begin(spec: SweepSpec, paths: SweepPaths, cluster: Cluster) -> Ground:
         probed=spec.slots == "auto",
         judged=judged,
     )
-    return Ground(cluster, shape, places.in_flight, fleet)
+    return Ground(cluster, shape, places.in_flight, places.lanes * places.most, fleet)

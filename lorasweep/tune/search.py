@@ -121,9 +121,23 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         self._told = 0
         self._confirmations: list[Entry] | None = None
         self._running: dict[str, Entry] = {}
+        self._at_first: int | None = None
+
+    def hold(self, at_first: int) -> None:
+        """Give only so many trials until one has reported: the others would not find a slot yet.
+
+        Each that begins is a process that starts while the lanes come up.
+        """
+        self._at_first = at_first
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Give as many trials as Tune asks for, now that one trains."""
+        self._at_first = None
 
     def suggest(self, trial_id: str) -> Any:
         """Give the next trial that has to run, None if it must wait, FINISHED after the last."""
+        if self._at_first is not None and len(self._running) >= self._at_first:
+            return None
         while True:
             entry = self._next_search() or self._next_confirmation()
             if not isinstance(entry, Entry):
@@ -204,6 +218,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
     def finish(self, trial_id: str, outcome: Outcome) -> None:
         """Take a trial's outcome from the driver, which knows why the trial ended."""
         self._running.pop(trial_id).outcome = outcome
+        self._at_first = None
 
     def entry(self, trial_id: str) -> Entry:
         """Give the entry that runs as one of Tune's trials."""

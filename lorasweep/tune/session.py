@@ -245,6 +245,7 @@ class Session:
             base: scores of the base, where they are known already.
         """
         search, order = _ordered_search(self.spec, points, self.journal.records, sees)
+        search.hold(ground.slots)
         board = Board(planned)
         count_known(board, self.journal)
         recorder = Recorder(

@@ -177,3 +177,19 @@ def test_published_recipes_come_first():
     first = TrialSpec.model_validate(search.suggest("a")["trial"]).hyperparameters
     assert first.lr == pytest.approx(5e-4)
     assert (first.targets, first.rank) == ("all", 32)
+
+
+@pytest.mark.parametrize("word", ["a report", "an end"])
+def test_what_finds_no_slot_yet_begins_when_the_first_trial_has_been_heard_of(word: str):
+    spec = parse_sweep({"space": {"lr": True}, "search": {"algorithm": "random", "trials": 6}})
+    search = OrderedSearch(build_search(spec, []), spec, Order(5), {})
+    search.hold(2)
+    assert search.suggest("a")
+    assert search.suggest("b")
+    assert search.suggest("c") is None
+    if word == "a report":
+        search.on_trial_result("a", {})
+    else:
+        search.finish("a", Outcome("FAILED", None))
+    assert search.suggest("c")
+    assert search.suggest("d")
