@@ -71,7 +71,7 @@ class SweepStarted(Frozen):
 class SessionChanged(Frozen):
     """Mark where a driver began or ended; `interrupted` leaves a sweep that can go on.
 
-    max_concurrent: how many trials ran at a time, and so how far back a trial could see.
+    max_concurrent: how far back a trial could see, at least how many ran at a time.
     note: what a reader of the results must know about the data or the tasks.
     reason: why a session failed.
     """
