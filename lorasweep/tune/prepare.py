@@ -48,7 +48,8 @@ def glance(spec: SweepSpec) -> None:
     """
     base_path(spec.model)
     find_source(spec.data)
-    only_task_files(spec.evaluate)
+    if only_task_files(spec.evaluate):  # nothing is loaded then
+        resolve_suites(spec.evaluate)
 
 
 def prepare(spec: SweepSpec) -> Prepared:
