@@ -119,13 +119,9 @@ class ServedLM(HFLM):  # type: ignore[misc]
                 return longer_RT
 
             mask_BT = generation_kwargs["attention_mask"]
-            if self._goes_in_pieces(set(generation_kwargs)):
-                written_CBT = self._write_all(context, mask_BT, max_length, stop, write)
-            else:
-                copies = self._served.copies
-                texts_RT = context.repeat(copies, 1)
-                written_RT = write(texts_RT, mask_BT.repeat(copies, 1), max_length, None)
-                written_CBT = written_RT.view(copies, len(context), -1)
+            pieces = self._goes_in_pieces(set(generation_kwargs))
+            cache = DynamicCache(config=self.model.config) if pieces else None
+            written_CBT = self._write_all(context, mask_BT, max_length, stop, write, cache)
             for waiting, part in zip(self._written, written_CBT, strict=True):
                 waiting.append(part)
         return self._written[self._copy].popleft()
@@ -151,11 +147,13 @@ class ServedLM(HFLM):  # type: ignore[misc]
         max_length: int,
         stop: list[str],
         write: Callable[[Tensor, Tensor, int, DynamicCache | None], Tensor],
+        cache: DynamicCache | None,
     ) -> Tensor:
         """Continue each context as every copy does, without going on for those that have ended.
 
         Args:
             write: makes texts longer, up to a length.
+            cache: empty; without one all is written at once.
 
         Returns:
             Contexts and what follows them: C x B x T.
@@ -166,16 +164,16 @@ class ServedLM(HFLM):  # type: ignore[misc]
         ended_CB = torch.zeros(copies, count, dtype=torch.bool, device=context_BT.device)
         left_L = torch.arange(count, device=context_BT.device)
         texts_RT, mask_RT = context_BT.repeat(copies, 1), mask_BT.repeat(copies, 1)
-        cache = DynamicCache(config=self.model.config)
         while True:
-            wanted = min(texts_RT.shape[1] + PIECE, max_length)
+            piece = max_length if cache is None else PIECE
+            wanted = min(texts_RT.shape[1] + piece, max_length)
             texts_RT = write(texts_RT, mask_RT, wanted, cache)
             length = texts_RT.shape[1]
             texts_CLT = texts_RT.view(copies, -1, length)
             fresh_CL = ~ended_CB[:, left_L]  # what others write after their end is left out
             part_CLT = written_CBT[:, left_L, :length]
             written_CBT[:, left_L, :length] = texts_CLT.where(fresh_CL[..., None], part_CLT)
-            if length == max_length or length < wanted:
+            if cache is None or length == max_length or length < wanted:
                 return written_CBT
             ended_CB[:, left_L] |= self._ended(texts_RT[:, width:], stop).view(copies, -1)
             going_L = ~ended_CB[:, left_L].all(0)

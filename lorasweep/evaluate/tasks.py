@@ -134,24 +134,19 @@ def _refuse_shots(names: tuple[str, ...]) -> None:
             raise SpecError([f"evaluate: {task} takes no shots, got {name!r}"])
 
 
-def only_task_files(spec: EvaluateSpec) -> bool:
-    """Tell whether every task is built in or has a file at hand, found without loading any.
+def look_for_tasks(spec: EvaluateSpec) -> bool:
+    """See, without loading any, that task files and the data that they name are there.
+
+    Returns:
+        Whether every task is built in or has a file; of the others only lm-eval can tell.
 
     Raises:
-        SpecError: the folder of task files is missing, or a file in it is no task.
+        SpecError: one of them is missing, a file is no task, or a built-in task is given shots.
     """
-    known = {*BUILT_IN, *task_files(spec)}
-    return all(split_shots(name)[0] in known for name in (*spec.learning, *spec.source))
-
-
-def _look_for_data(spec: EvaluateSpec) -> None:
-    """See that the files are there that the data of tasks are read from.
-
-    Raises:
-        SpecError: one of them is not.
-    """
+    names = (*spec.learning, *spec.source)
+    _refuse_shots(names)
     files = task_files(spec)
-    for name in (*spec.learning, *spec.source):
+    for name in names:
         content = files.get(split_shots(name)[0], {})
         named = (content.get("dataset_kwargs") or {}).get("data_files")
         for file in _each(named):
@@ -162,6 +157,7 @@ def _look_for_data(spec: EvaluateSpec) -> None:
                         f"{file}"
                     ]
                 )
+    return all(split_shots(name)[0] in {*BUILT_IN, *files} for name in names)
 
 
 def _each(files: Any) -> list[str]:
@@ -210,9 +206,7 @@ def resolve_suites(spec: EvaluateSpec) -> tuple[EvaluateSpec, tuple[str, ...]]:
     Raises:
         SpecError: a task that was asked for by name is unknown or cannot be loaded.
     """
-    if only_task_files(spec):
-        _refuse_shots((*spec.learning, *spec.source))
-        _look_for_data(spec)
+    if look_for_tasks(spec):
         return spec, ()
     load_tasks(spec.learning, spec)
     if spec.source != ("auto",):

@@ -13,6 +13,12 @@ import ray
 from lorasweep.errors import ResourceError
 from lorasweep.spec.sweep import ResourcesSpec, SweepSpec
 
+if TYPE_CHECKING:
+    import torch
+
+MOST_SLOTS = 8  # that a lane measures
+PER_CPU = 2  # trials under way, for CPUs that no lane computes on
+OVERTAKE = 2  # trials that may begin after a slow one without waiting for it to end
 # Drivers of trials need no CPU of their own. Every cluster's head node has this resource, and the
 # head is not preempted, so they are placed there by a fraction of it.
 DRIVER = {"cpu": 0, "node:__internal_head__": 0.0001}
@@ -33,14 +39,6 @@ class Cluster:
     dashboard: str | None
     own: bool
     nodes: tuple[tuple[float, float], ...] = ()
-
-
-if TYPE_CHECKING:
-    import torch
-
-MOST_SLOTS = 8  # that a lane measures
-PER_CPU = 2  # trials under way, for CPUs that no lane computes on
-OVERTAKE = 2  # trials that may begin after a slow one without waiting for it to end
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,7 @@ class _Leader:
             self._facts.notes.append(f"lane {lane.number} died and began again; {_at_most(lane)}")
         self._ready: list[str] = []  # being prepared or prepared, in order
         self._stages: dict[str, str] = {}
+        self._newcomers: tuple[str, ...] = ()  # that are admitted in the step
         self._resting: set[str] = set()  # at a rung, until Tune has decided
         self._news: list[Report] = []
         self._base: dict[str, Any] | None = None
@@ -238,6 +239,7 @@ class _Leader:
         admit, self._ready = tuple(ready[:free]), ready[free:]
         refilled, self._empty = self._empty[: len(admit)], self._empty[len(admit) :]
         self._facts.refills += refilled
+        self._newcomers = admit
         return _Step(
             prepare=specs,
             admit=admit,
@@ -295,7 +297,9 @@ class _Leader:
             if "requeue" in report:  # memory does not hold them all
                 facts.slots = max(1, len(engine.slots))
                 facts.notes.append(f"{report['requeue']}; goes on with {facts.slots} slots")
-                if self._probe is not None and not self._probed:
+                if trial in self._newcomers:
+                    self._probe = None  # it trained in none of the groups; measure the others
+                elif self._probe is not None and not self._probed:
                     self._probe.stop()
         if not engine.tokens:
             if engine.slots:  # all of them wait for Tune

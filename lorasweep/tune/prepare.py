@@ -8,7 +8,7 @@ from pathlib import Path
 from lorasweep.data.prepare import prepare_data
 from lorasweep.data.sources import find_source
 from lorasweep.data.tokens import TrainingData
-from lorasweep.evaluate.tasks import only_task_files, resolve_suites
+from lorasweep.evaluate.tasks import look_for_tasks, resolve_suites
 from lorasweep.model.base import base_path, load_tokenizer, read_facts
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
@@ -48,8 +48,7 @@ def glance(spec: SweepSpec) -> None:
     """
     base_path(spec.model)
     find_source(spec.data)
-    if only_task_files(spec.evaluate):  # nothing is loaded then
-        resolve_suites(spec.evaluate)
+    look_for_tasks(spec.evaluate)
 
 
 def prepare(spec: SweepSpec) -> Prepared:

@@ -6,28 +6,21 @@ It cannot be made to run out on purpose, so the error is raised where it would b
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from functools import partialmethod
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from lorasweep.data.shard import Shard
 from lorasweep.evaluate.measure import Measurement
 from lorasweep.model import packed
 from lorasweep.model.adapter import Stack
-from lorasweep.spec.sweep import dump_sweep, parse_sweep
 from lorasweep.spec.trial import TrialSpec
-from lorasweep.store.paths import SweepPaths
 from lorasweep.tune.desk import Desk, LaneConfig
-from lorasweep.tune.prepare import prepare
 from lorasweep.tune.runner import Runner
+from tests.tune.conftest import MakeRunner
 
 pytestmark = pytest.mark.filterwarnings("default")
-
-Make = Callable[[], Runner]
 
 
 class Failing:
@@ -44,32 +37,7 @@ class Failing:
 
 
 @pytest.fixture(scope="module")
-def make_runner(
-    tiny_model: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Make:
-    spec = parse_sweep(
-        {
-            "model": {"path": str(tiny_model)},
-            "data": {"path": str(pairs_file), "heldout_examples": 12},
-            "space": {"lr": True},
-            "hyperparameters": {"batch_size": 8, "rank": 4},
-            "train": {"steps": 12},
-            "search": {"scheduler": "none"},
-            "evaluate": {"source": ["base_agreement"]},
-        }
-    )
-    prepared = prepare(spec)
-
-    def make() -> Runner:
-        root = tmp_path_factory.mktemp("memory")
-        SweepPaths(root).sweep.write_text(dump_sweep(spec), encoding="utf-8")
-        return Runner(prepared.spec, root, prepared.data, Shard(), torch.device("cpu"))
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def trials(make_runner: Make) -> list[TrialSpec]:
+def trials(make_runner: MakeRunner) -> list[TrialSpec]:
     return [make_runner().spec.trial({"lr": lr}) for lr in (1e-3, 2e-3, 3e-3)]
 
 
@@ -89,7 +57,7 @@ def told(end: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(make_runner: Make, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]:
+def undisturbed(make_runner: MakeRunner, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]:
     return {name: told(end) for name, end in finish(make_runner(), trials).items()}
 
 
@@ -120,7 +88,7 @@ def test_a_model_that_cannot_be_measured_even_alone_fails_alone(
 
 
 def in_lane(
-    runner: Runner, trials: list[TrialSpec], address: str, slots: int = 3
+    runner: Runner, trials: list[TrialSpec], address: str, slots: int = 3, *, probed: bool = False
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Let this process be a lane, with a real desk; give the trials' ends and the lane's facts."""
     import ray
@@ -133,7 +101,7 @@ def in_lane(
         ray.get([desk.begin.remote("job", None), desk.join.remote(0, "first life")])
         for trial in trials:
             ray.get(desk.lease.remote(trial.model_dump(mode="json"), "client"))
-        lane = LaneConfig(0, desk, slots, probed=False, judged=False)
+        lane = LaneConfig(0, desk, slots, probed=probed, judged=False)
         thread = threading.Thread(target=_train, args=[lane, runner], kwargs={"died": False})
         thread.start()
         ends = {}
@@ -194,3 +162,13 @@ def test_a_trial_too_large_for_any_slot_fails_in_a_sentence_and_the_next_one_tra
     )
     assert told(ends[other.id]) == undisturbed[other.id]
     assert facts["slots"] == 1
+
+
+@pytest.mark.ray
+def test_slots_are_measured_on_those_that_memory_holds(
+    make_runner, trials, undisturbed, ray_address, monkeypatch
+):
+    monkeypatch.setattr(packed, "Stack", Failing(Stack, 3))
+    ends, facts = in_lane(make_runner(), trials, ray_address, probed=True)
+    assert {name: told(end) for name, end in ends.items()} == undisturbed
+    assert facts["tokens_per_s"].keys() == {"1", "2"}

@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from typing import Any
 
 import pytest
-import torch
 
-from lorasweep.data.shard import Shard
-from lorasweep.spec.sweep import dump_sweep, parse_sweep
-from lorasweep.store.paths import SweepPaths
-from lorasweep.tune.prepare import prepare
-from lorasweep.tune.runner import Runner
+from tests.tune.conftest import MakeRunner
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "none"])
 def test_a_trial_is_saved_at_a_rung_and_measured_only_for_a_scheduler(
-    tiny_model: Path, pairs_file: Path, tmp_path: Path, scheduler: str
+    make_runner: MakeRunner, scheduler: str
 ):
-    spec = parse_sweep(
-        {
-            "model": {"path": str(tiny_model)},
-            "data": {"path": str(pairs_file), "heldout_examples": 12},
-            "space": {"lr": True},
-            "hyperparameters": {"batch_size": 8, "rank": 4},
-            "train": {"steps": 10},
-            "search": {"scheduler": scheduler},
-            "evaluate": {"source": ["base_agreement"]},
-        }
-    )
-    paths = SweepPaths(tmp_path)
-    paths.sweep.write_text(dump_sweep(spec), encoding="utf-8")
-    prepared = prepare(spec)
-    runner = Runner(prepared.spec, tmp_path, prepared.data, Shard(), torch.device("cpu"))
-    trial = spec.trial({"lr": 1e-3})
+    runner = make_runner(scheduler)
+    steps = runner.spec.train.steps
+    assert steps is not None
+    trial = runner.spec.trial({"lr": 1e-3})
     runner.admit(runner.prepare(trial))
     saved: list[int] = []
     reports: list[dict[str, Any]] = []
-    for step in range(1, 11):
+    for step in range(1, steps + 1):
         reports += runner.step()
-        if paths.trial(trial.id).state.exists() and not saved:
+        if runner.paths.trial(trial.id).state.exists() and not saved:
             saved.append(step)
-    first_rung = -(-10 * spec.search.rungs[0] // 100)
-    assert saved == [first_rung]
+    rungs = [math.ceil(steps * percent / 100) for percent in runner.spec.search.rungs]
+    assert saved == rungs[:1]
     *progress, end = reports
     assert end["status"] == "COMPLETE"
     measured = [report["step"] for report in progress if "response_loss" in report]
-    expected = {-(-10 * percent // 100) for percent in spec.search.rungs} - {10}
-    assert set(measured) == (expected if scheduler == "asha" else set())
+    assert measured == (rungs if scheduler == "asha" else [])
