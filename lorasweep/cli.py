@@ -16,7 +16,7 @@ import typer
 import lorasweep
 from lorasweep.errors import LorasweepError, SpecError
 
-COMMANDS = ("tune", "plan", "status", "report")
+COMMANDS = ("tune", "plan", "status", "report", "export")
 
 app = typer.Typer(
     name="lorasweep",
@@ -47,7 +47,9 @@ Sweep = Annotated[Path | None, typer.Argument(help="Sweep file; without one, a b
 Axes = Annotated[
     str | None,
     typer.Option(
-        "--space", help="Axes to search, such as 'lr,targets,rank' or 'lr=1e-5..1e-2,rank=4|16'."
+        "--space",
+        help="Axes to search, such as 'lr,targets,rank' or 'lr=1e-5..1e-2,rank=4|16'; "
+        "'full.lr=1e-6..1e-4' is for one method.",
     ),
 ]
 Model = Annotated[
@@ -57,7 +59,14 @@ Data = Annotated[
     str | None,
     typer.Option("--data", help="Training data: a hub name, a local file or a folder."),
 ]
-Method = Annotated[str | None, typer.Option("--method", help="Finetuning method: lora.")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="Finetuning methods: lora, full, or lora,full. A sweep that was written for the other "
+        "one is carried over, its learning rates scaled.",
+    ),
+]
 Trials = Annotated[int | None, typer.Option("--trials", help="Configurations to try.")]
 Slots = Annotated[
     str | None,
@@ -69,6 +78,13 @@ Slots = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the search and its trials.")]
+Programs = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code-execution",
+        help="Let tasks that are graded by running the model's programs do so, in the sandbox.",
+    ),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any field of the sweep file."),
@@ -85,6 +101,7 @@ def tune(
     trials: Trials = None,
     slots: Slots = None,
     seed: Seed = None,
+    allow_code_execution: Programs = False,
     assignments: Assignments = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; default results/NAME.")] = None,
     address: Annotated[
@@ -96,7 +113,8 @@ def tune(
     ] = None,
 ) -> None:
     """Search, train, measure and report; run it again to go on."""
-    from lorasweep.service.sweep import assemble, run_sweep
+    from lorasweep.service.assemble import assemble
+    from lorasweep.service.sweep import run_sweep
 
     spec = assemble(
         sweep,
@@ -107,6 +125,7 @@ def tune(
         trials=trials,
         slots=slots,
         seed=seed,
+        allow_code_execution=allow_code_execution,
         assignments=assignments or [],
     )
     address = address or os.environ.get("RAY_ADDRESS")
@@ -128,30 +147,50 @@ def plan(
     trials: Trials = None,
     slots: Slots = None,
     seed: Seed = None,
+    allow_code_execution: Programs = False,
     assignments: Assignments = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Also find out how many trials share a base, from a few steps on this machine.",
+        ),
+    ] = False,
+    throughput: Annotated[
+        float | None,
+        typer.Option(
+            metavar="TOKENS_PER_S_PER_GPU",
+            help="Speed to reckon with; without it, one that the paper's measurement implies.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how many trials share a base, from a few steps on this machine; run no sweep."""
+    """Say what a sweep takes: trials, parameters, FLOPs, memory, hours; start nothing."""
+    from lorasweep.service.assemble import assemble
     from lorasweep.service.plan import plan_sweep, show_plan
-    from lorasweep.service.sweep import assemble
+    from lorasweep.service.slots import measure_slots, show_slots
 
-    facts = plan_sweep(
-        assemble(
-            sweep,
-            space=space,
-            model=model,
-            data=data,
-            method=method,
-            trials=trials,
-            slots=slots,
-            seed=seed,
-            assignments=assignments or [],
-        )
+    spec = assemble(
+        sweep,
+        space=space,
+        model=model,
+        data=data,
+        method=method,
+        trials=trials,
+        slots=slots,
+        seed=seed,
+        allow_code_execution=allow_code_execution,
+        assignments=assignments or [],
     )
+    facts = plan_sweep(spec, throughput)
+    if not as_json:
+        show_plan(facts)
+    if measure:
+        facts["measured"] = measure_slots(spec)
+        if not as_json:
+            show_slots(facts["measured"])
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
-    else:
-        show_plan(facts)
 
 
 @app.command()
@@ -171,19 +210,75 @@ def status(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path] | None, typer.Argument(help="Results folder.")] = None,
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Results folders, several as one; default results/default."),
+    ] = None,
     table: Annotated[
-        Path | None, typer.Option(help="CSV of trials made elsewhere, instead of a folder.")
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Trials made elsewhere, instead of a folder."),
     ] = None,
     space: Annotated[
-        str | None, typer.Option(help="With --table: the hyperparameters that were searched.")
+        str | None,
+        typer.Option(
+            metavar="AXES",
+            help="With --table: the columns that were searched, such as 'lr,rank'; without it, "
+            "each known one that differs between trials.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the report.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write the report; default FOLDER/report, results/report of several, "
+            "FILE-report of a table."
+        ),
+    ] = None,
 ) -> None:
-    """Write the report: Markdown, CSV and figures; also while a sweep runs."""
+    """Write the report of one sweep or several, or of a table; also while a sweep runs."""
     from lorasweep.service.status import write_reports
 
     for line in write_reports(folders or [], table=table, space=space, out=out):
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results/default"),
+    optuna: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.db", help="Optuna studies in SQLite, one for each arm."),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="All trials, as `report --table` reads them."),
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE.parquet", help="The same in typed columns.")
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="MLflow tracking server or store, a run for each trial."),
+    ] = None,
+    wandb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ENTITY/]PROJECT", help="Weights & Biases project, a run for each trial."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+) -> None:
+    """Hand the trials on to other tools; several outputs may be named at once."""
+    from lorasweep.service.export import export as write
+
+    for line in write(
+        folder,
+        optuna=optuna,
+        csv=csv,
+        parquet=parquet,
+        mlflow=mlflow,
+        wandb=wandb,
+        force=force,
+    ):
         typer.echo(line)
 
 

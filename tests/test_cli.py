@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lorasweep import cli
+from lorasweep.spec.file import read_yaml
 from lorasweep.spec.presets import default_sweep
-from lorasweep.spec.sweep import parse_sweep, read_yaml
+from lorasweep.spec.sweep import parse_sweep
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +49,7 @@ def test_help_answers_at_once():
 def test_the_commands_are_those_of_the_contract(lorasweep):
     code, out, _ = lorasweep("--help")
     assert code == 0
-    assert cli.COMMANDS == ("tune", "plan", "status", "report")
+    assert cli.COMMANDS == ("tune", "plan", "status", "report", "export")
     assert all(command in out for command in cli.COMMANDS)
 
 
@@ -68,7 +69,9 @@ def test_the_built_in_sweep_is_the_one_in_the_folder():
         (["--set", "search.algoritm=tpe"], ["search.algoritm: no such field"]),
         (["--set", "search.trials"], ["--set: must be KEY.PATH=VALUE"]),
         (["--trials", "0"], ["search.trials: must be greater than or equal to 1, got 0"]),
-        (["--method", "full"], ["--method: must be lora, got 'full'"]),
+        (["--method", "dora"], ["--method: must be of lora, full, got 'dora'"]),
+        (["--method", "full", "--space", "lr,rank"], ["space.rank: full finetuning has no rank"]),
+        (["--space", "full.lr"], ["space.full: must be a method of the sweep, lora, got 'full'"]),
         (["--slots", "0"], ["slots: must be auto or a number of at least 1, got 0"]),
         (["--slots", "many"], ["slots: must be auto or a number of at least 1, got 'many'"]),
         (["missing.yaml"], ["missing.yaml: the sweep file cannot be read"]),
@@ -168,3 +171,21 @@ def test_the_command_line_reference_is_up_to_date():
         text=True,
     ).stdout
     assert shown.strip() == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").strip()
+
+
+def test_a_plan_is_json_on_request_and_starts_nothing(lorasweep, tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"prompt": "p", "response": "r"}\n' * 20)
+    words = ["--method", "lora,full", "--data", "data.jsonl", "--throughput", "500", "--json"]
+    code, out, _ = lorasweep("plan", *words)
+    assert code == 0
+    facts = json.loads(out)
+    assert [arm["arm"] for arm in facts["arms"]] == ["lora", "full"]
+    assert {arm["tokens_per_s_assumed"] for arm in facts["arms"]} == {500}
+    assert list(tmp_path.iterdir()) == [tmp_path / "data.jsonl"]
+
+
+def test_a_plan_of_a_model_that_nobody_knows_is_one_sentence(lorasweep, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, out, err = lorasweep("plan", "--model", "no/such")
+    assert (code, out) == (2, "")
+    assert err.startswith("lorasweep: model.path: the configuration of 'no/such' cannot be loaded")

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from lorasweep.spec.arms import LR_OF_METHOD
 from lorasweep.spec.space import Axis, Level, Range
 from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import UNGATED
 
 # The embedded testbed on two cores: under half a minute of training a trial. The learning rates
 # span no learning to divergence for a model of width 128, far above those of a 7B model.
@@ -31,6 +33,12 @@ TESTBED: dict[str, Any] = {
     },
 }
 
+# What the embedded data sets teach, and how long a sequence they need.
+EMBEDDED: dict[str, dict[str, Any]] = {
+    "testbed": {"seq_len": 96, "learning": ["testbed_math"]},
+    "testbed-code": {"seq_len": 128, "learning": ["testbed_code"]},
+}
+
 # Any other model or data: the published space, and tasks that every model and data can be given.
 PUBLISHED: dict[str, Any] = {
     "name": "sweep",
@@ -45,17 +53,17 @@ def default_sweep(model: str | None, data: str | None) -> dict[str, Any]:
     The testbed's ranges and tasks only mean something on the testbed's own model and data, so each
     part gives way once the user brings another.
     """
-    on_testbed_model = model in {None, "testbed"}
-    on_testbed_data = data in {None, "testbed"}
-    sweep = _copy(TESTBED if on_testbed_model else PUBLISHED)
+    embedded = EMBEDDED.get(data or "testbed")
+    sweep = _copy(TESTBED if model in {None, "testbed"} else PUBLISHED)
     sweep["model"] = {"path": model or "testbed"}
-    if on_testbed_data:
-        sweep["data"] = _copy(TESTBED["data"])
-        sweep.setdefault("evaluate", {})["learning"] = list(TESTBED["evaluate"]["learning"])
+    if embedded is not None:
+        sweep["data"] = {"path": data or "testbed", "seq_len": embedded["seq_len"]}
+        sweep.setdefault("evaluate", {})["learning"] = list(embedded["learning"])
     else:
         sweep["data"] = {"path": data}
         sweep.setdefault("evaluate", {})["learning"] = ["response_accuracy"]
         sweep["train"] = {}
+    if embedded is not EMBEDDED["testbed"]:
         sweep["name"] = "sweep"
         sweep["question"] = PUBLISHED["question"]
     return sweep
@@ -67,57 +75,99 @@ def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def published_lr(recipe: str, rank: int, hidden_size: int, model_type: str) -> float:
+def published_lr(
+    recipe: str, rank: int, hidden_size: int, model_type: str, *, code: bool = False
+) -> float:
     """Give a recipe's learning rate for LoRA.
 
     Args:
         recipe: `biderman-v2`: 2e-4 for ranks 16 and 64, 1e-4 for 256 (Biderman et al. 2024, v2,
-            appendix A, code instruction finetuning). `thinking-machines`: ten times 5e-5, times
-            (2000 / hidden size) to a power fitted for each family (Schulman et al. 2025, "LoRA
-            Without Regret", and its cookbook: 0.781 for Llama, 0.0775 for Qwen; 0 elsewhere).
+            appendix A, code instruction finetuning). `biderman-v1`: 5e-4 for code and 2e-4 for
+            math, the best of its learning-rate figure (appendix B). `thinking-machines`: ten
+            times 5e-5, times (2000 / hidden size) to a power fitted for each family (Schulman et
+            al. 2025, "LoRA Without Regret", and its cookbook: 0.781 for Llama, 0.0775 for Qwen; 0
+            elsewhere).
+        code: whether instructions for code are learned.
     """
     if recipe == "biderman-v2":
         return 2e-4 if rank < 128 else 1e-4
+    if recipe == "biderman-v1":
+        return 5e-4 if code else 2e-4
     power = next((p for f, p in (("llama", 0.781), ("qwen", 0.0775)) if f in model_type), 0.0)
     return 5e-4 * math.pow(2000 / hidden_size, power)
 
 
-def _placed(axis: Axis, wanted: Level) -> Level | None:
+def published_full_lr(recipe: str, hidden_size: int, model_type: str, *, code: bool) -> float:
+    """Give a recipe's learning rate for full finetuning.
+
+    Args:
+        recipe: `biderman-v2` and `biderman-v1`: 5e-5 for code instruction finetuning (v2, appendix
+            B, and the name of the released checkpoint), 1e-5 for math and for continued pretraining
+            (appendix A). `thinking-machines`: a tenth of LoRA's, as its formula was fitted.
+        code: whether instructions for code are learned.
+    """
+    if recipe.startswith("biderman"):
+        return 5e-5 if code else 1e-5
+    return LR_OF_METHOD["full"] * published_lr(recipe, 0, hidden_size, model_type)
+
+
+def learns_code(spec: SweepSpec) -> bool:
+    """Tell whether an arm learns code from instructions, by its data's kind and its tasks."""
+    tasks = " ".join(spec.evaluate.learning)
+    names_code = any(name in tasks for name in ("humaneval", "mbpp", "code"))
+    return names_code and spec.data.kind != "documents"
+
+
+def _placed(axis: Axis, wanted: Level | None) -> Level | None:
     """Give the level of an axis that comes nearest to a wanted one, None if it lies outside.
 
     Numbers are compared by their ratio, text only with itself; a list without the text gives its
-    first level.
+    first level, as it does where nothing is advised.
     """
     if isinstance(axis, Range):
-        return wanted if axis.low <= float(wanted) <= axis.high else None
+        return wanted if wanted is not None and axis.low <= float(wanted) <= axis.high else None
     if wanted in axis.values:
         return wanted
     numbers = [level for level in axis.values if not isinstance(level, str) and level > 0]
-    if isinstance(wanted, str) or wanted <= 0 or not numbers:
+    if wanted is None or isinstance(wanted, str) or wanted <= 0 or not numbers:
         return axis.values[0]
     return min(numbers, key=lambda level: abs(math.log(level / wanted)))
 
 
-def first_points(spec: SweepSpec, hidden_size: int, model_type: str) -> list[dict[str, Level]]:
-    """Place the published recipes in a sweep's space, leaving out those that do not lie in it.
+# Biderman advises all linear layers with alpha = 2r at rank 256, memory allowing; version 1 advised
+# rank 16 with a fixed alpha of 32, and left the gate out; Thinking Machines a fixed alpha of 32 at
+# a high rank. Full finetuning has none of these, and no regularisation in any recipe.
+_ADVICE: dict[str, dict[str, Level]] = {
+    "biderman-v2": {"rank": 256, "alpha": "2r", "dropout": 0.05, "warmup": 0.1},
+    "biderman-v1": {"rank": 16, "alpha": 32.0, "dropout": 0.05, "warmup": 0.1, "targets": UNGATED},
+    "thinking-machines": {"rank": 256, "alpha": 32.0, "dropout": 0.0, "warmup": 0.0},
+}
+_ADVISED_ALWAYS: dict[str, Level] = {
+    "targets": "all",
+    "weight_decay": 0.0,
+    "attention_dropout": 0.0,
+}
 
-    Both advise all linear layers; Biderman alpha = 2r at rank 256 (memory allowing), the other a
-    fixed alpha of 32. The rank is the searched level nearest to the advised one, so that the
-    recipe's other values are tried even where the rank is out of reach.
+
+def first_points(spec: SweepSpec, hidden_size: int, model_type: str) -> list[dict[str, Level]]:
+    """Place the published recipes in an arm's space, leaving out those that do not lie in it.
+
+    The rank is the searched level nearest to the advised one, so that the recipe's other values
+    are tried even where the rank is out of reach.
     """
-    advice: dict[str, dict[str, Level]] = {
-        "biderman-v2": {"rank": 256, "alpha": "2r", "dropout": 0.05, "warmup": 0.1},
-        "thinking-machines": {"rank": 256, "alpha": 32.0, "dropout": 0.0, "warmup": 0.0},
-    }
     fixed = spec.hyperparameters.model_dump()
     points: list[dict[str, Level]] = []
     for recipe in spec.search.first_points:
-        values = {**fixed, **advice[recipe], "targets": "all", "weight_decay": 0.0}
-        if spec.space.rank is None:
-            values["rank"] = fixed["rank"]
+        values = {**fixed, **_ADVISED_ALWAYS, **_ADVICE[recipe]}
+        code = learns_code(spec)
+        if spec.method == "full":
+            values["lr"] = published_full_lr(recipe, hidden_size, model_type, code=code)
         else:
-            values["rank"] = _placed(spec.space.rank, values["rank"])
-        values["lr"] = published_lr(recipe, int(values["rank"]), hidden_size, model_type)
+            searched = spec.space.rank
+            nearest = None if searched is None else _placed(searched, values["rank"])
+            values["rank"] = fixed["rank"] if nearest is None else nearest
+            rank = int(values["rank"])
+            values["lr"] = published_lr(recipe, rank, hidden_size, model_type, code=code)
         placed = {name: _placed(axis, values[name]) for name, axis in spec.space.axes.items()}
         point = {name: level for name, level in placed.items() if level is not None}
         if len(point) == len(placed) and point not in points:

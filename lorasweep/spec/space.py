@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ValidationError, model_validator
 
 from lorasweep.errors import SpecError
-from lorasweep.spec.trial import TARGET_SETS, Frozen, LoraHyperparameters
+from lorasweep.spec.trial import OF_METHOD, TARGET_SETS, Frozen
 
 Level = float | int | str
 
@@ -51,28 +51,37 @@ class Choices(Frozen):
 
 Axis = Range | Choices
 
-# An axis named without a range takes this one. Learning rate: the interval that Biderman et al.
-# (2024, v2, section 6) recommend to sweep, [1e-5, 5e-4], with a decade above it, since LoRA
-# improves up to divergence.
+# An axis named without a range takes this one. Learning rate of LoRA: the interval that Biderman et
+# al. (2024, v2, section 6) recommend to sweep, [1e-5, 5e-4], with a decade above it, since LoRA
+# improves up to divergence; full finetuning takes a tenth of it.
 DEFAULT_AXES: dict[str, Axis] = {
     "lr": Range(low=1e-5, high=5e-3, log=True),
     "targets": Choices(values=TARGET_SETS),
     "rank": Choices(values=(4, 16, 64)),
     "alpha": Choices(values=("1r", "2r", 32.0, "rslora:16")),
     "dropout": Choices(values=(0.0, 0.05, 0.1)),
+    "attention_dropout": Choices(values=(0.0, 0.05, 0.1)),
     "weight_decay": Choices(values=(0.0, 0.01, 0.1)),
     "warmup": Choices(values=(0.0, 0.03, 0.1)),
     "batch_size": Choices(values=(8, 16, 32)),
     "epochs": Choices(values=(1.0, 2.0, 4.0)),
+    "tokens": Choices(values=(250_000_000, 500_000_000, 1_000_000_000)),
 }
 AXES = tuple(DEFAULT_AXES)
-_CONTINUOUS = ("lr", "dropout", "weight_decay", "warmup")
+_CONTINUOUS = ("lr", "dropout", "attention_dropout", "weight_decay", "warmup")
 
 
-def _level(name: str, value: Any) -> Level:
-    """Check one level against the hyperparameter's own rule, and give it its own type."""
+def read_level(name: str, value: Any) -> Level:
+    """Check one level against the hyperparameter's own rule, and give it its own type.
+
+    Raises:
+        ValueError: there is no such axis, or the level breaks its rule.
+    """
+    if name not in AXES:
+        raise ValueError(f"axis must be one of {', '.join(AXES)}, got {name!r}")
     try:
-        checked = LoraHyperparameters.model_validate({name: value})
+        owner = next(kind for kind in OF_METHOD.values() if name in kind.model_fields)
+        checked = owner.model_validate({name: value})
     except ValidationError as error:
         detail = error.errors()[0]
         message = detail["msg"].removeprefix("Value error, ")
@@ -106,7 +115,7 @@ def _interval(name: str, value: Mapping[str, Any]) -> Range:
     except ValidationError as error:
         raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
     for end in (interval.low, interval.high):
-        _level(name, end)
+        read_level(name, end)
     return interval
 
 
@@ -137,7 +146,7 @@ def read_axis(name: str, value: Any) -> Axis | None:
         value = [value]
     if not value:
         raise ValueError("must have at least one level, got an empty list")
-    levels = tuple(_level(name, item) for item in value)
+    levels = tuple(read_level(name, item) for item in value)
     if len(set(levels)) != len(levels):
         raise ValueError(f"each level must stand once, got {list(levels)!r}")
     return Choices(values=levels)
@@ -155,10 +164,12 @@ class Space(Frozen):
     rank: Annotated[Axis | None, _reader("rank")] = None
     alpha: Annotated[Axis | None, _reader("alpha")] = None
     dropout: Annotated[Axis | None, _reader("dropout")] = None
+    attention_dropout: Annotated[Axis | None, _reader("attention_dropout")] = None
     weight_decay: Annotated[Axis | None, _reader("weight_decay")] = None
     warmup: Annotated[Axis | None, _reader("warmup")] = None
     batch_size: Annotated[Axis | None, _reader("batch_size")] = None
     epochs: Annotated[Axis | None, _reader("epochs")] = None
+    tokens: Annotated[Axis | None, _reader("tokens")] = None
 
     @model_validator(mode="after")
     def _something_varies(self) -> Space:

@@ -4,13 +4,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.spec.presets import default_sweep, first_points, published_lr
+from lorasweep.spec.presets import (
+    default_sweep,
+    first_points,
+    learns_code,
+    published_full_lr,
+    published_lr,
+)
 from lorasweep.spec.space import Range
 from lorasweep.spec.sweep import parse_sweep
-from tests.spec.test_space import spaces
+from tests.spec.test_space import spaces, spaces_of
 
 MODELS = [None, "testbed", "org/model"]
-DATA = [None, "testbed", "my.jsonl"]
+DATA = [None, "testbed", "testbed-code", "my.jsonl"]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -31,6 +37,14 @@ def test_the_testbed_gives_way_where_the_user_brings_something():
     assert own_data.evaluate.source == ("testbed_hellaswag", "testbed_arc", "testbed_winogrande")
     assert own_data.train.steps is None
     assert own_data.data.seq_len is None
+
+
+def test_the_embedded_code_is_learned_at_its_own_length():
+    spec = parse_sweep(default_sweep(None, "testbed-code"))
+    assert spec.evaluate.learning == ("testbed_code",)
+    assert spec.data.seq_len == 128
+    assert not spec.evaluate.allow_code_execution
+    assert spec.train == parse_sweep(default_sweep(None, None)).train
 
 
 def test_changing_one_built_in_sweep_leaves_the_next_one_alone():
@@ -60,9 +74,14 @@ def test_thinking_machines_scales_by_the_size_and_family_of_the_model(model_type
 
 
 @settings(deadline=None, max_examples=150)
-@given(spaces, st.sampled_from([64, 1024, 8192]), st.sampled_from(["llama", "qwen2", "gpt2"]))
-def test_first_points_lie_in_the_space_and_give_every_axis_a_level(space, hidden_size, model_type):
-    spec = parse_sweep({"space": space})
+@given(
+    st.tuples(st.just("lora"), spaces) | st.tuples(st.just("full"), spaces_of("full")),
+    st.sampled_from([64, 1024, 8192]),
+    st.sampled_from(["llama", "qwen2", "gpt2"]),
+)
+def test_first_points_lie_in_the_space_and_give_every_axis_a_level(arm, hidden_size, model_type):
+    method, space = arm
+    spec = parse_sweep({"space": space, "hyperparameters": {"method": method}})
     points = first_points(spec, hidden_size, model_type)
     assert len(points) <= 2
     assert all(left != right for i, left in enumerate(points) for right in points[:i])
@@ -100,3 +119,38 @@ def test_a_recipe_outside_the_space_is_left_out():
 def test_only_the_recipes_that_the_sweep_names_are_tried():
     spec = parse_sweep({"space": {"lr": True}, "search": {"first_points": []}})
     assert first_points(spec, 4096, "llama") == []
+
+
+CODE = {"evaluate": {"learning": ["humaneval"]}}
+FULL = {"hyperparameters": {"method": "full"}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "code"),
+    [
+        (CODE, True),
+        ({"evaluate": {"learning": ["gsm8k@5"]}}, False),
+        ({**CODE, "data": {"kind": "documents"}}, False),
+        ({}, False),
+    ],
+)
+def test_code_is_learned_from_instructions_that_a_code_task_measures(sections, code):
+    assert learns_code(parse_sweep({"space": {"lr": True}, **sections})) == code
+
+
+def test_full_finetuning_has_the_published_learning_rates_of_its_own():
+    space = {"lr": "1e-6..1e-3", "warmup": [0.0, 0.1], "attention_dropout": [0.0, 0.1]}
+    spec = parse_sweep({"space": space, **FULL, **CODE})
+    fixed = {"attention_dropout": 0.0}
+    assert first_points(spec, 2000, "llama") == [
+        {"lr": 5e-5, "warmup": 0.1, **fixed},
+        {"lr": pytest.approx(5e-5), "warmup": 0.0, **fixed},
+    ]
+    assert published_full_lr("biderman-v2", 4096, "llama", code=False) == 1e-5
+    full = published_full_lr("thinking-machines", 4096, "llama", code=False)
+    assert math.isclose(10 * full, published_lr("thinking-machines", 16, 4096, "llama"))
+
+
+def test_an_axis_without_advice_takes_its_first_level():
+    spec = parse_sweep({"space": {"lr": True, "tokens": [10**9, 10**8]}, **FULL})
+    assert [point["tokens"] for point in first_points(spec, 2000, "llama")] == [10**9, 10**9]

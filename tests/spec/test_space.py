@@ -1,10 +1,12 @@
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasweep.errors import SpecError
+from lorasweep.spec.arms import axes_of
 from lorasweep.spec.space import (
     AXES,
     DEFAULT_AXES,
@@ -15,7 +17,7 @@ from lorasweep.spec.space import (
     parse_space,
     read_axis,
 )
-from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
+from lorasweep.spec.trial import OF_METHOD, TARGET_SETS
 
 positive = st.floats(1e-8, 1.0)
 shares = st.floats(0.0, 0.99)
@@ -38,16 +40,28 @@ AXIS_STRATEGIES = {
     "rank": listed(st.integers(1, 256)),
     "alpha": listed(st.sampled_from(ALPHAS)),
     "dropout": listed(shares) | ranges(shares, log=False),
+    "attention_dropout": listed(shares) | ranges(shares, log=False),
     "weight_decay": listed(shares) | ranges(positive, log=True),
     "warmup": listed(shares) | ranges(shares, log=False),
     "batch_size": listed(st.sampled_from([8, 16, 32])),
     "epochs": listed(st.floats(0.01, 8.0)),
+    "tokens": listed(st.integers(1, 20_000_000_000)),
 }
-spaces = st.fixed_dictionaries({}, optional=AXIS_STRATEGIES).filter(bool)
+
+
+def spaces_of(method: str) -> st.SearchStrategy[Any]:
+    """Draw spaces of a method, in which one axis at most sets the duration."""
+    axes = {axis: AXIS_STRATEGIES[axis] for axis in axes_of(method)}
+    drawn = st.fixed_dictionaries({}, optional=axes)
+    return drawn.filter(lambda space: space and not {"epochs", "tokens"} <= set(space))
+
+
+spaces = spaces_of("lora")
 
 
 def test_every_axis_is_a_hyperparameter_with_a_default_range():
-    assert set(AXES) == set(LoraHyperparameters.model_fields) - {"method"}
+    fields = {field for kind in OF_METHOD.values() for field in kind.model_fields}
+    assert set(AXES) == fields - {"method"}
     assert set(AXES) == set(Space.model_fields)
     for name, axis in DEFAULT_AXES.items():
         assert read_axis(name, axis) == axis
@@ -102,7 +116,7 @@ def test_every_way_of_writing_an_axis_is_read(name, value, axis):
         ("rank", [True], "got True"),
         ("rank", [4, 4], "each level must stand once, got [4, 4]"),
         ("rank", [], "must have at least one level, got an empty list"),
-        ("targets", "attn", "must be one of attention, mlp, all, got 'attn'"),
+        ("targets", "attn", "must be one of attention, mlp, all, ungated, got 'attn'"),
         ("alpha", ["2x"], "a multiple of the rank such as '2r', a number, or 'rslora:N'"),
         ("alpha", ["0r"], "each above 0, got '0r'"),
         ("dropout", "0..1", "must be less than 1, got 1.0"),
@@ -174,8 +188,8 @@ def test_the_space_option_reports_all_mistakes_at_once():
     known: dict[str, Axis] = {}
     with pytest.raises(SpecError) as caught:
         parse_space("rnak,lr,lr,,", known.get)
-    unknown = "space: axis must be one of lr, targets, rank, alpha, dropout, weight_decay, warmup"
-    assert [p.partition(", batch")[0] for p in caught.value.problems] == [
+    unknown = "space: axis must be one of lr, targets, rank, alpha, dropout, attention_dropout"
+    assert [p.partition(", weight")[0] for p in caught.value.problems] == [
         unknown,
         "space.lr: each axis must be named once, got it twice",
         unknown,

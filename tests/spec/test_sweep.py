@@ -1,5 +1,4 @@
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasweep.errors import SpecError
+from lorasweep.spec.file import override, read_yaml
 from lorasweep.spec.presets import default_sweep
 from lorasweep.spec.space import Choices, Range, Space
 from lorasweep.spec.sweep import (
@@ -18,14 +18,10 @@ from lorasweep.spec.sweep import (
     SweepSpec,
     TrainSpec,
     dump_sweep,
-    override,
     parse_sweep,
-    read_yaml,
 )
 from lorasweep.spec.trial import Frozen, LoraHyperparameters
 from tests.spec.test_space import AXIS_STRATEGIES, spaces
-
-SWEEPS = sorted((Path(__file__).parent.parent.parent / "sweeps").glob("*.yaml"))
 
 names = st.text(min_size=1, max_size=12)
 maybe_names = st.none() | names
@@ -48,6 +44,7 @@ SECTIONS = {
         optional={
             "path": names,
             "subset": maybe_names,
+            "data_dir": maybe_names,
             "kind": st.sampled_from(["auto", "instruction", "documents"]),
             "text": maybe_names,
             "heldout": maybe_names,
@@ -67,6 +64,10 @@ SECTIONS = {
             "epochs": st.floats(0.1, 9.0),
         },
     ),
+    "deepspeed": st.none()
+    | st.fixed_dictionaries(
+        {}, optional={"stage": st.sampled_from([0, 1, 2, 3]), "offload": st.booleans()}
+    ),
     "train": st.fixed_dictionaries(
         {},
         optional={
@@ -74,6 +75,7 @@ SECTIONS = {
             "optimizer": st.sampled_from(["adamw", "lion"]),
             "betas": st.none() | st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)).map(list),
             "schedule": st.sampled_from(["cosine", "constant", "trapezoidal"]),
+            "warmup_steps": st.none() | st.integers(0, 2000),
             "clip": st.none() | st.floats(0.1, 10),
             "recompute": st.booleans(),
         },
@@ -87,7 +89,7 @@ SECTIONS = {
             "first_points": st.just([]) | st.just(["thinking-machines"]),
             "grace": st.floats(0.01, 0.9),
             "reduction": st.floats(1.1, 4.0),
-            "confirm": st.integers(0, 4),
+            "confirm": st.integers(0, 4) | st.just("all"),
         },
     ),
     "evaluate": st.fixed_dictionaries(
@@ -97,6 +99,8 @@ SECTIONS = {
             "source": st.sampled_from([[], ["auto"], ["hellaswag", "winogrande@5"]]),
             "tasks": maybe_names,
             "limit": st.none() | st.integers(1, 99),
+            "spectrum": st.booleans(),
+            "allow_code_execution": st.booleans(),
         },
     ),
     "resources": st.fixed_dictionaries(
@@ -152,19 +156,6 @@ def test_a_sweep_written_as_yaml_is_read_back_to_the_same_value(content):
     assert dump_sweep(again) == dump_sweep(spec)
 
 
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
-def test_every_shipped_sweep_loads_and_states_its_question(path):
-    spec = parse_sweep(read_yaml(path))
-    assert spec.name == path.stem
-    assert spec.question.endswith("?")
-    assert spec.question != SweepSpec.model_fields["question"].default
-
-
-def test_the_shipped_default_is_the_built_in_one():
-    default = next(path for path in SWEEPS if path.stem == "default")
-    assert parse_sweep(read_yaml(default)) == parse_sweep(default_sweep(None, None))
-
-
 def test_every_mistake_is_reported_at_once_with_its_path():
     content = {
         "name": "a/b",
@@ -190,7 +181,7 @@ def test_every_mistake_is_reported_at_once_with_its_path():
         "space.lr: low must be below high, got 0.01..0.0001",
         "space.rank: must be greater than or equal to 1, got 0",
         "space.rnak: no such field; check its spelling",
-        "space.targets: must be one of attention, mlp, all, got 'attn'",
+        "space.targets: must be one of attention, mlp, all, ungated, got 'attn'",
         "train.betas: both must lie in [0, 1), got [0.9, 1.0]",
         "train.micro_batch: must be greater than or equal to 1, got 0",
     ]
@@ -227,7 +218,32 @@ def test_a_fixed_batch_size_that_is_searched_need_not_divide():
         ({"space": None}, "space: must be a valid dictionary"),
         (small(train=None), "train: must be a valid dictionary"),
         (small(hyperparameters={"rank": True}), "hyperparameters.rank: must be a number"),
-        (small(hyperparameters={"method": "full"}), "hyperparameters.method: must be 'lora'"),
+        (
+            small(hyperparameters={"method": "full"}),
+            "space.rank: full finetuning has no rank; it has lr, attention_dropout, weight_decay",
+        ),
+        (small(search={"points": [{"rank": 4}]}), "search: points need algorithm grid, got tpe"),
+        (
+            small(search={"algorithm": "grid", "points": [{"rank": 5}]}),
+            "search.points: rank must be a level of space.rank, got 5",
+        ),
+        (
+            small(search={"algorithm": "grid", "points": [{"lr": 2e-4}]}),
+            "search.points: lr must be a level of space.lr, got 0.0002",
+        ),
+        (
+            {"space": {"epochs": True, "tokens": True}},
+            "space.tokens: must not stand beside space.epochs, which sets the duration too",
+        ),
+        (
+            {"space": {"epochs": True}, "hyperparameters": {"tokens": 9}},
+            "space.epochs: must not be searched where hyperparameters.tokens is given",
+        ),
+        (
+            {"space": {"tokens": True}, "train": {"steps": 9}},
+            "train.steps: must be null where space.tokens sets the duration, got 9",
+        ),
+        (small(train={"warmup_steps": -1}), "train.warmup_steps: must be greater than or equal"),
         (small(evaluate={"learning": []}), "evaluate: learning must name at least one task"),
         (small(search={"grid_points": 1}), "search.grid_points: must be greater than or equal"),
         (small(search={"first_points": ["mine"]}), "search.first_points.0: must be 'biderman-v2'"),
@@ -247,8 +263,13 @@ def test_a_mistake_is_one_sentence_that_begins_with_its_path(content, problem):
 
 
 def test_a_field_that_takes_two_kinds_is_named_without_the_kinds():
-    for sentence in problems_of(small(resources={"gpus": -1, "max_concurrent": "x"})):
-        assert sentence.split(":")[0] in {"resources.gpus", "resources.max_concurrent"}
+    wrong = small(resources={"gpus": -1, "max_concurrent": "x"}, search={"confirm": "best"})
+    for sentence in problems_of(wrong):
+        assert sentence.split(":")[0] in {
+            "resources.gpus",
+            "resources.max_concurrent",
+            "search.confirm",
+        }
 
 
 def test_remote_code_may_run_from_a_pinned_revision_or_a_folder(tmp_path):
@@ -269,6 +290,7 @@ OTHER: dict[type[Frozen], dict[str, object]] = {
     DataSpec: {
         "path": "my.jsonl",
         "subset": "main",
+        "data_dir": "python",
         "split": "validation",
         "kind": "documents",
         "prompt": "p",
@@ -286,6 +308,7 @@ OTHER: dict[type[Frozen], dict[str, object]] = {
         "optimizer": "lion",
         "betas": [0.8, 0.9],
         "schedule": "constant",
+        "warmup_steps": 10,
         "clip": None,
         "recompute": True,
     },
@@ -306,8 +329,10 @@ OTHER: dict[type[Frozen], dict[str, object]] = {
         "warmup": 0.2,
         "batch_size": 8,
         "epochs": 3,
+        "tokens": 4096,
     },
 }
+MEASURED_BESIDES = {"spectrum", "allow_code_execution"}
 SECTION_OF = {ModelSpec: "model", DataSpec: "data", TrainSpec: "train", EvaluateSpec: "evaluate"}
 
 
@@ -329,7 +354,7 @@ def test_the_id_of_a_trial_notices_every_field_that_changes_its_result(section, 
 
 def test_no_field_was_left_out_of_the_laws_about_the_id():
     for section, others in OTHER.items():
-        assert set(section.model_fields) - {"method"} == set(others)
+        assert set(section.model_fields) - {"method", *MEASURED_BESIDES} == set(others)
 
 
 def test_the_id_of_a_trial_notices_seed_and_rungs():
@@ -348,6 +373,9 @@ def test_the_id_of_a_trial_notices_seed_and_rungs():
         {"slots": 1},
         {"search": {"algorithm": "random", "trials": 99, "seeds": 5, "confirm": 9}},
         {"space": {"targets": True}},
+        {"deepspeed": {"stage": 3, "offload": True}},
+        {"evaluate": {"spectrum": True, "allow_code_execution": True}},
+        {"domain": "code"},
     ],
 )
 def test_the_id_of_a_trial_ignores_what_cannot_change_its_result(sections):
@@ -367,6 +395,20 @@ def test_the_id_of_a_trial_ignores_the_order_of_keys(content, seed):
 def test_the_id_ignores_epochs_where_steps_set_the_duration():
     spec = parse_sweep(small(train={"steps": 5}))
     assert spec.trial({"epochs": 2.0}).id == spec.trial({"epochs": 1.0}).id
+
+
+def test_the_id_ignores_epochs_where_tokens_set_the_duration():
+    spec = parse_sweep(small())
+    both = {"tokens": 4096, "epochs": 2.0}
+    assert spec.trial(both).id == spec.trial({"tokens": 4096}).id != spec.trial({}).id
+
+
+def test_the_id_of_a_lora_trial_is_the_same_in_every_release():
+    testbed, published = parse_sweep(default_sweep(None, None)), parse_sweep(small())
+    values = {"lr": 3e-3, "targets": "all", "rank": 8}
+    assert testbed.trial(values).id == "fbd3838368"
+    assert testbed.trial(values, seed=1).id == "95ae0fe2bb"
+    assert published.trial({"lr": 1e-4, "epochs": 2.0}).id == "aefdf6d316"
 
 
 def test_the_id_does_not_tell_the_stages_apart_but_the_trial_does():
@@ -490,7 +532,8 @@ def test_a_range_in_a_file_may_have_exponents_without_a_dot(tmp_path):
 
 
 def test_every_section_has_a_strategy_and_every_axis_too():
-    assert set(SweepSpec.model_fields) == {"space", *SECTIONS}
+    by_arms = {"methods", "domains", "domain"}  # see test_arms.py
+    assert set(SweepSpec.model_fields) == {"space", *SECTIONS, *by_arms}
     assert set(AXIS_STRATEGIES) == set(Space.model_fields)
 
 
@@ -508,3 +551,19 @@ def test_dropout_on_several_workers_needs_a_fixed_micro_batch(where):
 def test_only_a_grid_is_a_full_factorial():
     assert parse_sweep(small(search={"algorithm": "grid"})).is_grid
     assert not parse_sweep(small()).is_grid
+
+
+def test_points_are_no_full_factorial():
+    points = {"algorithm": "grid", "points": [{"rank": 4}]}
+    assert not parse_sweep(small(search=points)).is_grid
+
+
+@pytest.mark.parametrize(
+    ("confirm", "seeds", "configurations", "repetitions"),
+    [(2, 2, 16, 2), (4, 3, 2, 4), ("all", 3, 16, 32), (0, 5, 16, 0), ("all", 1, 16, 0)],
+)
+def test_the_best_or_all_are_repeated_on_each_further_seed(
+    confirm, seeds, configurations, repetitions
+):
+    search = SearchSpec(confirm=confirm, seeds=seeds)
+    assert search.repetitions(configurations) == repetitions

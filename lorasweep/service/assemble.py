@@ -1,0 +1,200 @@
+"""From the words of the command line to a sweep: file or built-in, then options, then `--set`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lorasweep.errors import SpecError
+from lorasweep.spec.arms import axes_of, for_method, in_order
+from lorasweep.spec.file import override, read_yaml
+from lorasweep.spec.presets import default_sweep
+from lorasweep.spec.space import parse_space
+from lorasweep.spec.sweep import SweepSpec, parse_sweep
+from lorasweep.spec.trial import OF_METHOD
+
+Content = dict[str, Any]
+
+
+def assemble(
+    sweep: Path | None,
+    *,
+    space: str | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    method: str | None = None,
+    trials: int | None = None,
+    slots: str | None = None,
+    seed: int | None = None,
+    allow_code_execution: bool = False,
+    assignments: Sequence[str] = (),
+) -> SweepSpec:
+    """Put a sweep together; the later source wins.
+
+    Raises:
+        SpecError: with all mistakes at once.
+    """
+    content = read_yaml(sweep) if sweep is not None else default_sweep(model, data)
+    problems: list[str] = []
+
+    def change(how: Callable[..., None], *words: Any) -> None:
+        """Collect what is wrong, so that the rest is looked at too."""
+        try:
+            how(content, *words)
+        except SpecError as error:
+            problems.extend(error.problems)
+
+    if model is not None:
+        change(override, [f"model.path={model}"])
+    if data is not None:
+        change(_name_data, data)
+    if slots is not None:
+        content["slots"] = int(slots) if slots.isdigit() else slots
+    if seed is not None:
+        content["seed"] = seed
+    if trials is not None:
+        _set_everywhere(content, "search", "trials", trials)
+    if allow_code_execution:
+        _set_everywhere(content, "evaluate", "allow_code_execution", True)
+    if method is not None:
+        change(choose_methods, method)
+    if space is not None:
+        change(choose_axes, space)
+    change(override, assignments)
+    try:
+        spec = parse_sweep(content)
+    except SpecError as error:
+        raise SpecError([*problems, *error.problems]) from None
+    if problems:
+        raise SpecError(problems)
+    return spec
+
+
+def _name_data(content: Content, data: str) -> None:
+    """Name other data, in place.
+
+    Raises:
+        SpecError: domains have their own, and it is not said whose is to give way.
+    """
+    override(content, [f"data.path={data}"])
+    for name, sections in _mapping(content.get("domains")).items():
+        if "path" in _mapping(_mapping(sections).get("data")):
+            raise SpecError(
+                [
+                    f"--data: must not be given where domains.{name} names its own data; use "
+                    f"--set domains.{name}.data.path={data}"
+                ]
+            )
+
+
+def _mapping(value: Any) -> Content:
+    """Give a section, or an empty one in the place of what the spec will refuse or fill in."""
+    return value if isinstance(value, dict) else {}
+
+
+def _own_sections(content: Content) -> Iterator[Content]:
+    """Give what each method and each domain has of its own."""
+    for part in ("methods", "domains"):
+        for sections in _mapping(content.get(part)).values():
+            yield _mapping(sections)
+
+
+def _set_everywhere(content: Content, section: str, field: str, value: Any) -> None:
+    """Set a field for all arms: what a method or a domain says of it gives way."""
+    fields = _mapping(content.get(section))
+    content[section] = {**fields, field: value}
+    for own in _own_sections(content):
+        _mapping(own.get(section)).pop(field, None)
+
+
+def methods_of(content: Content) -> list[str]:
+    """Name the methods that a sweep's content is written for; what stands above is the first's."""
+    named = in_order(_mapping(content.get("methods")))
+    return named or [str(_mapping(content.get("hyperparameters")).get("method", "lora"))]
+
+
+def choose_methods(content: Content, text: str) -> None:
+    """Let these methods run, in place; those that remain keep their own sections.
+
+    Where the method that the content is written for is not among them, it is carried over: learning
+    rates are scaled, and what the other method lacks is left out.
+
+    Raises:
+        SpecError: a method is unknown.
+    """
+    wanted = in_order(dict.fromkeys(name.strip() for name in text.split(",")))
+    if unknown := [name for name in wanted if name not in OF_METHOD]:
+        raise SpecError([f"--method: must be of {', '.join(OF_METHOD)}, got {unknown[0]!r}"])
+    written = methods_of(content)
+    if wanted == written and "methods" not in content:
+        return
+    first = written[0]
+    if wanted[0] != first and first in OF_METHOD:
+        content.update(for_method(content, wanted[0], first))
+        for name, sections in _mapping(content.get("domains")).items():
+            content["domains"][name] = for_method(_mapping(sections), wanted[0], first)
+    own = _mapping(content.get("methods"))
+    content["methods"] = {name: own.get(name) or {} for name in wanted}
+
+
+def choose_axes(content: Content, text: str) -> None:
+    """Search these axes and no others, in place.
+
+    An axis that is named without a range keeps the one that the content has for it, each method and
+    domain its own. `METHOD.AXIS` is for one method; an axis that the first method lacks is for
+    those that have it.
+
+    Raises:
+        SpecError: an axis is unknown or named twice, or is for a method that does not run.
+    """
+    methods = methods_of(content)
+    named: dict[str, list[str]] = {}
+    for part in text.split(","):
+        name = part.partition("=")[0].strip()
+        owner, dot, _ = name.partition(".")
+        rest = part.partition(".")[2] if dot else part
+        for method in [owner] if dot else _owners(methods, name):
+            named.setdefault(method, []).append(rest)
+    problems = [
+        f"space.{method}: must be a method of the sweep, {', '.join(methods)}, got {method!r}; "
+        "--method names those that run"
+        for method in named
+        if method not in methods
+    ]
+    spaces: dict[str, Content] = {}
+    for method, parts in named.items():
+        try:
+            spaces[method] = parse_space(",".join(parts), _ranges_of(content, method).get)
+        except SpecError as error:
+            problems += error.problems
+    given = {p.partition("=")[0].strip() for parts in named.values() for p in parts if "=" in p}
+    without_range = {axis for space in spaces.values() for axis in space} - given
+    for own in _own_sections(content):
+        own_space = _mapping(own.pop("space", None))
+        if kept := {axis: own_space[axis] for axis in own_space if axis in without_range}:
+            own["space"] = kept
+    if problems:
+        content["space"] = {"lr": True}
+        raise SpecError(problems)
+    content["space"] = spaces.pop(methods[0], {})
+    for method, axes in spaces.items():
+        sections = content["methods"][method] = {**_mapping(content["methods"][method])}
+        sections["space"] = {**axes, **_mapping(sections.get("space"))}
+
+
+def _owners(methods: list[str], axis: str) -> list[str]:
+    """Say whose an axis is: the first method's, which others share, or theirs if it has none."""
+    first, *others = methods
+    if first not in OF_METHOD or axis in axes_of(first):
+        return [first]
+    return [other for other in others if other in OF_METHOD and axis in axes_of(other)] or [first]
+
+
+def _ranges_of(content: Content, method: str) -> Content:
+    """Give the ranges that a method has: its own, or what it shares of those of the first."""
+    first, shared = methods_of(content)[0], {"space": _mapping(content.get("space"))}
+    if {first, method} <= set(OF_METHOD):  # the spec refuses any other
+        shared = for_method(shared, method, first)
+    own = _mapping(_mapping(content.get("methods")).get(method)).get("space")
+    return {**shared["space"], **_mapping(own)}

@@ -1,0 +1,201 @@
+"""A sweep from the words of a command line: methods, axes, data and what they replace."""
+
+import pytest
+import yaml
+
+from lorasweep.errors import SpecError
+from lorasweep.service.assemble import assemble
+from lorasweep.spec.presets import default_sweep
+from lorasweep.spec.space import DEFAULT_AXES, Choices, Range
+from lorasweep.spec.sweep import parse_sweep
+from lorasweep.spec.trial import LoraHyperparameters
+
+TESTBED = Range(low=3e-4, high=3e-2, log=True)
+TENTH = Range(low=3e-5, high=3e-3, log=True)
+NO_RANK = "space.rank: full finetuning has no rank; it has lr, attention_dropout, weight_decay"
+BOTH = {
+    "space": {"lr": [1e-3], "rank": [4]},
+    "methods": {
+        "lora": {"space": {"targets": ["mlp"]}, "search": {"trials": 5}},
+        "full": {"space": {"lr": [3e-5], "attention_dropout": [0.0, 0.1]}},
+    },
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    return write
+
+
+def refusal(*words, **options):
+    with pytest.raises(SpecError) as caught:
+        assemble(*words, **options)
+    return caught.value.problems
+
+
+def test_without_words_the_built_in_sweep_comes_out():
+    assert assemble(None) == parse_sweep(default_sweep(None, None))
+    assert assemble(None, method="lora") == assemble(None)
+
+
+def test_the_built_in_sweep_is_carried_over_to_full_finetuning():
+    (full,) = assemble(None, method="full").arms
+    assert full.space.axes == {"lr": TENTH}
+    assert full.search.trials == 16
+    assert (full.method, full.hyperparameters.lr) == ("full", 2e-5)
+    published = assemble(None, method="full", model="org/model").arms[0]
+    assert published.space.axes == {"lr": Range(low=1e-6, high=5e-4, log=True)}
+
+
+@pytest.mark.parametrize("method", ["lora,full", "full,lora", " full , lora,full"])
+def test_both_methods_share_the_built_in_sweep_in_any_order(method):
+    lora, full = assemble(None, method=method).arms
+    assert lora.space == assemble(None).space
+    assert full.space.axes == {"lr": TENTH}
+
+
+def test_methods_that_remain_keep_their_own_sections(file):
+    path = file(BOTH)
+    assert [arm.method for arm in assemble(path).arms] == ["lora", "full"]
+    (lora,) = assemble(path, method="lora").arms
+    assert tuple(lora.space.axes) == ("lr", "targets", "rank")
+    assert lora.search.trials == 5
+    (full,) = assemble(path, method="full").arms
+    assert full.space.axes == {
+        "lr": Choices(values=(3e-5,)),
+        "attention_dropout": Choices(values=(0.0, 0.1)),
+    }
+    assert assemble(path, method="full,lora") == assemble(path)
+
+
+def test_a_file_for_full_finetuning_is_carried_over_to_lora(file):
+    path = file({"space": {"lr": [1e-5]}, "hyperparameters": {"method": "full", "lr": 3e-5}})
+    (lora,) = assemble(path, method="lora").arms
+    assert lora.hyperparameters == LoraHyperparameters(lr=3e-4)
+    assert lora.space.lr == Choices(values=(1e-4,))
+    lora, full = assemble(path, method="lora,full").arms
+    assert (lora.method, full.method) == ("lora", "full")
+    assert full.space.lr == Choices(values=(1e-5,))
+
+
+@pytest.mark.parametrize(
+    ("method", "got"), [("dora", "dora"), ("lora,fulll", "fulll"), ("", ""), ("lora,", "")]
+)
+def test_an_unknown_method_is_one_sentence_that_names_the_known_ones(method, got):
+    assert refusal(None, method=method) == (f"--method: must be of lora, full, got {got!r}",)
+
+
+def test_axes_that_are_named_are_taken_as_given():
+    (full,) = assemble(None, method="full", space="lr=1e-4..1e-2,warmup").arms
+    assert full.space.axes == {
+        "lr": Range(low=1e-4, high=1e-2, log=True),
+        "warmup": DEFAULT_AXES["warmup"],
+    }
+    (full,) = assemble(None, method="full", space="lr").arms
+    assert full.space.axes == {"lr": TENTH}
+
+
+def test_an_axis_that_no_method_has_is_refused():
+    (problem,) = refusal(None, method="full", space="lr,rank")
+    assert problem.startswith(NO_RANK)
+    (problem,) = refusal(None, method="lora", space="lr,attention_dropout")
+    assert problem.startswith("space.attention_dropout: LoRA has no attention_dropout")
+    (problem,) = refusal(None, method="lora,full", space="lr,full.rank=4")
+    assert problem.startswith(NO_RANK)
+
+
+def test_an_axis_of_one_method_is_searched_by_that_one():
+    lora, full = assemble(None, method="lora,full", space="lr,rank=4|8,attention_dropout").arms
+    assert lora.space.axes == {"lr": TESTBED, "rank": Choices(values=(4, 8))}
+    assert full.space.axes == {
+        "lr": TENTH,
+        "attention_dropout": DEFAULT_AXES["attention_dropout"],
+    }
+
+
+def test_a_method_may_be_given_a_range_of_its_own():
+    lora, full = assemble(None, method="lora,full", space="lr,full.lr").arms
+    assert (lora.space.lr, full.space.lr) == (TESTBED, TENTH)
+    space = "lr=1e-4..1e-2,full.lr=1e-6..1e-4,lora.rank=4"
+    lora, full = assemble(None, method="lora,full", space=space).arms
+    assert lora.space.axes == {
+        "lr": Range(low=1e-4, high=1e-2, log=True),
+        "rank": Choices(values=(4,)),
+    }
+    assert full.space.axes == {"lr": Range(low=1e-6, high=1e-4, log=True)}
+
+
+def test_axes_named_without_a_range_keep_each_methods_own(file):
+    lora, full = assemble(file(BOTH), space="lr,rank").arms
+    assert lora.space.axes == {"lr": Choices(values=(1e-3,)), "rank": Choices(values=(4,))}
+    assert full.space.axes == {"lr": Choices(values=(3e-5,))}
+    lora, full = assemble(file(BOTH), space="lr=1e-2").arms
+    assert full.space.axes == {"lr": Choices(values=(1e-3,))}
+
+
+def test_the_space_of_a_method_that_does_not_run_is_one_sentence():
+    assert refusal(None, space="lr,full.lr=1e-6..1e-4") == (
+        "space.full: must be a method of the sweep, lora, got 'full'; --method names those that "
+        "run",
+    )
+
+
+def test_all_mistakes_come_at_once():
+    problems = refusal(None, method="dora", space="lr,speed", assignments=["oops=1"])
+    assert [problem.split(":")[0] for problem in problems] == ["--method", "space", "oops"]
+
+
+DOMAINS = {
+    "space": {"lr": True},
+    "domains": {
+        "code": {
+            "data": {"path": "testbed-code"},
+            "evaluate": {"learning": ["testbed_code"], "allow_code_execution": False},
+            "search": {"trials": 3},
+        },
+        "math": {"data": {"limit": 9}},
+    },
+}
+
+
+def test_programs_may_run_where_the_command_line_says_so(file):
+    assert not any(arm.evaluate.allow_code_execution for arm in assemble(file(DOMAINS)).arms)
+    allowed = assemble(file(DOMAINS), allow_code_execution=True)
+    assert all(arm.evaluate.allow_code_execution for arm in allowed.arms)
+    assert allowed.arms[0].evaluate.learning == ("testbed_code",)
+
+
+def test_domains_are_carried_over_with_the_rest(file):
+    domain = {"space": {"lr": [1e-3], "rank": [4]}, "hyperparameters": {"dropout": 0.1}}
+    path = file({"space": {"lr": True}, "domains": {"code": domain}})
+    (full,) = assemble(path, method="full").arms
+    assert full.label == "code full"
+    assert full.space.axes == {"lr": Choices(values=(1e-4,))}
+
+
+def test_the_number_of_trials_is_that_of_every_arm(file):
+    assert [arm.search.trials for arm in assemble(file(DOMAINS), trials=7).arms] == [7, 7]
+
+
+def test_data_cannot_be_named_beside_those_of_domains(file):
+    assert refusal(file(DOMAINS), data="mine.jsonl") == (
+        "--data: must not be given where domains.code names its own data; use "
+        "--set domains.code.data.path=mine.jsonl",
+    )
+    spec = assemble(file(DOMAINS), assignments=["domains.code.data.path=mine.jsonl"])
+    assert spec.arms[0].data.path == "mine.jsonl"
+
+
+def test_the_last_word_is_that_of_an_assignment():
+    spec = assemble(None, seed=3, slots="2", model="org/model", assignments=["seed=4"])
+    assert (spec.seed, spec.slots, spec.model.path) == (4, 2, "org/model")
+
+
+def test_a_file_that_names_an_unknown_method_is_refused_by_its_own_sentence(file):
+    content = {"space": {"lr": True}, "methods": {"dora": {}, "full": {}}}
+    assert refusal(file(content), space="lr") == ("methods: must be of lora, full, got 'dora'",)
