@@ -5,7 +5,8 @@
     │   ├── SpecError         one or more fields of the sweep file; all of them at once
     │   ├── DataError         the training or held-out data
     │   ├── ModelError        the base model or its tokenizer
-    │   └── ResourceError     the cluster cannot hold what was asked for
+    │   ├── ResourceError     the cluster cannot hold what was asked for
+    │   └── SandboxError      code that a model wrote cannot be run safely on this machine
     ├── OutOfMemoryError      a device's memory does not hold what was to run on it
     └── JournalError          the results folder is damaged
 
@@ -56,6 +57,10 @@ class ModelError(UsageError, ValueError):
 
 class ResourceError(UsageError, RuntimeError):
     """Report a request that the cluster can never satisfy."""
+
+
+class SandboxError(UsageError, RuntimeError):
+    """Report that a machine cannot shut in code that a model wrote."""
 
 
 class OutOfMemoryError(LorasweepError, MemoryError):
