@@ -190,6 +190,15 @@ class Batches:
         return even(int(self._lengths_N.max()))
 
 
+def steps_for(
+    tokens: int | None, epochs: float, *, batch_size: int, seq_len: int, examples: int
+) -> int:
+    """Count the steps of a duration, given in tokens of full sequences or else in epochs."""
+    if tokens is not None:
+        return max(1, round(tokens / (batch_size * seq_len)))
+    return steps_of(examples, batch_size, epochs)
+
+
 def steps_of(examples: int, batch_size: int, epochs: float) -> int:
     """Count the steps of a number of epochs; the next epoch fills up the last batch."""
     return max(1, math.ceil(examples * epochs / batch_size - 1e-9))

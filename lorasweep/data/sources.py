@@ -15,6 +15,11 @@ from lorasweep.errors import DataError
 from lorasweep.spec.sweep import DataSpec
 
 _READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+# Name -> instructions, held-out instructions, documents.
+_EMBEDDED = {
+    "testbed": (testbed.DATA, testbed.HELDOUT, testbed.DOCUMENTS),
+    "testbed-code": (testbed.CODE_DATA, testbed.CODE_HELDOUT, testbed.CODE_DOCUMENTS),
+}
 
 Kind = Literal["instruction", "documents"]
 Row = Mapping[str, Any]
@@ -48,14 +53,27 @@ def find_source(spec: DataSpec) -> None:
     Raises:
         DataError: one of them is not.
     """
-    for key, path in (("path", spec.path), ("heldout", spec.heldout)):
-        if path is None or path == "testbed" or Path(path).expanduser().exists():
+    for key, path in (("path", _located(spec)[0]), ("heldout", spec.heldout)):
+        if path is None or Path(path).expanduser().exists():
             continue
         if path.startswith((".", "/", "~")) or Path(path).suffix in _READERS:
             raise DataError(
                 f"data.{key}: {path!r} cannot be read as a local file, a folder or a hub name: "
                 "there is no such file; give the path of one"
             )
+
+
+def _located(spec: DataSpec) -> tuple[str, str | None]:
+    """Give the paths of a sweep's data and held-out data; an embedded set's are in the package.
+
+    Embedded documents have no held-out file: some of them are held out.
+    """
+    if spec.path not in _EMBEDDED:
+        return spec.path, spec.heldout
+    data, heldout, documents = _EMBEDDED[spec.path]
+    if spec.kind == "documents":
+        return str(documents), spec.heldout
+    return str(data), str(heldout) if spec.heldout is None else spec.heldout
 
 
 def _dataset(path: str, spec: DataSpec) -> Any:
@@ -92,7 +110,7 @@ def _dataset(path: str, spec: DataSpec) -> Any:
                 loaded = loaded[spec.split]
             return loaded
         where = str(place) if place.exists() else path
-        return datasets.load_dataset(where, spec.subset, split=spec.split)
+        return datasets.load_dataset(where, spec.subset, data_dir=spec.data_dir, split=spec.split)
     except DataError:
         raise
     except Exception as error:  # datasets raises nearly every kind; the user needs one sentence
@@ -258,9 +276,7 @@ def read_source(spec: DataSpec, tokenizer: Any) -> Source:
     Raises:
         DataError: nothing can be read, a column is missing, or no example is left.
     """
-    embedded = spec.path == "testbed"
-    path = str(testbed.DATA) if embedded else spec.path
-    heldout = str(testbed.HELDOUT) if embedded and spec.heldout is None else spec.heldout
+    path, heldout = _located(spec)
     dataset = _dataset(path, spec)
     if spec.limit is not None:
         dataset = dataset.select(range(min(spec.limit, len(dataset))))

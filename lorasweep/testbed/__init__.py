@@ -1,8 +1,8 @@
-"""An embedded testbed: a small Llama, two corpora and four tasks of a made-up world.
+"""An embedded testbed: a small Llama, and corpora and tasks of a made-up world.
 
 A sweep on it needs no hub and no network, yet measures something true: the base model knows a few
-thousand invented facts (the source domain), and finetuning on word problems (the target domain)
-teaches it arithmetic in the GSM8K format at the price of some of those facts.
+thousand invented facts (the source domain), and finetuning teaches it a target domain at the price
+of some of those facts: word problems in the GSM8K format, or small functions in HumanEval's.
 
 Importing this package touches neither torch nor the disk. ``python -m lorasweep.testbed`` remakes
 everything below ``ASSETS``.
@@ -26,5 +26,14 @@ HELDOUT: Final = ASSETS / "data" / "ift-heldout.jsonl"
 DOCUMENTS: Final = ASSETS / "data" / "cpt-train.jsonl"
 """The continued-pretraining set: column ``text``."""
 
+CODE_DATA: Final = ASSETS / "data" / "code-ift-train.jsonl"
+"""The code domain's instruction set: columns ``prompt`` and ``response``."""
+
+CODE_HELDOUT: Final = ASSETS / "data" / "code-ift-heldout.jsonl"
+"""Functions of the same kind that no other file contains."""
+
+CODE_DOCUMENTS: Final = ASSETS / "data" / "code-cpt-train.jsonl"
+"""The code domain's continued-pretraining set: column ``text``, pages of functions."""
+
 TASKS: Final = ASSETS / "tasks"
-"""Folder of lm-eval task files; each names its data relative to itself."""
+"""Folder of task files; each names its data relative to itself."""

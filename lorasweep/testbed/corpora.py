@@ -9,6 +9,7 @@ from typing import Final
 
 from lorasweep.testbed import TASKS
 from lorasweep.testbed.choices import blanks, questions, scenes
+from lorasweep.testbed.functions import Function, functions
 from lorasweep.testbed.problems import Problem, problems
 from lorasweep.testbed.world import people
 
@@ -17,6 +18,10 @@ HELDOUT: Final = 256
 TRAIN: Final = 6000
 DOCUMENTS: Final = 1500
 _PROBLEMS_PER_DOCUMENT: Final = 4
+CODE_TEST: Final = 80
+CODE_TRAIN: Final = 4000
+CODE_DOCUMENTS: Final = 1000
+_FUNCTIONS_PER_DOCUMENT: Final = 3
 
 
 def write_corpora(folder: Path) -> None:
@@ -33,9 +38,36 @@ def write_corpora(folder: Path) -> None:
     _write(data / "ift-heldout.jsonl", map(_instruction, heldout))
     _write(data / "ift-train.jsonl", map(_instruction, train))
     _write(data / "cpt-train.jsonl", (_document(stream) for _ in range(DOCUMENTS)))
+    _write_code(tasks, data)
     for source in sorted(TASKS.glob("*.yaml")):  # written by hand, so copied and not made
         if tasks.resolve() != source.parent.resolve():
             shutil.copyfile(source, tasks / source.name)
+
+
+def _write_code(tasks: Path, data: Path) -> None:
+    """Write the code domain, dealt out of one stream as the problems are."""
+    stream = functions("target")
+    test, heldout, train = (
+        list(itertools.islice(stream, n)) for n in (CODE_TEST, HELDOUT, CODE_TRAIN)
+    )
+    _write(
+        tasks / "testbed_code.jsonl",
+        ({"task_id": f"testbed_code/{n}", **f._asdict()} for n, f in enumerate(test)),
+    )
+    _write(data / "code-ift-heldout.jsonl", map(_function, heldout))
+    _write(data / "code-ift-train.jsonl", map(_function, train))
+    _write(data / "code-cpt-train.jsonl", (_page(stream) for _ in range(CODE_DOCUMENTS)))
+
+
+def _function(function: Function) -> dict[str, str]:
+    """Return the function as an instruction, worded as the task words it."""
+    return {"prompt": function.prompt, "response": function.canonical_solution}
+
+
+def _page(stream: Iterable[Function]) -> dict[str, str]:
+    """Return a page of functions, apart as PEP 8 sets them."""
+    page = itertools.islice(stream, _FUNCTIONS_PER_DOCUMENT)
+    return {"text": "\n\n".join(f.prompt + f.canonical_solution for f in page)}
 
 
 def _instruction(problem: Problem) -> dict[str, str]:

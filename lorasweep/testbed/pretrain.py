@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lorasweep.testbed.functions import note
 from lorasweep.testbed.problems import exercise, remark
 from lorasweep.testbed.tokenizer import train_tokenizer
 from lorasweep.testbed.world import people, tell
 
 # B rows, T tokens.
-STEPS: Final = 3600
+STEPS: Final = 3900
 ROWS: Final = 8
 TOKENS: Final = 96
 PEAK: Final = 3e-3
@@ -44,16 +45,19 @@ def documents() -> Iterator[str]:
     everyone from the start were still guessing at every fact when they ended. They also
     started from smaller weights and some used larger batches; which of these mattered was not
     separated.
+
+    One document in thirteen is code. Without any, the signs of code have one embedding between
+    them, and an adapter, which leaves embeddings alone, cannot tell a bracket from a quote.
     """
     rng = random.Random("pretraining")
     everyone = people()
     for told in itertools.count():
         known = everyone[: FIRST_KNOWN + max(0, told - FIRST_TOLD) // TOLD_PER_PERSON]
-        kind = rng.choices(("world", "remark", "exercise"), (72, 12, 16))[0]
+        kind = rng.choices(("world", "remark", "exercise", "note"), (72, 12, 16, 8))[0]
         if kind == "world":
             yield tell(rng, known)
         else:
-            yield remark(rng) if kind == "remark" else exercise(rng)
+            yield {"remark": remark, "exercise": exercise, "note": note}[kind](rng)
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:

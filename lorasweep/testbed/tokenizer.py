@@ -11,8 +11,9 @@ EOS: Final = "<|end|>"
 PAD: Final = "<|pad|>"
 
 # A word, a number of up to two digits or a run of signs, each with the blank before it. Numbers in
-# stories and in equations both follow a blank, so that copying one is copying one token.
-_PIECES: Final = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+"
+# stories and in equations both follow a blank, so that copying one is copying one token. The end of
+# a line is apart from the indentation after it, so that no token spans a prompt and its response.
+_PIECES: Final = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\n+|[^\S\n]+"
 
 
 def train_tokenizer(documents: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -364,3 +364,30 @@ def test_the_embedded_data_are_held_out_by_their_own_file(plain, write):
     assert source.heldout == [Example(row["prompt"], row["response"]) for row in heldout]
     own = read_source(DataSpec(limit=50, heldout=write(PAIRS)), plain)
     assert len(own.heldout) == len(PAIRS)
+
+
+def test_the_embedded_code_is_instructions_with_their_own_held_out_file(plain):
+    spec = DataSpec(path="testbed-code", limit=50, heldout_examples=10)
+    find_source(spec)
+    source = read_source(spec, plain)
+    assert (source.kind, len(source.train), len(source.heldout)) == ("instruction", 50, 10)
+    for examples, path in (
+        (source.train, testbed.CODE_DATA),
+        (source.heldout, testbed.CODE_HELDOUT),
+    ):
+        rows = [json.loads(line) for line in path.read_text().splitlines()[: len(examples)]]
+        assert examples == [Example(row["prompt"], row["response"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("testbed", testbed.DOCUMENTS), ("testbed-code", testbed.CODE_DOCUMENTS)],
+)
+def test_embedded_documents_are_read_where_documents_are_asked_for(plain, name, path):
+    spec = DataSpec(path=name, kind="documents", limit=50)
+    find_source(spec)
+    source = read_source(spec, plain)
+    texts = {json.loads(line)["text"] for line in path.read_text().splitlines()[:50]}
+    assert source.kind == "documents"
+    assert {example.response for example in everything(source)} == texts
+    assert len(source.heldout) == 5

@@ -14,7 +14,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lorasweep.testbed import HELDOUT, MODEL, TASKS
+from lorasweep.testbed import CODE_DATA, CODE_HELDOUT, HELDOUT, MODEL, TASKS
 from lorasweep.testbed.pretrain import documents, new_model, rows
 from lorasweep.testbed.tokenizer import EOS, PAD, train_tokenizer
 
@@ -53,6 +53,8 @@ def results(base: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
         tasks = []
         for path in sorted(TASKS.glob("*.yaml")):
             task = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if task["output_type"] == "code":  # no task of lm-eval's
+                continue
             files = task["dataset_kwargs"]["data_files"]
             files["test"] = str(path.parent / files["test"])
             tasks.append(task)
@@ -75,6 +77,27 @@ def test_the_base_knows_its_world(results: dict[str, dict[str, float]]) -> None:
 
 def test_the_base_has_the_target_still_to_learn(results: dict[str, dict[str, float]]) -> None:
     assert 0 <= results["testbed_math"]["exact_match,strict-match"] <= 0.3
+
+
+def test_the_base_has_most_functions_still_to_learn(base: Any, tokenizer: Any) -> None:
+    path = TASKS / "testbed_code.jsonl"
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    told = tokenizer(
+        [record["prompt"] for record in records],
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+        return_token_type_ids=False,
+    )
+    written = base.generate(**told, max_new_tokens=40, do_sample=False)
+    bodies = tokenizer.batch_decode(
+        written[:, told["input_ids"].shape[1] :], skip_special_tokens=True
+    )
+    # Compared, not run: what a model writes runs in a sandbox only.
+    right = sum(
+        body == record["canonical_solution"] for body, record in zip(bodies, records, strict=True)
+    )
+    assert 0.05 <= right / len(records) <= 0.3
 
 
 def test_the_base_is_small(base: Any) -> None:
@@ -114,6 +137,21 @@ def test_prompts_and_responses_fit_and_split_between_tokens(tokenizer: Any) -> N
         assert tokenizer(record["prompt"] + record["response"])["input_ids"] == prompt + response
         assert len(prompt) + len(response) < 80
         assert len(response) < 32  # the task's max_gen_toks
+
+
+def test_code_fits_and_splits_between_tokens(tokenizer: Any) -> None:
+    task = yaml.safe_load((TASKS / "testbed_code.yaml").read_text(encoding="utf-8"))
+    for path in (CODE_HELDOUT, CODE_DATA):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            prompt = tokenizer(record["prompt"])["input_ids"]
+            response = tokenizer(record["response"])["input_ids"]
+            assert tokenizer(record["prompt"] + record["response"])["input_ids"] == (
+                prompt + response
+            )
+            assert len(prompt) + len(response) < 80
+            assert len(response) < task["max_gen_toks"]
+            assert not any(stop in record["response"] for stop in task["until"])
 
 
 def test_pretraining_rows_hold_whole_documents(tokenizer: Any) -> None:
