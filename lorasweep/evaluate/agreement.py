@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from lorasweep.data.shard import Shard
-from lorasweep.model.packed import Served
+from lorasweep.model.served import Served
 
 SAMPLES = 64
 SAMPLE_TOKENS = 64

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lorasweep.data.batches import EVEN, FEWEST_PREDICTIONS
 from lorasweep.errors import LorasweepError
-from lorasweep.model.packed import Served, predictions_at
+from lorasweep.model.served import Served, predictions_at
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a context, and of what follows it
 

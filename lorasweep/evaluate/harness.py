@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
 from lorasweep.evaluate.continuations import Continuations
-from lorasweep.model.packed import Served
+from lorasweep.model.served import Served
 
 # The paper's measures come first: strict match for GSM8K, plain accuracy for multiple choice.
 _PREFERRED = ("exact_match,strict-match", "acc,none", "exact_match,none")

@@ -8,7 +8,7 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.continuations import Continuations
-from lorasweep.model.packed import Served
+from lorasweep.model.served import Served
 
 
 def responses(tokens: Tokens, *, batch_size: int, pad: int, shard: Shard) -> Continuations:

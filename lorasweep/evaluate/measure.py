@@ -13,11 +13,13 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.agreement import BaseSamples, base_agreement
+from lorasweep.evaluate.code import CodeAnswers, CodeSuite, Completion
 from lorasweep.evaluate.continuations import Continuations
 from lorasweep.evaluate.harness import Suite
 from lorasweep.evaluate.heldout import measure_heldout, responses
-from lorasweep.evaluate.tasks import BASE_AGREEMENT, RESPONSE_ACCURACY, load_tasks
-from lorasweep.model.packed import Served
+from lorasweep.evaluate.sandbox import Sandbox
+from lorasweep.evaluate.tasks import BASE_AGREEMENT, RESPONSE_ACCURACY, code_tasks, load_tasks
+from lorasweep.model.served import Served
 from lorasweep.spec.sweep import EvaluateSpec
 from lorasweep.store.records import Scores
 
@@ -28,6 +30,7 @@ class Measurement:
 
     sample: gives the base's own samples, which are asked for once, and only where a suite holds
         `base_agreement`.
+    completions: what each copy wrote in answer to code tasks when `scores` was last asked, by copy.
     """
 
     spec: EvaluateSpec
@@ -36,6 +39,9 @@ class Measurement:
     sample: Callable[[], BaseSamples]
     shard: Shard
     device: torch.device
+    completions: list[list[Completion]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
     _one_at_a_time: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def prepare(self) -> None:
@@ -47,17 +53,34 @@ class Measurement:
             LorasweepError: a task cannot be loaded or asked.
         """
         with self._one_at_a_time:
-            _ = self._suite, self._responses
+            _ = self._suite, self._code, self._responses
 
     @cached_property
-    def _suite(self) -> Suite:
+    def _suite(self) -> Suite | None:
+        """Hold lm-eval's tasks; without any, nobody waits for lm-eval to load."""
+        tasks = load_tasks(self._names, self.spec)
+        if not tasks:
+            return None
         return Suite(
-            load_tasks(self._names, self.spec),
+            tasks,
             self.tokenizer,
             limit=self.spec.limit,
             batch_size=self.spec.batch_size,
             shard=self.shard,
             device=self.device,
+        )
+
+    @cached_property
+    def _code(self) -> CodeSuite:
+        return CodeSuite(
+            code_tasks(self.spec),
+            self.tokenizer,
+            limit=self.spec.limit,
+            batch_size=self.spec.batch_size,
+            shard=self.shard,
+            device=self.device,
+            sandbox=Sandbox(),
+            at_a_time=torch.get_num_threads(),
         )
 
     @cached_property
@@ -89,7 +112,12 @@ class Measurement:
         """Measure everything of each copy: both suites and the held-out examples."""
         self.prepare()
         heldout = self._heldout(served)
-        tasks = self._suite.scores(served)
+        code = self._code.answers(served)
+        self.completions[:] = [answers.completions for answers in code]
+        tasks = [_passed(answers) for answers in code]
+        if self._suite is not None:
+            for scores, more in zip(tasks, self._suite.scores(served), strict=True):
+                scores.update(more)
         if RESPONSE_ACCURACY in self._names:
             for scores, (_, accuracy) in zip(tasks, heldout, strict=True):
                 scores[RESPONSE_ACCURACY] = accuracy
@@ -109,9 +137,15 @@ class Measurement:
                 source_accuracy=_mean(scores, self.spec.source),
                 response_loss=loss,
                 tasks={name: scores[name] for name in self._names},
+                code=answers.scores,
             )
-            for scores, (loss, _) in zip(tasks, heldout, strict=True)
+            for scores, (loss, _), answers in zip(tasks, heldout, code, strict=True)
         ]
+
+
+def _passed(answers: CodeAnswers) -> dict[str, float]:
+    """Give pass@1 of each task, the score that it counts with."""
+    return {name: scores.pass_at["1"] for name, scores in answers.scores.items()}
 
 
 def _mean(scores: dict[str, float], names: tuple[str, ...]) -> float | None:

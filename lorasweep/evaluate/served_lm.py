@@ -23,12 +23,11 @@ from transformers import DynamicCache, PretrainedConfig
 
 from lorasweep.data.batches import even
 from lorasweep.evaluate.continuations import Pair
-from lorasweep.model.packed import Served
+from lorasweep.evaluate.generate import CACHE_BYTES, PIECE
+from lorasweep.model.served import Served
 
 SEED = 1234  # of answers that a task wants sampled; lm-eval's own
 PLAINLY = frozenset({"attention_mask", "do_sample", "temperature", "top_k", "top_p"})
-PIECE = 8  # tokens that are written before it is looked who has ended
-CACHE_BYTES = 2**28  # of one copy, within which more rows are written to than the batch size says
 
 
 class ServedLM(HFLM):  # type: ignore[misc]

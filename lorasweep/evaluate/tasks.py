@@ -13,13 +13,18 @@ import yaml
 
 from lorasweep import testbed
 from lorasweep.errors import SpecError
+from lorasweep.evaluate.code_task import CodeTask, is_code, load_problems, read_code_task
+from lorasweep.evaluate.sandbox import Sandbox
 from lorasweep.spec.sweep import EvaluateSpec
 
-PAPER_SOURCE = ("hellaswag", "arc_challenge", "winogrande")  # Biderman et al. 2024, v2, section 4
+# Biderman et al. 2024, v2, section 4; it states no shots, so these are of the suite that it used,
+# the averages of the MosaicML Gauntlet.
+PAPER_SOURCE = ("hellaswag@0", "arc_challenge@3", "winogrande@5")
 RESPONSE_ACCURACY = "response_accuracy"
 BASE_AGREEMENT = "base_agreement"
 BUILT_IN = frozenset({RESPONSE_ACCURACY, BASE_AGREEMENT})
 HUB_PATIENCE_S = 5.0
+ASSETS = Path(__file__).parent / "assets"  # tasks that come with the program
 
 Suite = Literal["learning", "source"]
 
@@ -31,15 +36,15 @@ def split_shots(task: str) -> tuple[str, int | None]:
 
 
 def task_files(spec: EvaluateSpec) -> dict[str, dict[str, Any]]:
-    """Read the embedded task files and those of the user's folder, by task name.
+    """Read the task files that come with the program and the user's own, by task name.
 
     Data files are named relative to the task file, and made absolute here, since lm-eval would
     look for them relative to wherever a worker happens to run.
 
     Raises:
-        SpecError: the folder is missing, or a file in it is no task.
+        SpecError: the folder is missing, a file in it is no task, or one of ours has mistakes.
     """
-    folders = [testbed.TASKS]
+    folders = [testbed.TASKS, ASSETS]
     if spec.tasks is not None:
         folders.append(Path(spec.tasks))
         if not folders[-1].is_dir():
@@ -59,6 +64,8 @@ def task_files(spec: EvaluateSpec) -> dict[str, dict[str, Any]]:
                         f"({' '.join(str(error).split())[:200]})"
                     ]
                 ) from None
+            if is_code(content):
+                read_code_task(content, str(file))
     return tasks
 
 
@@ -89,15 +96,20 @@ def _task_manager(*, defaults: bool) -> Any:
 def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
     """Load lm-eval's task objects by the name they stand under in the sweep.
 
+    What is built in and tasks whose answers are programs are left out, and lm-eval is left alone
+    where there is nothing else.
+
     Raises:
         SpecError: a task is unknown or a group, or its data cannot be had.
     """
-    wanted = [name for name in names if name not in BUILT_IN]
+    if all(name in BUILT_IN for name in names):
+        return {}
+    files = task_files(spec)
+    _refuse_shots(names, files)
+    wanted = [name for name in names if not _is_ours(name, files)]
     if not wanted:
         return {}
-    _refuse_shots(names)
-    files = task_files(spec)
-    own = all(split_shots(name)[0] in {*files, *BUILT_IN} for name in wanted)
+    own = all(split_shots(name)[0] in files for name in wanted)
     manager = _task_manager(defaults=not own)
     loaded = {}
     for name in wanted:
@@ -127,25 +139,58 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
     return loaded
 
 
-def _refuse_shots(names: tuple[str, ...]) -> None:
+def _is_ours(name: str, files: dict[str, dict[str, Any]]) -> bool:
+    """Tell whether lm-eval has nothing to do with a task."""
+    task, _ = split_shots(name)
+    return task in BUILT_IN or is_code(files.get(task, {}))
+
+
+def _refuse_shots(names: tuple[str, ...], files: dict[str, dict[str, Any]]) -> None:
     for name in names:
         task, shots = split_shots(name)
-        if task in BUILT_IN and shots is not None:
+        if _is_ours(name, files) and shots is not None:
             raise SpecError([f"evaluate: {task} takes no shots, got {name!r}"])
+
+
+def code_tasks(spec: EvaluateSpec) -> dict[str, CodeTask]:
+    """Give the tasks of both suites whose answers are programs, by name.
+
+    Raises:
+        SpecError: there are such tasks, and programs may not be run.
+    """
+    files = task_files(spec)
+    found, refused = {}, []
+    for suite, names in (("learning", spec.learning), ("source", spec.source)):
+        for name in names:
+            if name in files and is_code(files[name]):
+                found[name] = read_code_task(files[name], name)
+                refused.append(
+                    f"evaluate.{suite}: task {name!r} runs programs that the model writes; allow "
+                    "it with --allow-code-execution"
+                )
+    if found and not spec.allow_code_execution:
+        raise SpecError(refused)
+    return found
 
 
 def look_for_tasks(spec: EvaluateSpec) -> bool:
     """See, without loading any, that task files and the data that they name are there.
 
+    Where programs are to be run, the sandbox is tried out, too.
+
     Returns:
         Whether every task is built in or has a file; of the others only lm-eval can tell.
 
     Raises:
-        SpecError: one of them is missing, a file is no task, or a built-in task is given shots.
+        SpecError: one of them is missing, a file is no task, a task that takes no shots is given
+            some, or one runs programs and may not.
+        SandboxError: this machine cannot run programs safely.
     """
     names = (*spec.learning, *spec.source)
-    _refuse_shots(names)
     files = task_files(spec)
+    _refuse_shots(names, files)
+    if code_tasks(spec):
+        Sandbox().probe()
     for name in names:
         content = files.get(split_shots(name)[0], {})
         named = (content.get("dataset_kwargs") or {}).get("data_files")
@@ -200,13 +245,19 @@ def resolve_suites(spec: EvaluateSpec) -> tuple[EvaluateSpec, tuple[str, ...]]:
     """Settle which tasks there are, so that a wrong name is found before anything starts.
 
     `auto` becomes the paper's three tasks, or `base_agreement` where they cannot be had; the note
-    that comes back says so. Tasks of lm-eval's own are loaded once; those that have files here are
-    not, since it takes seconds in which nothing trains, and lanes say soon if one is broken.
+    that comes back says so. Tasks of lm-eval's own and problems from the hub are loaded once; what
+    is in files here is not, since it takes seconds in which nothing trains, and lanes say soon if
+    it is broken.
 
     Raises:
-        SpecError: a task that was asked for by name is unknown or cannot be loaded.
+        SpecError: a task that was asked for by name is unknown, cannot be loaded, or may not run.
+        SandboxError: this machine cannot run programs safely.
     """
-    if look_for_tasks(spec):
+    at_hand = look_for_tasks(spec)
+    for task in code_tasks(spec).values():
+        if not task.is_local:
+            load_problems(task)
+    if at_hand:
         return spec, ()
     load_tasks(spec.learning, spec)
     if spec.source != ("auto",):

@@ -9,7 +9,7 @@ import torch
 
 from lorasweep.data.tokens import Tokens
 from lorasweep.model.base import load_base, load_tokenizer
-from lorasweep.model.packed import PackedModel, Served
+from lorasweep.model.packed import PackedCopies, PackedModel
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from tests.conftest import WORDS, sentences
@@ -133,7 +133,7 @@ def load(folder: Path) -> tuple[Any, Any]:
     return load_base(spec, CPU), load_tokenizer(spec)
 
 
-def serve(folder: Path, copies: int = 0) -> tuple[Served, Any]:
+def serve(folder: Path, copies: int = 0) -> tuple[PackedCopies, Any]:
     """Give the base as it is, or copies of it, each further from it; and the tokenizer."""
     base, tokenizer = load(folder)
     packed = PackedModel(base, CPU)
@@ -146,12 +146,12 @@ def serve(folder: Path, copies: int = 0) -> tuple[Served, Any]:
             if "lora_B" in name:
                 matrix.normal_(std=0.1 * number, generator=random)
         adapters.append(adapter)
-    return Served(packed, packed.hold(adapters)), tokenizer
+    return PackedCopies(packed, packed.hold(adapters)), tokenizer
 
 
-def alone(served: Served) -> list[Served]:
+def alone(served: PackedCopies) -> list[PackedCopies]:
     """Give each copy by itself."""
-    return [Served(served._packed, [adapter]) for adapter in served._adapters]
+    return [PackedCopies(served._packed, [adapter]) for adapter in served._adapters]
 
 
 def examples(folder: Path) -> Tokens:

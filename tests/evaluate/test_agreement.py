@@ -14,7 +14,7 @@ from lorasweep.evaluate.agreement import (
     base_agreement,
     sample_base,
 )
-from lorasweep.model.packed import PackedModel, Served
+from lorasweep.model.packed import PackedCopies, PackedModel
 from lorasweep.spec.trial import LoraHyperparameters
 from tests.evaluate.taught import CPU, alone, load, serve
 from tests.workers import TwoWorkers
@@ -40,7 +40,7 @@ def _agreement(
 
 
 def _of_copies(
-    served: Served,
+    served: PackedCopies,
     samples: BaseSamples,
     shard: Shard = Shard(),  # noqa: B008
 ) -> list[float]:
@@ -94,7 +94,7 @@ def test_a_fresh_adapter_agrees_with_the_base_everywhere(tiny_model: Path, sampl
     packed = PackedModel(load(tiny_model)[0], CPU)
     adapter = packed.adapter(LoraHyperparameters(rank=2, dropout=0.5), 0)
     packed.hold([adapter])
-    assert _of_copies(Served(packed, [adapter]), samples) == [1.0]
+    assert _of_copies(PackedCopies(packed, [adapter]), samples) == [1.0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
@@ -121,7 +121,7 @@ def test_a_changed_model_agrees_less_the_more_it_has_changed(
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(size * torch.randn_like(weight))
-        agreements += _of_copies(Served(PackedModel(model, CPU)), samples)
+        agreements += _of_copies(PackedCopies(PackedModel(model, CPU)), samples)
     assert 1 > agreements[0] > agreements[1] > agreements[2] >= 0
 
 

@@ -8,7 +8,7 @@ import torch
 
 from lorasweep.errors import LorasweepError
 from lorasweep.evaluate.continuations import Continuations, Pair
-from lorasweep.model.packed import Served
+from lorasweep.model.packed import PackedCopies
 from tests.evaluate.taught import CPU, alone, load, serve
 
 # Of various lengths; some differ in their last token alone, one follows nothing that is new.
@@ -63,7 +63,7 @@ def test_a_copy_answers_the_same_in_any_company(tiny_model: Path, batch_size: in
     assert len({tuple(log) for log in together.log_CN.tolist()}) == 4
 
 
-def _texts_asked(served: Served, pairs: list[Pair]) -> int:
+def _texts_asked(served: PackedCopies, pairs: list[Pair]) -> int:
     rows = []
     handle = served._packed.base.register_forward_pre_hook(
         lambda _, __, inputs: rows.append(inputs["input_ids"].any(-1).sum().item()),

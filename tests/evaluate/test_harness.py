@@ -14,7 +14,7 @@ from lorasweep.errors import LorasweepError
 from lorasweep.evaluate import served_lm
 from lorasweep.evaluate.harness import SHOTS_SEED, Suite
 from lorasweep.evaluate.tasks import load_tasks
-from lorasweep.model.packed import Served
+from lorasweep.model.served import Served
 from lorasweep.spec.sweep import EvaluateSpec
 from lorasweep.testbed import MODEL
 from tests.evaluate.taught import ASKED_RIGHTLY, CPU, TASKS, alone, load, serve

@@ -9,7 +9,7 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.heldout import measure_heldout, responses
-from lorasweep.model.packed import Served
+from lorasweep.model.served import Served
 from tests.evaluate.taught import CPU, alone, examples, load, serve
 from tests.workers import TwoWorkers
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from lorasweep.evaluate.measure import Measurement
 from lorasweep.evaluate.tasks import load_tasks
 from lorasweep.spec.sweep import EvaluateSpec
 from lorasweep.store.records import Scores
+from tests.evaluate.programs import write_task
 from tests.evaluate.taught import CPU, alone, load, serve
 from tests.workers import TwoWorkers
 
@@ -164,3 +166,39 @@ def test_measuring_leaves_the_model_in_training_and_its_weights_alone(
     for adapter, weights in zip(served._adapters, adapters, strict=True):
         assert torch.equal(adapter.weights_P, weights)
         assert not adapter.gradients_P.any()
+
+
+def test_tasks_that_run_programs_score_their_pass_at_one(
+    taught_model: Path, taught_tokens: Tokens, tmp_path: Path
+):
+    write_task(tmp_path, problems=2)
+    spec = EvaluateSpec(
+        learning=("quoted", "response_accuracy"),
+        source=(),
+        tasks=str(tmp_path),
+        allow_code_execution=True,
+    )
+    served, _ = serve(taught_model, copies=2)
+    measurement = _measurement(taught_model, taught_tokens, spec)
+    assert measurement.completions == []
+    scores = measurement.scores(served)
+    assert [len(own) for own in measurement.completions] == [8, 8]
+    for own, completions in zip(scores, measurement.completions, strict=True):
+        passed = sum(completion.status == "passed" for completion in completions) / 8
+        assert own.code["quoted"].pass_at["1"] == own.tasks["quoted"] == pytest.approx(passed)
+        assert own.learning == pytest.approx((passed + own.tasks["response_accuracy"]) / 2)
+    before = measurement.completions[:]
+    measurement.scores(alone(served)[1])
+    assert measurement.completions == before[1:]
+
+
+def test_lm_eval_is_not_loaded_where_only_programs_are_asked_for(
+    taught_model: Path, taught_tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for module in ("lm_eval", "lorasweep.evaluate.served_lm"):
+        monkeypatch.setitem(sys.modules, module, None)  # then importing it is an error
+    write_task(tmp_path, problems=1, samples=1, pass_at=[1])
+    spec = EvaluateSpec(
+        learning=("quoted",), source=(), tasks=str(tmp_path), allow_code_execution=True
+    )
+    assert list(_scores(taught_model, taught_tokens, spec).tasks) == ["quoted"]

@@ -10,17 +10,21 @@ import pytest
 import yaml
 
 from lorasweep import testbed
-from lorasweep.errors import SpecError
+from lorasweep.errors import SandboxError, SpecError
 from lorasweep.evaluate import tasks
+from lorasweep.evaluate.sandbox import Sandbox
 from lorasweep.evaluate.tasks import (
     BASE_AGREEMENT,
     PAPER_SOURCE,
+    code_tasks,
     load_tasks,
+    look_for_tasks,
     resolve_suites,
     split_shots,
     task_files,
 )
 from lorasweep.spec.sweep import EvaluateSpec
+from tests.evaluate.programs import write_task
 from tests.evaluate.taught import TASKS
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
@@ -59,10 +63,11 @@ def test_a_task_written_otherwise_is_refused(written: str):
         EvaluateSpec(learning=(written,))
 
 
-def test_the_tasks_of_the_testbed_are_always_at_hand():
+def test_the_tasks_of_the_testbed_and_those_that_run_programs_are_always_at_hand():
     names = task_files(EvaluateSpec()).keys()
-    assert names == {file.stem for file in testbed.TASKS.glob("*.yaml")}
-    assert names
+    files = [*testbed.TASKS.glob("*.yaml"), *tasks.ASSETS.glob("*.yaml")]
+    assert names == {file.stem for file in files}
+    assert {"testbed_math", "humaneval"} <= names
 
 
 def test_tasks_of_a_folder_come_to_those_of_the_testbed(spec: EvaluateSpec):
@@ -183,7 +188,7 @@ def test_an_unknown_task_is_refused_with_the_known_ones(spec: EvaluateSpec):
         resolve_suites(spec.model_copy(update={"learning": ("tolt",)}))
     sentence = _sentence(error)
     assert sentence.endswith("or one of lm-eval's own, got 'tolt'")
-    assert "chosen, followed, response_accuracy" in sentence
+    assert "chosen, followed, humaneval, humaneval_pass_at_256, response_accuracy" in sentence
     assert "told," in sentence
 
 
@@ -261,6 +266,76 @@ def test_auto_is_the_source_suite_of_the_paper_where_it_can_be_had(
     asked = []
     monkeypatch.setattr(tasks, "load_tasks", lambda names, _: asked.append(names))
     spec, notes = resolve_suites(EvaluateSpec())
-    assert spec == EvaluateSpec(source=PAPER_SOURCE)
+    assert spec == EvaluateSpec(source=("hellaswag@0", "arc_challenge@3", "winogrande@5"))
     assert notes == ()
     assert asked == [("response_accuracy",), PAPER_SOURCE]
+
+
+ALLOWED = EvaluateSpec(learning=("quoted",), source=(), allow_code_execution=True)
+
+
+@pytest.mark.parametrize(("suite", "other"), [("learning", "source"), ("source", "learning")])
+def test_a_task_that_runs_programs_needs_leave(tmp_path: Path, suite: str, other: str):
+    names = {suite: ("quoted",), other: ("response_accuracy",)}
+    spec = EvaluateSpec(tasks=str(write_task(tmp_path)), **names)
+    for step in (look_for_tasks, resolve_suites, code_tasks):
+        with pytest.raises(SpecError) as error:
+            step(spec)
+        assert _sentence(error) == (
+            f"evaluate.{suite}: task 'quoted' runs programs that the model writes; allow it with "
+            "--allow-code-execution"
+        )
+
+
+def test_with_leave_the_sandbox_is_tried_out_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(_: Sandbox) -> None:
+        raise SandboxError("there is no bubblewrap")
+
+    spec = ALLOWED.model_copy(update={"tasks": str(write_task(tmp_path))})
+    monkeypatch.setattr(Sandbox, "probe", lambda _: None)
+    assert resolve_suites(spec) == (spec, ())
+    monkeypatch.setattr(Sandbox, "probe", fail)
+    with pytest.raises(SandboxError, match="there is no bubblewrap"):
+        resolve_suites(spec)
+    assert resolve_suites(EvaluateSpec(source=("testbed_arc",)))[1] == ()  # it is not asked for
+
+
+def test_lm_eval_never_sees_a_task_that_runs_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tasks, "_task_manager", None)
+    spec = ALLOWED.model_copy(update={"tasks": str(write_task(tmp_path))})
+    assert load_tasks(("quoted", "response_accuracy"), spec) == {}
+    assert list(code_tasks(spec)) == ["quoted"]
+
+
+def test_shots_of_a_task_that_runs_programs_are_refused(tmp_path: Path):
+    spec = ALLOWED.model_copy(
+        update={"tasks": str(write_task(tmp_path)), "learning": ("quoted@3",)}
+    )
+    with pytest.raises(SpecError) as error:
+        look_for_tasks(spec)
+    assert _sentence(error) == "evaluate: quoted takes no shots, got 'quoted@3'"
+
+
+def test_data_of_a_task_that_runs_programs_are_missed_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Sandbox, "probe", lambda _: None)
+    spec = ALLOWED.model_copy(update={"tasks": str(write_task(tmp_path))})
+    (tmp_path / "quoted.jsonl").unlink()
+    with pytest.raises(SpecError, match=r"since there is no .*quoted\.jsonl"):
+        look_for_tasks(spec)
+
+
+def test_problems_from_the_hub_are_loaded_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    loaded = []
+    monkeypatch.setattr(Sandbox, "probe", lambda _: None)
+    monkeypatch.setattr(tasks, "load_problems", lambda task: loaded.append(task.task))
+    spec = ALLOWED.model_copy(update={"learning": ("humaneval",)})
+    assert resolve_suites(spec) == (spec, ())
+    assert loaded == ["humaneval"]  # ours, not lm-eval's

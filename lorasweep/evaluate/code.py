@@ -1,0 +1,221 @@
+"""Ask copies of a model for programs, run what they write, and score it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lorasweep.data.shard import Shard
+from lorasweep.errors import LorasweepError
+from lorasweep.evaluate import diversity
+from lorasweep.evaluate.code_task import CodeTask, Problem, load_problems
+from lorasweep.evaluate.generate import CACHE_BYTES, Sampling, sample
+from lorasweep.evaluate.passes import pass_at
+from lorasweep.evaluate.sandbox import Outcome, Sandbox
+from lorasweep.model.served import Served
+from lorasweep.store.records import CodeScores, Distinct
+
+SEED = 1234  # of what models write; lm-eval's own
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Hold one completion and how its program ended.
+
+    task: as the sweep names it.
+    problem: its id in the data.
+    sample: which of the problem's completions, from 0.
+    text: what the model wrote, without the prompt, cut before what ended it.
+    status: passed, failed, timed_out or failed_to_run.
+    """
+
+    task: str
+    problem: str
+    sample: int
+    text: str
+    status: str
+
+
+@dataclass
+class CodeAnswers:
+    """Hold what one copy of a model did: scores by task, and every completion."""
+
+    scores: dict[str, CodeScores] = field(default_factory=dict)
+    completions: list[Completion] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Hold what one copy made of one problem.
+
+    distinct: how many different completions, in each form that CodeScores has.
+    obstacle: why one of them could not be run, if so.
+    """
+
+    number: int
+    completions: list[Completion]
+    distinct: dict[str, Distinct]
+    obstacle: str
+
+    def count(self, status: str) -> int:
+        """Count the completions that ended so."""
+        return sum(completion.status == status for completion in self.completions)
+
+
+class CodeSuite:
+    """Hold code tasks, ready to be put to one model after another.
+
+    Each worker takes every so-manieth problem, and all of them learn what came of every one, so
+    that scores are the same numbers whoever computes them.
+    """
+
+    def __init__(
+        self,
+        tasks: dict[str, CodeTask],
+        tokenizer: Any,
+        *,
+        limit: int | None,
+        batch_size: int,
+        shard: Shard,
+        device: torch.device,
+        sandbox: Sandbox,
+        at_a_time: int = 1,
+    ) -> None:
+        """Load the problems; no model is needed for it.
+
+        Args:
+            tasks: by the name that their score is to bear.
+            at_a_time: programs that run at once.
+
+        Raises:
+            SpecError: the data of a task cannot be had, or lack a column.
+        """
+        self._tasks, self._tokenizer, self._batch_size = tasks, tokenizer, batch_size
+        self._shard, self._device = shard, device
+        self._sandbox, self._at_a_time = sandbox, at_a_time
+        self._problems = {
+            name: load_problems(task, limit)[shard.worker :: shard.workers]
+            for name, task in tasks.items()
+        }
+
+    def answers(self, served: Served) -> list[CodeAnswers]:
+        """Ask all copies of a model, and run what they write.
+
+        Returns:
+            For each copy what it did, that on the problems of other workers included.
+
+        Raises:
+            LorasweepError: not one program of a task could be run.
+            SandboxError: this machine cannot run programs safely.
+        """
+        answers = [CodeAnswers() for _ in range(served.copies)]
+        for name, task in self._tasks.items():
+            asked = _gather(self._ask(name, task, served), self._shard)
+            _refuse_idleness(name, [answer for own in asked for answer in own])
+            for copy, answer in enumerate(answers):
+                solved = sorted(asked[copy], key=lambda problem: problem.number)
+                answer.scores[name] = _score(task, solved)
+                for problem in solved:
+                    answer.completions.extend(problem.completions)
+        return answers
+
+    def _ask(self, name: str, task: CodeTask, served: Served) -> list[list[_Answer]]:
+        """Give what each copy makes of this worker's problems."""
+        problems = self._problems[name]
+        sampling = Sampling(
+            task.samples, task.temperature, task.top_p, task.max_gen_toks, task.until, SEED
+        )
+        texts = sample(
+            served,
+            [self._tokenizer(problem.prompt)["input_ids"] for problem in problems],
+            sampling,
+            numbers=[problem.number for problem in problems],
+            tokenizer=self._tokenizer,
+            batch_size=max(self._batch_size, CACHE_BYTES // served.cache_bytes),
+            device=self._device,
+        )
+        # Copies that learned little write the same, and what is the same runs once.
+        programs = [
+            problem.program(text)
+            for own in texts
+            for problem, samples in zip(problems, own, strict=True)
+            for text in samples
+        ]
+        outcomes = iter(self._sandbox.run_all(programs, self._at_a_time))
+        return [
+            [
+                _answer(name, problem, samples, [next(outcomes) for _ in samples])
+                for problem, samples in zip(problems, own, strict=True)
+            ]
+            for own in texts
+        ]
+
+
+def _refuse_idleness(task: str, answers: Sequence[_Answer]) -> None:
+    """Refuse to call it a score where the sandbox has judged nothing.
+
+    Raises:
+        LorasweepError: not one program of a task could be run.
+    """
+    written = sum(len(answer.completions) for answer in answers)
+    if sum(answer.count("failed_to_run") for answer in answers) == written:
+        raise LorasweepError(
+            f"evaluate: the sandbox must be able to run what is written for task {task!r}, and ran "
+            f"none of {written} programs ({answers[0].obstacle})"
+        )
+
+
+def _answer(
+    task: str, problem: Problem, texts: Sequence[str], outcomes: Sequence[Outcome]
+) -> _Answer:
+    """Put together what one copy made of one problem."""
+    passed = [outcome.status == "passed" for outcome in outcomes]
+    forms = {
+        "exact": list(texts),
+        "whitespace": [diversity.blanks_aside(text) for text in texts],
+        "syntax": [diversity.as_syntax(problem.prompt, text) for text in texts],
+    }
+    return _Answer(
+        problem.number,
+        [
+            Completion(task, problem.id, number, text, outcome.status)
+            for number, (text, outcome) in enumerate(zip(texts, outcomes, strict=True))
+        ],
+        {form: diversity.count(written, passed) for form, written in forms.items()},
+        next((outcome.detail for outcome in outcomes if outcome.status == "failed_to_run"), ""),
+    )
+
+
+def _gather(shares: list[list[_Answer]], shard: Shard) -> list[list[_Answer]]:
+    """Give for each copy the answers of all workers, which must all call it."""
+    if shard.workers == 1:
+        return shares
+    import torch.distributed
+
+    everyone: list[Any] = [None] * shard.workers
+    torch.distributed.all_gather_object(everyone, shares)
+    return [[answer for share in everyone for answer in share[copy]] for copy in range(len(shares))]
+
+
+def _score(task: CodeTask, answers: Sequence[_Answer]) -> CodeScores:
+    """Average over the problems."""
+    passed = [answer.count("passed") for answer in answers]
+    distinct = {
+        form: diversity.average([answer.distinct[form] for answer in answers])
+        for form in ("exact", "whitespace", "syntax")
+    }
+    return CodeScores(
+        problems=len(answers),
+        samples=task.samples,
+        pass_at={
+            str(k): sum(pass_at(k, samples=task.samples, passed=count) for count in passed)
+            / len(answers)
+            for k in task.pass_at
+        },
+        failed_to_run=sum(answer.count("failed_to_run") for answer in answers),
+        timed_out=sum(answer.count("timed_out") for answer in answers),
+        **distinct,
+    )

@@ -1,0 +1,129 @@
+"""Let a model read texts that grow token by token, and predict what comes next in each.
+
+How wide a row is follows from its own text alone, and how many rows there are is a whole number of
+vectors, so that on CPUs in fp32 kernels predict the same bits for a row in any company.
+
+Shape legend: R rows of all copies, T tokens, D tokens of one row, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import signature
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache
+
+from lorasweep.data.batches import even
+from lorasweep.model.served import predictions_at
+
+Texts = Sequence[Sequence[int]]  # token ids
+
+
+def row_width(tokens: int) -> int:
+    """Give the width of a row that holds a prompt of so many tokens.
+
+    At least one token is padding: a batch without any would go through other kernels, which round
+    otherwise.
+    """
+    return even(tokens + 1)
+
+
+class Reader(Protocol):
+    """Read texts, and predict the next token of each."""
+
+    def predict(self) -> Tensor:
+        """Give the logits of what follows each text: R x V."""
+
+    def choose(self, rows_R: Tensor) -> None:
+        """Go on with these rows only, which may name one several times."""
+
+    def append(self, tokens_R: Tensor) -> None:
+        """Make each text longer by one token."""
+
+
+def open_reader(model: Any, texts: Texts, *, pad: int, device: torch.device) -> Reader:
+    """Open texts that all go into rows of one width.
+
+    Args:
+        pad: a token for where there is no text.
+    """
+    asked = signature(model.forward).parameters
+    layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    attends = all("attention" in layer and "linear" not in layer for layer in layers)
+    if attends and {"past_key_values", "attention_mask"} <= asked.keys():
+        return _Remembering(model, texts, pad, device, positions="position_ids" in asked)
+    return _Rereading(model, texts, pad, device)
+
+
+class _Remembering:
+    """Keep keys and values of what is read; texts end where rows end."""
+
+    def __init__(
+        self, model: Any, texts: Texts, pad: int, device: torch.device, *, positions: bool
+    ) -> None:
+        self._model, self._positions = model, positions
+        self._cache = DynamicCache(config=model.config)
+        width = row_width(max(map(len, texts)))
+        rows = [[pad] * (width - len(text)) + list(text) for text in texts]
+        masks = [[0] * (width - len(text)) + [1] * len(text) for text in texts]
+        self._unread_RT = torch.tensor(rows, device=device)
+        self._mask_RT = torch.tensor(masks, device=device)
+
+    def predict(self) -> Tensor:
+        rows, unread = self._unread_RT.shape
+        more: dict[str, Tensor] = {}
+        if self._positions:
+            ordinals_RT = self._mask_RT.cumsum(-1) - 1
+            more["position_ids"] = ordinals_RT[:, -unread:].clamp(min=0)
+        last_R = torch.arange(1, rows + 1, device=self._mask_RT.device) * unread - 1
+        with predictions_at(self._model, last_R):
+            logits_RV: Tensor = self._model(
+                input_ids=self._unread_RT,
+                attention_mask=self._mask_RT,
+                past_key_values=self._cache,
+                use_cache=True,
+                **more,
+            ).logits[0]
+        return logits_RV
+
+    def choose(self, rows_R: Tensor) -> None:
+        self._cache.batch_select_indices(rows_R)
+        self._mask_RT, self._unread_RT = self._mask_RT[rows_R], self._unread_RT[rows_R]
+
+    def append(self, tokens_R: Tensor) -> None:
+        self._unread_RT = tokens_R[:, None]
+        self._mask_RT = functional.pad(self._mask_RT, (0, 1), value=1)
+
+
+class _Rereading:
+    """Read everything again for every token, in any causal model; texts begin where rows begin."""
+
+    def __init__(self, model: Any, texts: Texts, pad: int, device: torch.device) -> None:
+        self._model, self._pad = model, pad
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._widest: int | None = positions
+        width = max(map(len, texts))
+        rows = [list(text) + [pad] * (width - len(text)) for text in texts]
+        self._texts_RT = torch.tensor(rows, device=device)
+        self._lengths_R = torch.tensor([len(text) for text in texts], device=device)
+
+    def predict(self) -> Tensor:
+        rows, length = self._texts_RT.shape
+        width = row_width(length) if self._widest is None else min(row_width(length), self._widest)
+        padded_RT = functional.pad(self._texts_RT, (0, width - length), value=self._pad)
+        firsts_R = torch.arange(rows, device=padded_RT.device) * width
+        with predictions_at(self._model, firsts_R + self._lengths_R - 1):
+            logits_RV: Tensor = self._model(input_ids=padded_RT, use_cache=False).logits[0]
+        return logits_RV
+
+    def choose(self, rows_R: Tensor) -> None:
+        self._texts_RT, self._lengths_R = self._texts_RT[rows_R], self._lengths_R[rows_R]
+
+    def append(self, tokens_R: Tensor) -> None:
+        longer_RT = functional.pad(self._texts_RT, (0, 1), value=self._pad)
+        self._texts_RT = longer_RT.scatter(1, self._lengths_R[:, None], tokens_R[:, None])
+        self._lengths_R = self._lengths_R + 1

@@ -1,0 +1,44 @@
+"""Turn what a model has written into text, and tell whether it has come to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+CONTEXT = 8  # tokens before a completion that are decoded with it, as some decide on its blanks
+
+
+class Transcript:
+    """Read the completions of some prompts."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        prompts: Sequence[Sequence[int]],
+        ends: frozenset[int],
+        until: Sequence[str],
+    ) -> None:
+        """Take the prompts' token ids.
+
+        Args:
+            ends: tokens that end a completion.
+            until: texts that do.
+        """
+        self._tokenizer, self._ends, self._until = tokenizer, ends, tuple(until)
+        self._contexts = [list(prompt[-CONTEXT:]) for prompt in prompts]
+        self._lengths = [len(self._decode(context)) for context in self._contexts]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+        return text
+
+    def read(self, prompt: int, tokens: Sequence[int]) -> tuple[str, bool]:
+        """Give a completion as text, cut before what ends it, and whether anything does.
+
+        Args:
+            prompt: the place of its prompt among all.
+        """
+        end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
+        text = self._decode([*self._contexts[prompt], *tokens[:end]])[self._lengths[prompt] :]
+        stops = [place for stop in self._until if (place := text.find(stop)) >= 0]
+        return text[: min(stops, default=None)], end is not None or bool(stops)

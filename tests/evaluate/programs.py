@@ -1,0 +1,57 @@
+"""A code task that any model passes now and then, and a sandbox that runs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorasweep.evaluate.sandbox import Outcome, Sandbox
+
+# Whatever is written ends up between quotes, and passes if it has an even number of letters.
+TASK: dict[str, Any] = {
+    "task": "quoted",
+    "output_type": "code",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": "quoted.jsonl"}},
+    "samples": 4,
+    "temperature": 3.0,
+    "top_p": 0.95,
+    "pass_at": [1, 2, 4],
+    "max_gen_toks": 3,
+    "until": ["'", "\\"],
+}
+TEST = "'''\ndef check(word):\n    assert len(word) % 2 == 0\n"
+
+
+def write_task(folder: Path, problems: int = 5, **changes: Any) -> Path:
+    """Write the task's file, changed as a test wants it, and its data; None removes a field."""
+    content = {key: value for key, value in (TASK | changes).items() if value is not None}
+    (folder / "quoted.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with (folder / "quoted.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(problems):
+            row = {"task_id": f"q/{number}", "prompt": f"word{number} = r'''"}
+            row |= {"test": TEST, "entry_point": f"word{number}", "canonical_solution": "ab"}
+            file.write(json.dumps(row) + "\n")
+    return folder
+
+
+class Stand(Sandbox):
+    """Stand in for a sandbox: judge a program by the length of its quoted word."""
+
+    def __init__(self, broken: bool = False) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self._broken = broken
+
+    def run_all(self, programs: Sequence[str], at_a_time: int = 1) -> list[Outcome]:
+        """Run nothing."""
+        assert at_a_time == 1
+        self.asked.extend(programs)
+        if self._broken:
+            return [Outcome("failed_to_run", "no namespace") for _ in programs]
+        words = [program.split("'''")[1] for program in programs]
+        return [Outcome("failed" if len(word) % 2 else "passed") for word in words]
