@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from lorasweep.errors import ModelError
 from lorasweep.spec.sweep import ModelSpec
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+# The probability of dropping an attention weight, by the names that families of models give it:
+# Llama, Mistral, Qwen, Phi, GPT-NeoX, OPT, Falcon and Bloom first, then GPT-2.
+_ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,18 @@ def base_path(spec: ModelSpec) -> str:
             )
         return str(folder.expanduser())
     return spec.path
+
+
+def _load_config(spec: ModelSpec) -> Any:
+    from transformers import AutoConfig
+
+    path = base_path(spec)
+    try:
+        return AutoConfig.from_pretrained(
+            path, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _refuse(spec, "configuration", error) from error
 
 
 def _refuse(spec: ModelSpec, what: str, error: Exception) -> ModelError:
@@ -97,15 +113,9 @@ def read_facts(spec: ModelSpec) -> BaseFacts:
     Raises:
         ModelError: it cannot be loaded, or does not describe a causal language model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    path = base_path(spec)
-    try:
-        config = AutoConfig.from_pretrained(
-            path, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise _refuse(spec, "configuration", error) from error
+    config = _load_config(spec)
     known = spec.trust_remote_code or type(config) in AutoModelForCausalLM._model_mapping
     # A classifier or masked model would load with a made-up head; its architecture tells.
     made_for = config.architectures or ["ForCausalLM"]
@@ -134,26 +144,29 @@ def compute_dtype(spec: ModelSpec, device: Any) -> Any:
     return torch.bfloat16 if fast else torch.float32
 
 
-def load_base(spec: ModelSpec, device: Any) -> Any:
+def load_base(spec: ModelSpec, device: Any, *, attention_dropout: float = 0.0) -> Any:
     """Load the base on a device, frozen and without dropout of its own.
 
+    Args:
+        attention_dropout: probability of dropping an attention weight in training.
+
     Raises:
-        ModelError: it cannot be loaded; pickled weights are refused, since unpickling runs code.
+        ModelError: it cannot be loaded, or knows no dropout of attention weights where some is
+            asked for; pickled weights are refused, since unpickling runs code.
     """
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # a base is loaded beside a live view, or where nobody looks
-    path = base_path(spec)
+    config = _load_config(spec)
+    for part in (config, config.get_text_config()):
+        for name, value in part.to_dict().items():
+            if "drop" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+    if attention_dropout:
+        _set_attention_dropout(config.get_text_config(), attention_dropout)
     try:
-        config = AutoConfig.from_pretrained(
-            path, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-        )
-        for part in (config, config.get_text_config()):
-            for name, value in part.to_dict().items():
-                if "drop" in name and isinstance(value, float):
-                    setattr(part, name, 0.0)
         model = AutoModelForCausalLM.from_pretrained(
             base_path(spec),
             config=config,
@@ -167,3 +180,41 @@ def load_base(spec: ModelSpec, device: Any) -> Any:
         raise _refuse(spec, "weights", error) from error
     model.requires_grad_(False)
     return model.to(device)
+
+
+def _set_attention_dropout(config: Any, probability: float) -> None:
+    for name in _ATTENTION_DROPOUT:
+        if hasattr(config, name):
+            setattr(config, name, probability)
+            return
+    raise ModelError(
+        f"hyperparameters.attention_dropout: must be 0 for a {config.model_type!r} model, whose "
+        f"configuration has none of {', '.join(_ATTENTION_DROPOUT)}; got {probability}"
+    )
+
+
+def empty_base(spec: ModelSpec) -> Any:
+    """Make the base without its weights: layers, names and shapes, for next to no memory.
+
+    Raises:
+        ModelError: its configuration cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = _load_config(spec)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=spec.trust_remote_code)
+
+
+def save_tuned(folder: Path, model: Any, weights: Mapping[str, Any], spec: ModelSpec) -> None:
+    """Save a base that was tuned whole as transformers would, with the base's own configuration.
+
+    Args:
+        model: of these weights, with the dropouts that training set.
+        weights: by name; tied ones are one tensor.
+    """
+    model.save_pretrained(str(folder), state_dict=dict(weights))
+    config = _load_config(spec)
+    config.architectures, config.dtype = [type(model).__name__], model.dtype
+    config.save_pretrained(str(folder))

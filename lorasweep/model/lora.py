@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lorasweep.errors import ModelError
-from lorasweep.spec.trial import LoraHyperparameters
+from lorasweep.spec.trial import UNGATED, LoraHyperparameters
 
 # Linear layers by the names that families of models give them: Llama, Mistral, Qwen and Gemma
 # first, then Phi, GPT-NeoX, GPT-2, OPT, Falcon and Bloom. `attention` is q, k, v, o and `mlp` gate,
@@ -44,6 +44,7 @@ MLP = frozenset(
         "c_fc",
     ]
 )
+GATE = "gate_proj"
 # These names stand in both parts of a block, so the module they are in decides.
 _AMBIGUOUS = frozenset({"dense", "c_proj"})
 _ATTENTION_PARTS = ("attention", "self_attn", "attn", "self_attention")
@@ -54,10 +55,11 @@ def target_modules(model: Any, targets: str) -> list[str]:
 
     Args:
         model: the base model.
-        targets: `attention`, `mlp` or `all`.
+        targets: `attention`, `mlp`, `all` or `ungated`.
 
     Raises:
-        ModelError: the model's layers bear none of the known names, or those of one half only.
+        ModelError: the model's layers bear none of the known names, or those of one half only, or
+            there is no gate to leave out.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -73,7 +75,7 @@ def target_modules(model: Any, targets: str) -> list[str]:
             found["attention"].append(name)
         elif leaf in MLP or leaf in _AMBIGUOUS:
             found["mlp"].append(name)
-    wanted = ["attention", "mlp"] if targets == "all" else [targets]
+    wanted = ["attention", "mlp"] if targets in {"all", UNGATED} else [targets]
     # `all` with one half missing would be that other half under a wrong name.
     if missing := [part for part in wanted if not found[part]]:
         linear = {
@@ -85,7 +87,16 @@ def target_modules(model: Any, targets: str) -> list[str]:
             f"space.targets: {targets!r} finds no {' or '.join(missing)} layer in this model; its "
             f"linear layers are {', '.join(sorted(linear)) or 'none'}"
         )
-    return sorted(name for part in wanted for name in found[part])
+    names = sorted(name for part in wanted for name in found[part])
+    if targets != UNGATED:
+        return names
+    ungated = [name for name in names if name.rpartition(".")[2] != GATE]
+    if ungated == names:
+        raise ModelError(
+            f"space.targets: {UNGATED!r} leaves out the layers called {GATE} (version 1 of the "
+            "study), and this model has none; use 'all'"
+        )
+    return ungated
 
 
 @dataclass(frozen=True)

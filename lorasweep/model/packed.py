@@ -22,13 +22,15 @@ from torch import Tensor, nn
 from lorasweep.errors import ModelError
 from lorasweep.model.adapter import Adapter, Stack
 from lorasweep.model.lora import (
+    GATE,
     AdapterLayer,
     adapter_layers,
     stores_transposed,
     target_modules,
 )
 from lorasweep.model.routing import Part, Routing, Run
-from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
+from lorasweep.model.rows import attention_cost, cache_bytes, shares_rows
+from lorasweep.spec.trial import TARGET_SETS, UNGATED, LoraHyperparameters
 
 
 class _AddAdapters(torch.autograd.Function):
@@ -157,7 +159,11 @@ class PackedModel:
         for section in ("attention", "mlp"):
             with suppress(ModelError):  # whoever asks for it gets the sentence
                 sections |= dict.fromkeys(target_modules(base, section), section)
-        self.layers = {targets: _layers_or_error(base, targets) for targets in TARGET_SETS}
+        # Not every adapter on the rest of the MLP stands on the gate too.
+        sections |= {name: GATE for name in sections if name.rpartition(".")[2] == GATE}
+        self.layers = {
+            targets: _layers_or_error(base, targets) for targets in (*TARGET_SETS, UNGATED)
+        }
         for number, name in enumerate(sorted(sections)):
             parent, _, leaf = name.rpartition(".")
             linear = base.get_submodule(name)
@@ -205,39 +211,10 @@ class PackedModel:
     def shares_rows(self) -> bool:
         """Tell whether attention keeps apart examples in one row, each with positions from 0.
 
-        Found out by asking, once: whether the second of two examples in a row is what it is in a
-        row of its own, whatever the first one says.
+        Found out by asking, once.
         """
-        with torch.no_grad():
-            return self._try_shared_row()
-
-    def _try_shared_row(self) -> bool:
-        ids_BT = torch.arange(36, device=self.device).remainder_(self.vocabulary).view(3, 12)
-        first, second, other = ids_BT
-        rows_BT = torch.stack([torch.cat([first, second]), torch.cat([other, second])])
-        one = torch.arange(12, device=self.device)
-        training = self.base.training
-        self.base.eval()
-        try:
-            with self.route(()) as base:
-                alone = (
-                    base(input_ids=second[None], position_ids=one[None], use_cache=False)
-                    .logits[0]
-                    .float()
-                )
-                shared = (
-                    base(input_ids=rows_BT, position_ids=one.repeat(2, 2), use_cache=False)
-                    .logits[:, 12:]
-                    .float()
-                )
-        except TypeError:  # a model that takes no positions
-            return False
-        finally:
-            self.base.train(training)
-        scale = float(alone.std())
-        apart = float((shared[0] - shared[1]).abs().max())
-        moved = float((shared[0] - alone).abs().max())
-        return apart < 1e-5 * scale and moved < 0.05 * scale
+        with self.route(()) as base:
+            return shares_rows(base, self.device)
 
     @property
     def vocabulary(self) -> int:
@@ -246,14 +223,8 @@ class PackedModel:
 
     @property
     def attention_cost(self) -> float:
-        """Give the cost of attending to one more token over that of all else done for a token.
-
-        Both in multiply-adds of a forward pass: two products of the hidden size in each layer, and
-        the weights.
-        """
-        text = self.base.config.get_text_config()
-        weights = int(sum(p.numel() for p in self.base.parameters()))
-        return 2 * float(text.num_hidden_layers * text.hidden_size) / weights
+        """Give the cost of attending to one more token over that of all else done for a token."""
+        return attention_cost(self.base)
 
 
 def _layers_or_error(base: Any, targets: str) -> tuple[AdapterLayer, ...] | ModelError:
@@ -263,7 +234,7 @@ def _layers_or_error(base: Any, targets: str) -> tuple[AdapterLayer, ...] | Mode
         return error
 
 
-class Served:
+class PackedCopies:
     """Give a model for evaluation: the base alone, or as several trials have tuned it.
 
     copies: tuned models that answer side by side. A batch has the same rows for each of them, all
@@ -282,10 +253,7 @@ class Served:
     @property
     def cache_bytes(self) -> int:
         """Bound what keys and values of one row take, however long it grows."""
-        text = self._packed.base.config.get_text_config()
-        positions = getattr(text, "max_position_embeddings", None) or 1024
-        numbers = 2 * text.num_hidden_layers * text.hidden_size * positions
-        return int(numbers * next(self._packed.base.parameters()).element_size())
+        return cache_bytes(self._packed.base)
 
     @contextmanager
     def together(self) -> Iterator[Any]:
@@ -309,19 +277,3 @@ class Served:
                 yield base
         finally:
             base.train(training)
-
-
-@contextmanager
-def predictions_at(base: Any, places_K: Tensor) -> Iterator[None]:
-    """Let the model compute logits only at some tokens, counted over rows laid end to end."""
-    head = base.get_output_embeddings()
-
-    def keep(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hidden_BTD, *rest = inputs
-        return (hidden_BTD.flatten(0, 1).index_select(0, places_K).unsqueeze(0), *rest)
-
-    handle = head.register_forward_pre_hook(keep)
-    try:
-        yield
-    finally:
-        handle.remove()

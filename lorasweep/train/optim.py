@@ -9,27 +9,59 @@ import torch
 from torch import Tensor
 
 from lorasweep.spec.sweep import TrainSpec
+from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
 
 COSINE_FLOOR = 0.01  # alpha_f of Biderman et al. (2024, v2, appendix A)
 COOLDOWN = 0.2  # share of the steps that decay to zero (Biderman et al. 2024, v2, section 3)
 
 
-def schedule_factor(schedule: str, warmup: float, steps: int, step: int) -> float:
+def learning_rate(
+    hyperparameters: LoraHyperparameters | FullHyperparameters,
+    train: TrainSpec,
+    steps: int,
+    step: int,
+) -> float:
+    """Give the learning rate of a step, counted from 0, of a trial of so many steps."""
+    factor = schedule_factor(
+        train.schedule, hyperparameters.warmup, steps, step, warmup_steps=train.warmup_steps
+    )
+    return hyperparameters.lr * factor
+
+
+def schedule_factor(
+    schedule: str, warmup: float, steps: int, step: int, *, warmup_steps: int | None = None
+) -> float:
     """Give the factor on the peak learning rate at a step, counted from 0.
 
     Warm-up rises linearly and reaches the peak at its last step, so that the first step already
     learns something.
+
+    Args:
+        warmup: share of the steps over which it rises.
+        warmup_steps: steps over which it rises, in place of the share.
     """
-    rising = math.ceil(warmup * steps - 1e-9)  # 0.07 * 100 is a little more than 7
+    rising = warmup_steps
+    if rising is None:
+        rising = math.ceil(warmup * steps - 1e-9)  # 0.07 * 100 is a little more than 7
+    if schedule == "trapezoidal":
+        # A run too short for its warm-up falls from where it has come to.
+        begin = decay_start(steps)
+        reached = min(1.0, (min(step, begin) + 1) / max(1, rising))
+        return reached * min(1.0, (steps - step) / (steps - begin))
     if step < rising:
         return (step + 1) / rising
     if schedule == "cosine":
         done = (step - rising) / max(1, steps - rising)
         return COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * done))
-    if schedule == "trapezoidal":
-        falling = max(1, round(COOLDOWN * steps))
-        return min(1.0, (steps - step) / falling)
     return 1.0
+
+
+def decay_start(steps: int) -> int:
+    """Give the step at which a trapezoidal schedule begins to fall.
+
+    Up to it, runs of several durations are alike where their warm-up is.
+    """
+    return steps - max(1, round(COOLDOWN * steps))
 
 
 class DecoupledLion(torch.optim.Optimizer):

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,62 +23,54 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from lorasweep.data.batches import IGNORED, Batches, MicroBatch
+from lorasweep.data.batches import IGNORED, MicroBatch
 from lorasweep.data.shard import Shard
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model.adapter import Adapter
-from lorasweep.model.packed import PackedModel, Served, predictions_at
+from lorasweep.model.lora import save_adapter
+from lorasweep.model.packed import PackedCopies, PackedModel
 from lorasweep.model.routing import Part
-from lorasweep.spec.sweep import TrainSpec
+from lorasweep.model.served import Served, predictions_at
 from lorasweep.spec.trial import LoraHyperparameters
+from lorasweep.store.paths import TrialPaths
 from lorasweep.train.checkpoint import Position, load_state, save_state
 from lorasweep.train.dropout import SeededDropout
-from lorasweep.train.optim import build_optimizer, schedule_factor
+from lorasweep.train.optim import build_optimizer, learning_rate
+from lorasweep.train.progress import (
+    SMOOTHED_STEPS,
+    Progress,
+    Trial,
+    divergence,
+    is_out_of_memory,
+)
 
-SMOOTHED_STEPS = 10
-# A model that guesses every token at even odds has loss ln(vocabulary). Twice that over ten steps
-# is an update that has wrecked the model, far from any loss a useful trial passes through.
-EXPLODED = 2.0
+__all__ = [
+    "SMOOTHED_STEPS",
+    "LoraTrial",
+    "PackedEngine",
+    "Progress",
+    "Slot",
+    "is_out_of_memory",
+]
 
 
 @dataclass(frozen=True)
-class LoraTrial:
-    """Hold all that training one trial takes.
+class LoraTrial(Trial):
+    """Hold all that training one LoRA trial takes."""
 
-    train: its optimizer, schedule and clipping.
-    steps: optimizer steps from beginning to end.
-    """
-
-    id: str
     hyperparameters: LoraHyperparameters
-    train: TrainSpec
-    batches: Batches
-    steps: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Hold what one optimizer step of one trial did.
-
-    position: where the trial stands after the step.
-    lr: learning rate of the step.
-    grad_norm: norm of the gradient before clipping.
-    diverged: why the trial ends here, or None; the adapter then keeps its last finite values.
-    """
-
-    trial: str
-    position: Position
-    lr: float
-    grad_norm: float
-    diverged: str | None = None
 
 
 class Slot:
     """Hold a trial in training: adapter, optimizer, position, and the step it is in."""
 
-    def __init__(self, trial: LoraTrial, adapter: Adapter, shard: Shard) -> None:
-        """Put a trial at its beginning."""
-        self.trial, self.adapter, self._shard = trial, adapter, shard
+    def __init__(self, trial: LoraTrial, adapter: Adapter, shard: Shard, base: str = "") -> None:
+        """Put a trial at its beginning.
+
+        Args:
+            base: path or hub name of the base, which the saved adapter names.
+        """
+        self.trial, self.adapter, self._shard, self._base = trial, adapter, shard, base
         self.optimizer = build_optimizer(
             trial.train,
             [adapter.weights_P],
@@ -99,13 +92,36 @@ class Slot:
         self.targets = self.trial.batches.targets(self.position.step)
         self._coming = self.trial.batches.dealt(self.position.step, self._shard)
 
+    @property
+    def lr(self) -> float:
+        """Give the learning rate of the step that the trial is in."""
+        trial = self.trial
+        return learning_rate(trial.hyperparameters, trial.train, trial.steps, self.position.step)
+
     def next_batch(self) -> MicroBatch:
         """Give this worker's next micro-batch of the step."""
         return next(self._coming)
 
+    @property
+    def trainable(self) -> int:
+        """Count the parameters that are trained."""
+        return self.adapter.trainable
+
     def save(self, folder: Path, notes: dict[str, Any]) -> None:
-        """Write the state; what a step has accumulated is left out, since it can be redone."""
-        save_state(folder, self.adapter.named(), self.optimizer, self.position, notes)
+        """Write the state; what a step has accumulated is left out, since it can be redone.
+
+        All workers hold the same, and the first one writes it.
+        """
+        if self._shard.worker == 0:
+            save_state(folder, self.adapter.named(), self.optimizer, self.position, notes)
+
+    def keep(self, paths: TrialPaths, tokenizer: Any) -> Path:  # noqa: ARG002 - as other engines
+        """Write the adapter as a PEFT folder, and give the folder."""
+        if self._shard.worker == 0:
+            hyperparameters = self.trial.hyperparameters
+            named, layers = self.adapter.named(), self.adapter.layers
+            save_adapter(paths.adapter, named, layers, hyperparameters, self._base)
+        return paths.adapter
 
 
 class PackedEngine:
@@ -131,7 +147,7 @@ class PackedEngine:
         self.tokens, self.seconds = 0, 0.0
         self._order: list[Slot] = []
 
-    def prepare(self, trial: LoraTrial, state: Path | None = None) -> Slot:
+    def prepare(self, trial: Trial, state: Path | None = None) -> Slot:
         """Make a slot's content, at the trial's beginning or where a saved state left it.
 
         Touches nothing that trains, so it may run in another thread.
@@ -139,9 +155,10 @@ class PackedEngine:
         Raises:
             ModelError: the model has no layers by the names that the targets stand for.
         """
+        assert isinstance(trial, LoraTrial), "only LoRA trials share a base"
         adapter = self.model.adapter(trial.hyperparameters, trial.batches.seed)
         adapter.move(self.model.device)
-        slot = Slot(trial, adapter, self.shard)
+        slot = Slot(trial, adapter, self.shard, self.model.base.config.name_or_path)
         if state is not None:
             named = adapter.named()
             slot.position, slot.notes = load_state(state, named, slot.optimizer)
@@ -183,11 +200,46 @@ class PackedEngine:
         ordered = self.model.hold([slot.adapter for slot in slots])
         self._order = [by_adapter[id(adapter)] for adapter in ordered]
 
-    def serve(self, trials: Collection[str]) -> tuple[Served, list[str]]:
+    @property
+    def device(self) -> torch.device:
+        """Tell where it computes."""
+        return self.model.device
+
+    @property
+    def base_bytes(self) -> int:
+        """Count the memory that the base takes."""
+        return int(self.model.base.get_memory_footprint())
+
+    @property
+    def shares_rows(self) -> bool:
+        """Tell whether attention keeps apart examples in one row."""
+        return self.model.shares_rows
+
+    @property
+    def attention_cost(self) -> float:
+        """Give the cost of attending to one more token over that of all else done for a token."""
+        return self.model.attention_cost
+
+    @property
+    def lockstep(self) -> bool:
+        """Tell that workers may evaluate a share of the problems each."""
+        return False
+
+    @contextmanager
+    def serving(self, trials: Collection[str]) -> Iterator[tuple[Served, list[str]]]:
+        """Give the models of some trials for evaluation, and the trials in the models' order."""
+        yield self.serve(trials)
+
+    @contextmanager
+    def serving_base(self) -> Iterator[Served]:
+        """Give the base without any adapter, also while trials are in training."""
+        yield PackedCopies(self.model)
+
+    def serve(self, trials: Collection[str]) -> tuple[PackedCopies, list[str]]:
         """Give the models of some trials for evaluation, and the trials in the models' order."""
         slots = [slot for slot in self._order if slot.trial.id in trials]
         adapters = [slot.adapter for slot in slots]
-        return Served(self.model, adapters), [slot.trial.id for slot in slots]
+        return PackedCopies(self.model, adapters), [slot.trial.id for slot in slots]
 
     def step(self, resting: Collection[str] = ()) -> list[Progress]:
         """Train every trial but the resting ones on one micro-batch; update those that are ready.
@@ -289,7 +341,7 @@ class PackedEngine:
             norms.append(norm)
         measured = torch.stack([*(slot.loss for slot in slots), *norms]).tolist()
         return [
-            (loss, count, _learning_rate(slot), norm)
+            (loss, count, slot.lr, norm)
             for slot, count, loss, norm in zip(
                 slots, tokens, measured[: len(slots)], measured[len(slots) :], strict=True
             )
@@ -316,7 +368,7 @@ class PackedEngine:
         """Take a trial's optimizer step, unless it has diverged."""
         position = slot.position
         losses = (*position.losses, loss)[-SMOOTHED_STEPS:]
-        slot.diverged = _divergence(losses, grad_norm, math.log(self.model.vocabulary))
+        slot.diverged = divergence(losses, grad_norm, math.log(self.model.vocabulary))
         if slot.diverged is None:
             began = time.perf_counter()
             for group in slot.optimizer.param_groups:
@@ -336,14 +388,6 @@ class PackedEngine:
         return Progress(slot.trial.id, slot.position, lr, grad_norm, slot.diverged)
 
 
-def _learning_rate(slot: Slot) -> float:
-    hyperparameters, trial = slot.trial.hyperparameters, slot.trial
-    factor = schedule_factor(
-        trial.train.schedule, hyperparameters.warmup, trial.steps, slot.position.step
-    )
-    return hyperparameters.lr * factor
-
-
 def _dropout(
     slot: Slot, batch: MicroBatch, tokens: int, device: torch.device
 ) -> SeededDropout | None:
@@ -352,23 +396,3 @@ def _dropout(
         return None
     seed, step = slot.trial.batches.seed, slot.position.step
     return SeededDropout(p, seed, step, batch.index, tokens, batch.filled_S.to(device))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether the device, or the machine itself, has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
-def _divergence(losses: tuple[float, ...], norm: float, guessing: float) -> str | None:
-    """Say why a trial has diverged, or None."""
-    if not math.isfinite(losses[-1]):
-        return "the training loss is not finite"
-    if not math.isfinite(norm):
-        return "the gradient is not finite"
-    if norm == 0 and losses[-1] > guessing / 2:
-        # Activations that overflow can end in zeros, which a norm hides from the loss.
-        return f"the gradient is zero at a loss of {losses[-1]:.3g}"
-    smooth = sum(losses) / len(losses)
-    if len(losses) == SMOOTHED_STEPS and smooth > EXPLODED * guessing:
-        return f"the training loss of {smooth:.3g} is beyond twice that of guessing, {guessing:.3g}"
-    return None

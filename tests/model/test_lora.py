@@ -141,6 +141,18 @@ def test_all_is_refused_where_only_half_of_it_is_known():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_ungated_is_all_but_the_gates_and_needs_some(load, name):
+    model = load(name)
+    everything = target_modules(model, "all")
+    ungated = [layer for layer in everything if not layer.endswith("gate_proj")]
+    if ungated == everything:
+        with pytest.raises(ModelError, match="this model has none; use 'all'"):
+            target_modules(model, "ungated")
+    else:
+        assert target_modules(model, "ungated") == ungated
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("targets", TARGET_SETS)
 @pytest.mark.parametrize(("rank", "seed"), [(1, 0), (3, 1), (16, 2), (17, 2**31 - 1)])
 def test_an_adapter_begins_as_peft_would_begin_it_bit_for_bit(load, name, targets, rank, seed):

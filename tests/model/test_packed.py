@@ -20,8 +20,9 @@ from lorasweep.errors import ModelError
 from lorasweep.model.adapter import SMALLEST_BUCKET, Adapter, matrices, rank_bucket
 from lorasweep.model.base import load_base
 from lorasweep.model.lora import initial_adapter, save_adapter
-from lorasweep.model.packed import PackedModel, Served, predictions_at
+from lorasweep.model.packed import PackedCopies, PackedModel
 from lorasweep.model.routing import Part
+from lorasweep.model.served import predictions_at
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 
@@ -414,7 +415,7 @@ def test_logits_at_some_places_are_those_of_the_whole_row(load, name):
 def test_copies_served_together_answer_as_each_alone_and_as_peft(load, name, tmp_path):
     packed = PackedModel(load(name), CPU)
     adapters = several(packed)
-    served = Served(packed, adapters)
+    served = PackedCopies(packed, adapters)
     assert served.copies == len(adapters)
     packed.base.train()
     with served.together() as model:
@@ -435,7 +436,7 @@ def test_a_base_served_without_adapters_is_one_copy_of_itself(load):
     expected = load("llama")(IDS_BT).logits
     packed = PackedModel(load("llama"), CPU)
     several(packed)
-    served = Served(packed)
+    served = PackedCopies(packed)
     assert served.copies == 1
     for given_model in (served.together(), served.alone(0)):
         with given_model as model:
@@ -446,7 +447,7 @@ def test_an_evaluation_that_fails_leaves_the_base_in_training(load):
     packed = PackedModel(load("llama"), CPU)
     adapters = several(packed)
     packed.base.train()
-    with pytest.raises(RuntimeError, match="too long"), Served(packed, adapters).together():
+    with pytest.raises(RuntimeError, match="too long"), PackedCopies(packed, adapters).together():
         raise RuntimeError("too long")
     assert packed.base.training
     with packed.route([]) as model:
@@ -457,7 +458,7 @@ def test_serving_between_two_halves_of_a_step_changes_no_gradient(load):
     packed = PackedModel(load("llama"), CPU)
     adapters = several(packed)
     before = [adapter.gradients_P.clone() for adapter in adapters]
-    with Served(packed, adapters[1:3]).together() as model:
+    with PackedCopies(packed, adapters[1:3]).together() as model:
         model(IDS_BT)
     assert all(a.gradients_P.equal(b) for a, b in zip(adapters, before, strict=True))
 

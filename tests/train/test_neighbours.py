@@ -20,7 +20,7 @@ from lorasweep.errors import OutOfMemoryError
 from lorasweep.model import packed as packed_layers
 from lorasweep.model.adapter import Stack, matrices
 from lorasweep.spec.sweep import TrainSpec
-from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
+from lorasweep.spec.trial import TARGET_SETS, UNGATED, LoraHyperparameters
 from lorasweep.train.packed import PackedEngine, Slot
 from tests.train.trial import (
     Outcome,
@@ -144,7 +144,7 @@ settings_of_a_trial = st.fixed_dictionaries(
     {
         "lr": st.sampled_from([1e-4, 1e-3, 1e-2]),
         "rank": st.sampled_from([1, 3, 8, 9, 16, 20]),
-        "targets": st.sampled_from(TARGET_SETS),
+        "targets": st.sampled_from((*TARGET_SETS, UNGATED)),
         "alpha": st.sampled_from(["2r", "1r", 16.0, "rslora:8"]),
         "dropout": st.sampled_from([0.0, 0.0, 0.1, 0.5]),
         "weight_decay": st.sampled_from([0.0, 0.1]),

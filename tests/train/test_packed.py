@@ -17,7 +17,7 @@ from lorasweep.data.tokens import Tokens
 from lorasweep.errors import ModelError
 from lorasweep.model.base import load_base
 from lorasweep.model.lora import save_adapter
-from lorasweep.model.packed import Served
+from lorasweep.model.packed import PackedCopies
 from lorasweep.spec.sweep import ModelSpec, TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train.checkpoint import Position
@@ -426,7 +426,7 @@ def test_a_trained_adapter_exported_says_in_peft_what_it_says_in_its_slot(
     assert order == [trial.name]
     with served.together() as model:
         ours = model(ids_BT).logits
-    with Served(engine.model).together() as model:
+    with PackedCopies(engine.model).together() as model:
         bare = model(ids_BT).logits
     base = load_base(ModelSpec(path=str(trial.folder), dtype="fp32"), CPU)
     theirs = PeftModel.from_pretrained(base, str(folder)).eval()

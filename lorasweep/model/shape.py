@@ -1,0 +1,197 @@
+"""The shape of a model, from its configuration: linear layers, and all else that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+GATE = "gate"
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Hold so many linear layers of one size.
+
+    part: `attention`, `mlp` or `gate`, of the targets that it belongs to.
+    """
+
+    part: str
+    inputs: int
+    outputs: int
+    count: int
+
+    @property
+    def weights(self) -> int:
+        """Count the weights, biases left out."""
+        return self.inputs * self.outputs * self.count
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Hold what can be known of a model's size without its weights.
+
+    positions: longest sequence that it takes, in tokens.
+    others: parameters outside of the linear layers' weights: embeddings, head, norms and biases.
+    published: taken from a table and not from the model's configuration.
+    """
+
+    hidden_size: int
+    layers: int
+    positions: int
+    vocabulary: int
+    linears: tuple[Linear, ...]
+    others: int
+    published: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """Count all parameters."""
+        return sum(linear.weights for linear in self.linears) + self.others
+
+    @property
+    def multiplied(self) -> int:
+        """Count the weights that each token is multiplied with: linear layers and output head."""
+        return sum(linear.weights for linear in self.linears) + self.vocabulary * self.hidden_size
+
+    def trainable(self, targets: str, rank: int) -> int:
+        """Count the parameters of a LoRA adapter: rank x (inputs + outputs) of every layer.
+
+        Args:
+            targets: `attention`, `mlp`, `all` or `ungated`.
+        """
+        parts = {"all": {"attention", "mlp", GATE}, "mlp": {"mlp", GATE}}
+        parts["ungated"] = {"attention", "mlp"}
+        wanted = parts.get(targets, {targets})
+        return rank * sum(
+            (linear.inputs + linear.outputs) * linear.count
+            for linear in self.linears
+            if linear.part in wanted
+        )
+
+
+def gated(
+    *,
+    hidden: int,
+    layers: int,
+    ffn: int,
+    heads: int,
+    kv_heads: int,
+    vocabulary: int,
+    positions: int,
+    tied: bool,
+    head_dim: int | None = None,
+    biases: int = 0,
+    norms: int = 0,
+) -> Architecture:
+    """Give the shape of Llama and of those built like it: gated MLP, RMS norms, rotary positions.
+
+    Args:
+        ffn: width of the MLP.
+        tied: whether the head is the embedding.
+        biases: numbers of bias in one layer.
+        norms: numbers in one layer's norms besides the two of every layer.
+    """
+    width = head_dim or hidden // heads
+    query, key = heads * width, kv_heads * width
+    embeddings = vocabulary * hidden * (1 if tied else 2)
+    return Architecture(
+        hidden_size=hidden,
+        layers=layers,
+        positions=positions,
+        vocabulary=vocabulary,
+        linears=(
+            Linear("attention", hidden, query, layers),
+            Linear("attention", hidden, key, 2 * layers),
+            Linear("attention", query, hidden, layers),
+            Linear(GATE, hidden, ffn, layers),
+            Linear("mlp", hidden, ffn, layers),
+            Linear("mlp", ffn, hidden, layers),
+        ),
+        others=embeddings + hidden + layers * (2 * hidden + biases + norms),
+    )
+
+
+def _of_gated(text: Any, *, query_bias: bool, output_bias: bool, head_norms: bool) -> Architecture:
+    heads, hidden = int(text.num_attention_heads), int(text.hidden_size)
+    kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
+    width = int(getattr(text, "head_dim", None) or hidden // heads)
+    ffn = int(text.intermediate_size)
+    biases = (heads + 2 * kv_heads) * width if query_bias else 0
+    biases += hidden if output_bias else 0
+    biases += 2 * ffn + hidden if getattr(text, "mlp_bias", False) else 0
+    return gated(
+        hidden=hidden,
+        layers=int(text.num_hidden_layers),
+        ffn=ffn,
+        heads=heads,
+        kv_heads=kv_heads,
+        vocabulary=int(text.vocab_size),
+        positions=int(text.max_position_embeddings),
+        tied=bool(text.tie_word_embeddings),
+        head_dim=width,
+        biases=biases,
+        norms=2 * width if head_norms else 0,
+    )
+
+
+def _llama(text: Any) -> Architecture:
+    bias = bool(getattr(text, "attention_bias", False))
+    return _of_gated(text, query_bias=bias, output_bias=bias, head_norms=False)
+
+
+def _qwen2(text: Any) -> Architecture:
+    return _of_gated(text, query_bias=True, output_bias=False, head_norms=False)
+
+
+def _qwen3(text: Any) -> Architecture:
+    bias = bool(getattr(text, "attention_bias", False))
+    return _of_gated(text, query_bias=bias, output_bias=bias, head_norms=True)
+
+
+def _classic(text: Any, *, ffn: int, embeddings: int, attention_bias: bool) -> Architecture:
+    """Give the shape of GPT-2 and GPT-NeoX: one layer for q, k and v, and layer norms with bias."""
+    hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
+    biases = ffn + hidden + (4 * hidden if attention_bias else 0)
+    return Architecture(
+        hidden_size=hidden,
+        layers=layers,
+        positions=int(text.max_position_embeddings),
+        vocabulary=int(text.vocab_size),
+        linears=(
+            Linear("attention", hidden, 3 * hidden, layers),
+            Linear("attention", hidden, hidden, layers),
+            Linear("mlp", hidden, ffn, layers),
+            Linear("mlp", ffn, hidden, layers),
+        ),
+        others=embeddings + 2 * hidden + layers * (4 * hidden + biases),
+    )
+
+
+def _gpt2(text: Any) -> Architecture:
+    hidden = int(text.hidden_size)
+    tables = int(text.vocab_size) * (1 if text.tie_word_embeddings else 2)
+    embeddings = hidden * (tables + int(text.max_position_embeddings))
+    ffn = int(text.n_inner or 4 * hidden)
+    return _classic(text, ffn=ffn, embeddings=embeddings, attention_bias=True)
+
+
+def _gpt_neox(text: Any) -> Architecture:
+    tables = int(text.vocab_size) * (1 if text.tie_word_embeddings else 2)
+    return _classic(
+        text,
+        ffn=int(text.intermediate_size),
+        embeddings=int(text.hidden_size) * tables,
+        attention_bias=bool(getattr(text, "attention_bias", True)),
+    )
+
+
+# By transformers' model types; any other is laid out by transformers itself.
+FAMILIES: dict[str, Callable[[Any], Architecture]] = {
+    "llama": _llama,
+    "mistral": _llama,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "gpt2": _gpt2,
+    "gpt_neox": _gpt_neox,
+}

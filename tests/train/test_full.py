@@ -1,0 +1,341 @@
+"""One trial under real DeepSpeed, held against plain scripts, on one worker and on two."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lorasweep.data.shard import Shard
+from lorasweep.data.tokens import Tokens
+from lorasweep.errors import LorasweepError, OutOfMemoryError
+from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec
+from lorasweep.spec.trial import LoraHyperparameters
+from lorasweep.train.full import DeepSpeedEngine
+from tests.reference_full import Finetuned, finetune
+from tests.train.journey import (
+    ADAMW,
+    IDS_BT,
+    LION,
+    SPEC,
+    Journey,
+    Travelled,
+    ask,
+    served_logits,
+    travel,
+    travel_all,
+)
+from tests.train.trial import CPU, distance, told
+from tests.train.trial import Trial as PackedTrial
+from tests.train.trial import train as train_packed
+from tests.workers import TwoWorkers
+
+STAGES: tuple[Literal[0, 1, 2, 3], ...] = (0, 1, 2, 3)
+LION_SPEC = SPEC.model_copy(update={"optimizer": "lion"})
+LORA = LoraHyperparameters(lr=1e-2, rank=4, batch_size=8, weight_decay=0.1)
+WRECKING = ADAMW.model_copy(update={"lr": 10.0})
+DROPPING = ADAMW.model_copy(update={"attention_dropout": 0.3})
+# Relative norms of the difference of all weights after 8 steps, where gradients were summed in
+# another order. Measured: 7e-7 for AdamW, 0 for Lion, in which one sign that rounding turns makes
+# more. Losses differ by 3e-7 and norms by 1e-6.
+SUMMED_ELSEWHERE = {"adamw": 1e-5, "lion": 1e-3}
+
+
+@pytest.fixture
+def journey(tiny_model: Path, tokens: Tokens) -> Journey:
+    return Journey(tiny_model, tokens)
+
+
+def scripted(journey: Journey) -> Finetuned:
+    """Train a trial by the plain script."""
+    batches = ask(journey, lambda engine: engine.trial.batches)
+    hyperparameters, train = journey.hyperparameters, journey.train
+    return finetune(
+        journey.folder,
+        [
+            [
+                (ids.tolist(), prompt)
+                for ids, prompt in map(journey.tokens.example, batches.rows(step).tolist())
+            ]
+            for step in range(journey.steps)
+        ],
+        lr=hyperparameters.lr,
+        optimizer=train.optimizer,
+        weight_decay=hyperparameters.weight_decay,
+        warmup_steps=math.ceil(hyperparameters.warmup * journey.steps),
+        clip=train.clip or math.inf,
+    )
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Load a model by transformers alone."""
+    model = AutoModelForCausalLM.from_pretrained(str(folder))
+    return {name: weight.detach().float() for name, weight in model.named_parameters()}
+
+
+def logits_of(folder: Path) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = AutoModelForCausalLM.from_pretrained(str(folder))(IDS_BT).logits
+    return logits
+
+
+def check_equal(travelled: Travelled, plain: Finetuned, model: Path, optimizer: str) -> None:
+    assert travelled.losses == pytest.approx(plain.losses, rel=1e-5)
+    assert travelled.norms == pytest.approx(plain.norms, rel=1e-5)
+    assert distance(plain.weights, weights_of(model)) < SUMMED_ELSEWHERE[optimizer]
+
+
+def check_went_on(travelled: Travelled, saved: int) -> None:
+    """Hold a trial that went on from its state against itself, bit for bit."""
+    assert travelled.again is not None
+    rest, again = travelled.steps[saved:], travelled.again
+    assert [told(progress) for progress in again.steps] == [told(progress) for progress in rest]
+    assert torch.equal(again.logits, travelled.logits)
+
+
+def test_two_workers_equal_a_plain_script_under_every_stage(
+    journey: Journey, two_workers: TwoWorkers, tmp_path: Path
+):
+    journeys = {str(stage): replace(journey, stage=stage, saved=5) for stage in STAGES}
+    journeys["lion"] = replace(journey, hyperparameters=LION, train=LION_SPEC)
+    journeys["lockstep"] = replace(journey, stage=3, lockstep=True)
+    workers = two_workers(travel_all, journeys, tmp_path)
+    plain = {"adamw": scripted(journey), "lion": scripted(journeys["lion"])}
+    assert min(plain["adamw"].norms) < 2.5 < max(plain["adamw"].norms)  # some steps are clipped
+    for name, trial in journeys.items():
+        one, other = (travelled[name] for travelled in workers)
+        assert [told(step) for step in one.steps][:1] == [told(step) for step in other.steps][:1]
+        assert one.losses == other.losses
+        assert one.norms == other.norms
+        assert torch.equal(one.logits, other.logits)
+        optimizer = trial.train.optimizer
+        check_equal(one, plain[optimizer], tmp_path / name / "model", optimizer)
+        assert torch.allclose(one.logits, logits_of(tmp_path / name / "model"), atol=1e-6)
+        if trial.saved is not None:
+            check_went_on(one, trial.saved)
+            check_went_on(other, trial.saved)
+    with pytest.raises(LorasweepError, match=r"resources.workers: must be 2, as when"):
+        journeys["2"].begin(Shard(), tmp_path / "2" / "state")
+
+
+def test_other_settings_on_two_workers(journey: Journey, two_workers: TwoWorkers, tmp_path: Path):
+    journeys = {
+        "bf16 1": replace(journey, stage=1, dtype="bf16", saved=6),
+        "bf16 3": replace(journey, stage=3, dtype="bf16", saved=6),
+        "offload 2": replace(journey, stage=2, offload=True),
+        "offload 3": replace(journey, stage=3, offload=True, saved=6),
+        "recompute": replace(journey, stage=3, train=SPEC.model_copy(update={"recompute": True})),
+        "dropping": replace(journey, hyperparameters=DROPPING),
+        "lora": replace(journey, stage=3, hyperparameters=LORA, saved=6),
+        "diverging": replace(journey, stage=3, hyperparameters=WRECKING, steps=20),
+    }
+    first, second = two_workers(travel_all, journeys, tmp_path)
+    plain = scripted(journey)
+    for name, trial in journeys.items():
+        one, other, model = first[name], second[name], tmp_path / name / "model"
+        assert one.losses == other.losses
+        assert [step.diverged for step in one.steps] == [step.diverged for step in other.steps]
+        assert torch.equal(one.logits, other.logits)
+        if trial.saved is not None:
+            check_went_on(one, trial.saved)
+            check_went_on(other, trial.saved)
+        if trial.dtype == "bf16":  # measured: losses differ by 3e-4, weights by 5e-3
+            assert one.losses == pytest.approx(plain.losses, rel=2e-3)
+            assert one.losses[-1] < one.losses[0] - 0.5
+            assert distance(plain.weights, weights_of(model)) < 0.02
+            assert torch.allclose(one.logits, logits_of(model), atol=0.05)
+        elif name.startswith(("offload", "recompute")):
+            check_equal(one, plain, model, "adamw")
+
+    dropped = first["dropping"].losses
+    assert dropped != pytest.approx(plain.losses, rel=1e-3)  # and the number of workers is nothing
+    alone = travel(replace(journeys["dropping"], saved=4), tmp_path / "alone")
+    check_went_on(alone, 4)
+    assert alone.losses == pytest.approx(dropped, rel=1e-5)
+
+    packed = train_packed(PackedTrial(journey.folder, journey.tokens, SPEC, LORA, 8, width=64))
+    adapter = load_file(tmp_path / "lora" / "model" / "adapter_model.safetensors")
+    assert first["lora"].losses == pytest.approx(packed.losses, rel=1e-5)
+    assert distance(packed.adapter, adapter) < SUMMED_ELSEWHERE["adamw"]
+    base = AutoModelForCausalLM.from_pretrained(str(journey.folder))
+    tuned = PeftModel.from_pretrained(base, str(tmp_path / "lora" / "model"))
+    with torch.no_grad():
+        assert torch.allclose(tuned(IDS_BT).logits, first["lora"].logits, atol=1e-5)
+
+    wrecked = first["diverging"]
+    assert len(wrecked.steps) < 20
+    assert wrecked.steps[-1].diverged
+    assert wrecked.steps[-1].position.step == len(wrecked.steps) - 1
+
+
+def load_sharded(folder: Path, shard: Shard) -> tuple[float, int]:
+    """Load a base under stage 3, and tell what share a worker holds, and how much whole."""
+    model = ModelSpec(path=str(folder), dtype="fp32")
+    engine = DeepSpeedEngine(model, DeepSpeedSpec(stage=3), shard, CPU)
+    engine.load(ADAMW, SPEC, 0)
+    weights = list(engine._model.parameters())
+    share = sum(weight.ds_tensor.numel() for weight in weights) / engine.trainable
+    whole = sum(weight.numel() for weight in weights)
+    engine.close()
+    return share, whole
+
+
+def test_under_stage_3_no_worker_holds_the_whole_model(journey: Journey, two_workers: TwoWorkers):
+    for share, whole in two_workers(load_sharded, journey.folder):
+        assert share == pytest.approx(0.5, abs=0.01)
+        assert whole == 0
+
+
+def evaluate_unevenly(journey: Journey, shard: Shard) -> list[float]:
+    """Train a step, let one worker evaluate more than the other, and train another step."""
+    engine = journey.begin(shard)
+    assert not engine.lockstep  # so small a model is gathered
+    losses = []
+    for _ in range(3):
+        losses.append(engine.step().position.losses[-1])
+        with engine.serve() as served:
+            for _ in range(1 + 2 * shard.worker):
+                with served.alone(0) as model:
+                    model(input_ids=IDS_BT)
+    engine.close()
+    return losses
+
+
+def test_workers_evaluate_a_gathered_model_each_as_it_likes(
+    journey: Journey, two_workers: TwoWorkers
+):
+    one, other = two_workers(evaluate_unevenly, replace(journey, stage=3))
+    assert one == other == pytest.approx(scripted(journey).losses[:3], rel=1e-5)
+
+
+def test_dropout_of_an_adapter_is_drawn_again_after_a_pause(journey: Journey, tmp_path: Path):
+    dropping = LORA.model_copy(update={"dropout": 0.3})
+    travelled = travel(replace(journey, hyperparameters=dropping, saved=4), tmp_path / "dropping")
+    check_went_on(travelled, 4)
+    without = travel(replace(journey, hyperparameters=LORA), tmp_path / "without")
+    assert travelled.losses != pytest.approx(without.losses, rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_a_worker_alone_equals_the_plain_script(journey: Journey, stage: Any, tmp_path: Path):
+    before = dict(os.environ)
+    journey = replace(journey, stage=stage, saved=6)
+    travelled = travel(journey, tmp_path)
+    check_equal(travelled, scripted(journey), tmp_path / "model", "adamw")
+    check_went_on(travelled, 6)
+    assert dict(os.environ) == before
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_saved_model_is_an_ordinary_folder(journey: Journey, tmp_path: Path):
+    travelled = travel(replace(journey, hyperparameters=DROPPING, steps=2), tmp_path)
+    folder = tmp_path / "model"
+    assert torch.equal(logits_of(folder), travelled.logits)
+    assert AutoTokenizer.from_pretrained(str(folder)).eos_token == "<|end|>"
+    saved, base = (json.loads((f / "config.json").read_text()) for f in (folder, journey.folder))
+    assert saved == base  # and so without the trial's dropout
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")  # which is tied
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_gradient_that_is_not_finite_changes_no_weight(journey: Journey, stage: Any):
+    def poison(engine: DeepSpeedEngine) -> tuple[str | None, float]:
+        before = served_logits(engine)
+        weight = next(engine._model.parameters())
+        weight.register_hook(lambda gradient: gradient * math.inf)
+        progress = engine.step()
+        assert torch.equal(served_logits(engine), before)
+        assert engine.position.step == 0
+        return progress.diverged, progress.grad_norm
+
+    diverged, norm = ask(replace(journey, stage=stage), poison)
+    assert diverged == "the gradient is not finite"
+    assert not math.isfinite(norm)
+
+
+def test_a_step_that_memory_does_not_hold_is_a_sentence(
+    journey: Journey, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(DeepSpeedEngine, "_mean", fail)
+    with pytest.raises(OutOfMemoryError, match=r"deepspeed.stage: a micro-batch must fit into"):
+        ask(journey, lambda engine: engine.step())
+
+
+def test_workers_must_be_joined_as_the_trial_says(journey: Journey):
+    with pytest.raises(LorasweepError, match=r"resources.workers: .* has joined none"):
+        journey.begin(Shard(0, 2))
+
+
+def test_a_state_of_another_kind_is_refused(journey: Journey, tmp_path: Path):
+    ask(journey, lambda engine: engine.save(tmp_path, {}))
+    with pytest.raises(LorasweepError, match=r"must hold the state of full under stage 3"):
+        replace(journey, stage=3).begin(Shard(), tmp_path)
+
+
+def test_a_crash_while_a_state_is_written_leaves_the_old_one(
+    journey: Journey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def crash(engine: DeepSpeedEngine) -> None:
+        engine.step()
+        engine.save(tmp_path, {"whole": True})
+        engine.step()
+
+        def write_half(folder: str, **_: Any) -> None:
+            Path(folder).mkdir()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(engine._engine, "save_checkpoint", write_half)
+        with pytest.raises(KeyboardInterrupt):
+            engine.save(tmp_path, {"whole": False})
+
+    ask(journey, crash)
+    engine = journey.begin(Shard(), tmp_path)
+    assert engine.position.step == 1
+    assert engine.notes == {"whole": True}
+    engine.step()
+    engine.save(tmp_path, {})  # over what the crash has left
+    engine.close()
+    assert len([part for part in tmp_path.iterdir() if part.is_dir()]) == 1
+
+
+def test_it_says_nothing_and_leaves_nothing(journey: Journey, tmp_path: Path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    script = f"""
+        from pathlib import Path
+        from dataclasses import replace
+        from tests.train.journey import LION, Journey, SPEC, travel
+        from tests.train.trial import examples
+
+        folder = Path({str(journey.folder)!r})
+        journey = Journey(folder, examples(folder), steps=2, dtype="bf16", saved=1)
+        lion = SPEC.model_copy(update={{"optimizer": "lion"}})
+        travel(replace(journey, stage=1, hyperparameters=LION, train=lion), Path({str(tmp_path)!r}))
+        travel(replace(journey, stage=3), Path({str(tmp_path)!r}) / "3")
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    answer = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
+        cwd=empty,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.stdout, answer.stderr, answer.returncode) == ("", "", 0)
+    assert not list(empty.iterdir())
