@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lorasweep.errors import SpecError, UsageError
-from lorasweep.spec.sweep import SweepSpec, parse_sweep, read_yaml
+from lorasweep.spec.file import read_yaml
+from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.store.paths import SweepPaths
 
 
@@ -36,7 +37,17 @@ def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
 def differences(there: SweepSpec, here: SweepSpec) -> list[str]:
     """Name the fields in which two sweeps differ, those left out that change no result."""
     old, new = _flat(there.model_dump(mode="json")), _flat(here.model_dump(mode="json"))
-    harmless = ("name", "question", "resources", "slots", "search.trials", "search.seeds")
+    harmless = (
+        "name",
+        "question",
+        "resources",
+        "slots",
+        "deepspeed",
+        "evaluate.spectrum",
+        "evaluate.allow_code_execution",
+        "search.trials",
+        "search.seeds",
+    )
     return [
         f"{key} {old.get(key)!r} there and {new.get(key)!r} here"
         for key in sorted(old.keys() | new.keys())

@@ -45,18 +45,32 @@ class SweepPaths:
         return self.root / "trials"
 
     @property
+    def trunks(self) -> Path:
+        """States that runs of several durations go through alike; gone once the sweep ends."""
+        return self.root / "trunks"
+
+    def trunk(self, key: str, step: int) -> Path:
+        """Give the state of one such run at a step."""
+        return self.trunks / key / str(step)
+
+    @property
     def ray(self) -> Path:
         """What Ray writes for itself; a cache that may be deleted."""
         return self.root / "ray"
+
+    @property
+    def base_measured(self) -> Path:
+        """What measuring the base gave, on its way from the worker to the driver."""
+        return self.ray / "base.npz"
 
     @property
     def report(self) -> Path:
         """Markdown, figures and machine-readable analysis."""
         return self.root / "report"
 
-    def best(self, method: str) -> Path:
-        """Give the best adapter of a method, an ordinary PEFT folder."""
-        return self.root / "best" / method
+    def best(self, method: str, domain: str = "") -> Path:
+        """Give the best weights of a method, an ordinary PEFT or transformers folder."""
+        return self.root / "best" / domain / method
 
     def trial(self, trial: str) -> TrialPaths:
         """Name the files of one trial."""
@@ -78,6 +92,16 @@ class TrialPaths:
     def state(self) -> Path:
         """Adapter, optimizer and position at the last rung, to go on from."""
         return self.root / "state"
+
+    @property
+    def model(self) -> Path:
+        """The tuned model of full finetuning, an ordinary transformers folder."""
+        return self.root / "model"
+
+    @property
+    def completions(self) -> Path:
+        """Programs that the model wrote and how each of them fared, a line each."""
+        return self.root / "completions.jsonl"
 
     @property
     def progress(self) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from lorasweep.spec.trial import Frozen, LoraHyperparameters
+from lorasweep.spec.trial import Frozen, Hyperparameters, Method
 
 FORMAT = 1
 
@@ -31,19 +31,85 @@ Measured = Annotated[float | None, BeforeValidator(_finite)]
 TaskScores = Annotated[dict[str, float], BeforeValidator(_finite_scores)]
 
 
+class Distinct(Frozen):
+    """Hold how many distinct completions a problem has among its samples, averaged over problems.
+
+    all: among all samples; passed, failed: among those, over the problems that have any; None where
+        no problem has.
+    """
+
+    all: float
+    passed: float | None = None
+    failed: float | None = None
+
+
+class CodeScores(Frozen):
+    """Hold what running a model's programs showed on one task.
+
+    problems, samples: how many, and completions of each.
+    pass_at: unbiased estimate of pass@k (Chen et al. 2021, section 2.1), by k as text.
+    failed_to_run: completions that the sandbox could not judge; they count as wrong.
+    timed_out: completions that ran out of time.
+    exact, whitespace, syntax: distinct completions as written, with runs of blanks as one, and as
+        syntax trees with names kept (Biderman et al. 2024, v2, section 5.4, has the first).
+    """
+
+    problems: int
+    samples: int
+    pass_at: dict[str, float]
+    failed_to_run: int = 0
+    timed_out: int = 0
+    exact: Distinct
+    whitespace: Distinct
+    syntax: Distinct
+
+
+class MatrixSpectrum(Frozen):
+    """Hold how a weight matrix was changed, by the ranks of what was added.
+
+    layer: number of the block, None outside of blocks; module: the last part of the name.
+    outputs, inputs: its shape.
+    update, base, tuned: smallest rank that explains 90% of the squared singular values (Biderman et
+        al. 2024, v2, section 6); of W_tuned - W_base, W_base and W_tuned.
+    noise: the same of a Gaussian matrix with the update's shape and norm; noisy: of W_base and that
+        noise, the paper's control: it looks like W_base whatever the rank of what was added.
+    effective: entropy rank of the update (Roy and Vetterli 2007).
+    share: norm of the update over that of W_base (Frobenius); 0 where W_base is zero.
+    intruders: how many of the ten leading left singular vectors of W_tuned have a cosine below 0.5
+        with every one of W_base (Shuttleworth et al. 2024, "LoRA vs Full Fine-tuning: An Illusion
+        of Equivalence", section 3).
+    """
+
+    name: str
+    layer: int | None
+    module: str
+    outputs: int
+    inputs: int
+    update: int
+    base: int
+    tuned: int
+    noise: int
+    noisy: int
+    effective: float
+    share: float
+    intruders: int
+
+
 class Scores(Frozen):
     """Hold what was measured on one model.
 
     learning: mean score over the learning suite, in [0, 1].
     source_accuracy: mean accuracy over the source suite, in [0, 1]; None where it is not measured.
     response_loss: mean cross-entropy per held-out response token, in nats.
-    tasks: every task's own score.
+    tasks: every task's own score; of code its pass@1.
+    code: more on each task whose answers were run.
     """
 
     learning: Measured = None
     source_accuracy: Measured = None
     response_loss: Measured = None
     tasks: TaskScores = {}
+    code: dict[str, CodeScores] = {}
 
 
 class Rung(Frozen):
@@ -71,7 +137,7 @@ class SweepStarted(Frozen):
 class SessionChanged(Frozen):
     """Mark where a driver began or ended; `interrupted` leaves a sweep that can go on.
 
-    max_concurrent: how far back a trial could see, at least how many ran at a time.
+    max_concurrent: as `ArmStarted` has it; of sweeps that began before it was written there.
     note: what a reader of the results must know about the data or the tasks.
     reason: why a session failed.
     """
@@ -83,6 +149,19 @@ class SessionChanged(Frozen):
     max_concurrent: int | None = None
     note: str | None = None
     reason: str | None = None
+
+
+class ArmStarted(Frozen):
+    """Mark where the trials of one method in one domain begin.
+
+    max_concurrent: how far back a trial sees, at least how many run at a time.
+    """
+
+    record: Literal["arm"] = "arm"
+    method: Method
+    domain: str = ""
+    max_concurrent: int
+    time: float
 
 
 class LaneEnded(Frozen):
@@ -118,11 +197,13 @@ class LaneEnded(Frozen):
 class BaseMeasured(Frozen):
     """Hold the base model's scores, against which forgetting is counted.
 
+    domain: whose tasks it was measured on; empty where the sweep has one.
     wall_s: seconds that measuring took; None where it was done between the steps of trials.
     """
 
     record: Literal["base"] = "base"
     scores: Scores
+    domain: str = ""
     wall_s: float | None = None
 
 
@@ -134,8 +215,18 @@ class TrialStarted(Frozen):
     number: int
     stage: Literal["search", "confirm"]
     seed: int
-    configuration: LoraHyperparameters
+    configuration: Hyperparameters
+    domain: str = ""
     time: float
+
+
+class SpectrumMeasured(Frozen):
+    """Hold the spectrum of a trial's update, matrix by matrix."""
+
+    record: Literal["spectrum"] = "spectrum"
+    trial: str
+    matrices: tuple[MatrixSpectrum, ...]
+    wall_s: float
 
 
 class TrialFinished(Frozen):
@@ -156,13 +247,15 @@ class TrialFinished(Frozen):
     number: int
     stage: Literal["search", "confirm"]
     seed: int
-    configuration: LoraHyperparameters
+    configuration: Hyperparameters
+    domain: str = ""
     learning: Measured = None
     source_accuracy: Measured = None
     forgetting: Measured = None
     response_loss: Measured = None
     train_loss: Measured = None
     tasks: TaskScores = {}
+    code: dict[str, CodeScores] = {}
     rungs: tuple[Rung, ...] = ()
     steps: int = 0
     tokens: int = 0
@@ -176,7 +269,14 @@ class TrialFinished(Frozen):
 
 
 Record = Annotated[
-    SweepStarted | SessionChanged | LaneEnded | BaseMeasured | TrialStarted | TrialFinished,
+    SweepStarted
+    | SessionChanged
+    | ArmStarted
+    | LaneEnded
+    | BaseMeasured
+    | TrialStarted
+    | SpectrumMeasured
+    | TrialFinished,
     Field(discriminator="record"),
 ]
 RECORD: TypeAdapter[Record] = TypeAdapter(Record)

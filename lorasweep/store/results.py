@@ -7,16 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorasweep.errors import UsageError
+from lorasweep.spec.file import read_yaml
 from lorasweep.spec.space import Level
-from lorasweep.spec.sweep import SweepSpec, parse_sweep, read_yaml
+from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import (
     BaseMeasured,
+    CodeScores,
     LaneEnded,
+    MatrixSpectrum,
     Record,
     Scores,
     SessionChanged,
+    SpectrumMeasured,
     Status,
     SweepStarted,
     TrialFinished,
@@ -29,7 +33,9 @@ class TrialResult:
     """Hold one trial as analysis and report see it, wherever it was made.
 
     hyperparameters: every hyperparameter by name, searched or not, `method` and seed left out.
+    domain: what was learned, where a sweep has several.
     stage: `search`, or `confirm` for a best configuration repeated on a further seed.
+    code: what running its programs showed, by task; spectrum: of what it added to the base.
     learning, source_accuracy, forgetting: in [0, 1]; response_loss: nats per token.
     """
 
@@ -38,6 +44,7 @@ class TrialResult:
     status: Status
     seed: int
     hyperparameters: Mapping[str, Level]
+    domain: str = ""
     number: int = 0
     stage: str = "search"
     learning: float | None = None
@@ -46,6 +53,8 @@ class TrialResult:
     response_loss: float | None = None
     train_loss: float | None = None
     tasks: Mapping[str, float] = field(default_factory=dict)
+    code: Mapping[str, CodeScores] = field(default_factory=dict)
+    spectrum: tuple[MatrixSpectrum, ...] = ()
     steps: int = 0
     tokens: int = 0
     wall_s: float = 0.0
@@ -57,14 +66,16 @@ class TrialResult:
 
 @dataclass(frozen=True, slots=True)
 class SweepResults:
-    """Hold all trials of one sweep and what is needed to read them.
+    """Hold all trials of one sweep, or of one of its domains, and what is needed to read them.
 
+    domain: which it is, of a part; bases: scores by domain, of the whole.
     axes: the searched hyperparameters, in the order of the space.
     is_grid: the trials are a full factorial, not a search's adaptive sample.
     base: scores of the model before tuning; None for a table of trials made elsewhere.
     state: of the last session (`started`, `complete`, `interrupted`, `failed`), None if none began.
     origin: the results folder or table that the trials come from.
     lanes: of all sessions, in their order; empty where every trial was a job of its own.
+    sweeps: those that were brought together here (`merge.py`); empty for a sweep by itself.
     """
 
     name: str
@@ -73,13 +84,45 @@ class SweepResults:
     trials: tuple[TrialResult, ...]
     origin: str
     is_grid: bool = False
+    domain: str = ""
     base: Scores | None = None
+    bases: Mapping[str, Scores] = field(default_factory=dict)
     spec: SweepSpec | None = None
     state: str | None = None
     trials_planned: int | None = None
     started: float | None = None
     notes: tuple[str, ...] = ()
     lanes: tuple[LaneEnded, ...] = ()
+    sweeps: tuple[SweepResults, ...] = ()
+
+    @property
+    def parts(self) -> tuple[SweepResults, ...]:
+        """Give the results domain by domain, since scores of two do not compare."""
+        named = tuple(self.spec.domains if self.spec else ()) or tuple(
+            dict.fromkeys(trial.domain for trial in self.trials if trial.domain)
+        )
+        return tuple(self._part(domain) for domain in named) or (self,)
+
+    def _part(self, domain: str) -> SweepResults:
+        arms = [arm for arm in self._arms if arm.domain == domain]
+        searched = {axis for arm in arms for axis in arm.space.axes} or {*self.axes}
+        return replace(
+            self,
+            domain=domain,
+            axes=tuple(axis for axis in self.axes if axis in searched),
+            trials=tuple(trial for trial in self.trials if trial.domain == domain),
+            base=self.bases.get(domain),
+            is_grid=self.is_grid,
+        )
+
+    @property
+    def _arms(self) -> tuple[SweepSpec, ...]:
+        return () if self.spec is None else self.spec.arms
+
+    def arm(self, method: str) -> SweepSpec | None:
+        """Give what the sweep says of a method in this domain; None for a table of trials."""
+        own = (arm for arm in self._arms if (arm.method, arm.domain) == (method, self.domain))
+        return next(own, None)
 
 
 def fold_trials(records: Iterable[Record]) -> tuple[TrialResult, ...]:
@@ -88,21 +131,27 @@ def fold_trials(records: Iterable[Record]) -> tuple[TrialResult, ...]:
     A final state is never undone, but for FAILED: a failed trial is tried again.
     """
     latest: dict[str, TrialStarted | TrialFinished] = {}
+    spectra: dict[str, tuple[MatrixSpectrum, ...]] = {}
     for record in records:
         if isinstance(record, TrialStarted | TrialFinished):
             before = latest.get(record.trial)
             if not isinstance(before, TrialFinished) or before.status == "FAILED":
                 latest[record.trial] = record
+        elif isinstance(record, SpectrumMeasured):
+            spectra[record.trial] = record.matrices
     return tuple(
         sorted(
-            (_result(record) for record in latest.values()),
-            key=lambda r: (r.stage != "search", r.number, r.seed),
+            (
+                replace(_result(record), spectrum=spectra.get(record.trial, ()))
+                for record in latest.values()
+            ),
+            key=lambda r: (r.domain, r.method != "lora", r.stage != "search", r.number, r.seed),
         )
     )
 
 
 def _result(record: TrialStarted | TrialFinished) -> TrialResult:
-    configuration = record.configuration.model_dump()
+    configuration = record.configuration.model_dump(exclude_none=True)
     method = configuration.pop("method")
     started = TrialResult(
         trial=record.trial,
@@ -110,6 +159,7 @@ def _result(record: TrialStarted | TrialFinished) -> TrialResult:
         status="RUNNING",
         seed=record.seed,
         hyperparameters=configuration,
+        domain=record.domain,
         number=record.number,
         stage=record.stage,
     )
@@ -121,6 +171,7 @@ def _result(record: TrialStarted | TrialFinished) -> TrialResult:
         status=record.status,
         seed=record.seed,
         hyperparameters=configuration,
+        domain=record.domain,
         number=record.number,
         stage=record.stage,
         learning=record.learning,
@@ -129,6 +180,7 @@ def _result(record: TrialStarted | TrialFinished) -> TrialResult:
         response_loss=record.response_loss,
         train_loss=record.train_loss,
         tasks=record.tasks,
+        code=record.code,
         steps=record.steps,
         tokens=record.tokens,
         wall_s=record.wall_s,
@@ -156,7 +208,7 @@ def load_results(folder: Path) -> SweepResults:
     records = journal.read(paths.journal)
     sessions = [r for r in records if isinstance(r, SessionChanged)]
     begun = [r for r in sessions if r.state == "started"]
-    bases = [r for r in records if isinstance(r, BaseMeasured)]
+    bases = {r.domain: r.scores for r in records if isinstance(r, BaseMeasured)}
     opened = [r for r in records if isinstance(r, SweepStarted)]
     lanes = [r for r in records if isinstance(r, LaneEnded)]
     state = sessions[-1].state if sessions else None
@@ -171,11 +223,12 @@ def load_results(folder: Path) -> SweepResults:
     return SweepResults(
         name=spec.name,
         question=spec.question,
-        axes=tuple(spec.space.axes),
+        axes=spec.axes,
         trials=trials,
         origin=str(folder),
         is_grid=spec.is_grid,
-        base=bases[-1].scores if bases else None,
+        base=bases.get(""),
+        bases=bases,
         spec=spec,
         state=state,
         trials_planned=begun[-1].trials_planned if begun else None,

@@ -1,24 +1,25 @@
 """Trials as a CSV: read those that were made elsewhere, write ours so that they can be read again.
 
-Only `learning` is needed. Where a column is absent, a trial is named by its row, its method is
-`lora`, its seed 0, and it is COMPLETE if it has a score, else FAILED. `tokens` is what a trial was
-trained on, and a hyperparameter only where the axes name it: equal trials differ a bit in it.
+Only `learning` is needed, a number of which more is better. Where a column is absent, a trial is
+named by its row, its method is `lora`, its seed 0, and it is COMPLETE if it has a score, else
+FAILED. What a trial learned may stand in `domain`, or in `setting`. `tokens` is what a trial was
+trained on, and a hyperparameter only where the axes name it: equal trials differ a bit in it. A
+`duration` with its `unit` is one hyperparameter.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from lorasweep.errors import DataError, UsageError
-from lorasweep.spec.space import Level
 from lorasweep.store.records import FinalStatus
 from lorasweep.store.results import SweepResults, TrialResult
+from lorasweep.store.rows import Row, as_number, read_rows
 
 _STATUSES = (*get_args(FinalStatus), "RUNNING", "PENDING")
 _KNOWN: dict[str, type] = {
@@ -27,6 +28,7 @@ _KNOWN: dict[str, type] = {
     "rank": int,
     "alpha": object,
     "dropout": float,
+    "attention_dropout": float,
     "weight_decay": float,
     "warmup": float,
     "batch_size": int,
@@ -36,82 +38,29 @@ _KNOWN: dict[str, type] = {
 _SCORES = ("learning", "source_accuracy", "forgetting", "response_loss", "train_loss")
 _COUNTS = ("steps", "trainable")
 _TIMES = ("wall_s", "train_s", "evaluate_s")
-_OWN = ("trial", "method", "status", "seed", "number", "stage", "error")
+_OWN = ("trial", "domain", "method", "status", "seed", "number", "stage", "error")
+_TRAINED = "trained_tokens"  # beside `tokens` where that is what a trial was to be trained on
 _TASK = "task:"
-_RESERVED = frozenset((*_OWN, *_SCORES, *_COUNTS, *_TIMES))
-
-
-def _float(text: str) -> float:
-    """Read a number as spreadsheets write it, without Python's underscores."""
-    if "_" in text:
-        raise ValueError(text)
-    return float(text)
+_RESERVED = frozenset((*_OWN, *_SCORES, *_COUNTS, *_TIMES, _TRAINED))
+# More methods, domains or levels in words are remarks, and no report could show them.
+_MOST_NAMES = 50
+_MOST_WORDS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """Hold one line of the table with what an error must name."""
+class _Layout:
+    """Say what the columns of a table mean.
 
-    file: str
-    line: int
-    cells: Mapping[str, str]
+    kinds: of the hyperparameters; domain: the column that says what was learned.
+    unit: whether `duration` has its unit beside it; of_words: whether it needs it in each level,
+        since one domain has several.
+    """
 
-    def text(self, column: str) -> str:
-        """Give a cell's text, empty where the table has no such column."""
-        return self.cells.get(column, "").strip()
-
-    def fail(self, column: str, rule: str) -> DataError:
-        """Phrase a mistake in one sentence."""
-        got = self.text(column) or "an empty cell"
-        return DataError(f"{self.file}, row {self.line}, column {column}: {rule}, got {got!r}")
-
-    def number(self, column: str) -> float | None:
-        """Read a finite number, None for an empty cell."""
-        if not (text := self.text(column)):
-            return None
-        try:
-            value = _float(text)
-        except ValueError:
-            raise self.fail(column, "must be a number or empty") from None
-        if not math.isfinite(value):
-            raise self.fail(column, "must be a finite number or empty")
-        return value
-
-    def whole(self, column: str) -> int | None:
-        """Read a whole number, None for an empty cell; 2e9 and 16.0 are whole."""
-        value = self.number(column)
-        if value is not None and not value.is_integer():
-            raise self.fail(column, "must be a whole number")
-        try:
-            return int(self.text(column))  # exact also where a float would round
-        except ValueError:
-            return None if value is None else int(value)
-
-    def choice(self, column: str, choices: Sequence[str], default: str) -> str:
-        """Read one of a few words in any case."""
-        text = self.text(column)
-        for choice in choices:
-            if text.lower() == choice.lower():
-                return choice
-        if column in self.cells and (text or column == "method"):
-            raise self.fail(column, f"must be one of {', '.join(choices)}")
-        return default
-
-    def level(self, column: str, kind: type) -> Level | None:
-        """Read a hyperparameter's level by its kind; `object` is a number where it can be."""
-        if not (text := self.text(column)):
-            return None
-        if kind is str:
-            return text
-        if kind is int:
-            return self.whole(column)
-        if kind is float:
-            return self.number(column)
-        try:
-            value = _float(text)
-        except ValueError:
-            return text
-        return self.number(column) if not math.isfinite(value) else value
+    kinds: Mapping[str, type]
+    domain: str
+    unit: bool
+    of_words: bool
+    note: str
 
 
 def read_table(path: Path, axes: Sequence[str] = ()) -> SweepResults:
@@ -119,29 +68,22 @@ def read_table(path: Path, axes: Sequence[str] = ()) -> SweepResults:
 
     Args:
         path: CSV with a header; see the module's text for its columns.
-        axes: the searched hyperparameters; none means every known one that differs between trials,
-            except `tokens`.
+        axes: the searched hyperparameters, each a column's name or NAME=RANGE; none means every
+            known one that differs between trials, except `tokens`.
 
     Raises:
         UsageError: the file cannot be read, or an axis is no column of it.
         DataError: its content breaks a rule; the sentence names file, row and column.
     """
-    rows = _rows(path)
-    columns = tuple(rows[0].cells)
-    for axis in axes:
-        if axis not in columns or axis in _RESERVED or axis.startswith(_TASK):
-            usable = ", ".join(c for c in columns if c not in _RESERVED and not c.startswith(_TASK))
-            raise UsageError(
-                f"{path}: the axis {axis!r} must be a hyperparameter's column of the table; it has "
-                f"{usable or 'none'}"
-            )
-    kinds = {name: kind for name, kind in _KNOWN.items() if name in columns and name != "tokens"}
-    kinds.update({name: _KNOWN.get(name) or _kind(rows, name) for name in axes})
-    trials = tuple(_trial(row, position, kinds) for position, row in enumerate(rows))
-    _check_unique(trials, rows)
-    searched = tuple(dict.fromkeys(axes)) or tuple(
-        name for name in kinds if len({trial.hyperparameters.get(name) for trial in trials}) > 1
+    rows = read_rows(path)
+    named = _named(path, tuple(rows[0].cells), axes)
+    layout = _lay_out(rows, named)
+    trials = tuple(_trial(row, position, layout) for position, row in enumerate(rows))
+    _check_names(trials, rows, layout)
+    searched = named or tuple(
+        name for name in layout.kinds if len({t.hyperparameters.get(name) for t in trials}) > 1
     )
+    _check_levels(path, trials, searched)
     _check_complete(trials, rows, searched)
     return SweepResults(
         name=path.stem,
@@ -149,61 +91,78 @@ def read_table(path: Path, axes: Sequence[str] = ()) -> SweepResults:
         axes=searched,
         trials=trials,
         origin=str(path),
+        notes=(layout.note,) if layout.note and "duration" in searched else (),
     )
 
 
-def _rows(path: Path) -> list[_Row]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            if "learning" not in header:
-                found = ", ".join(name for name in header if name) or "nothing"
-                raise DataError(
-                    f"{path}, row 1: must have a column 'learning' among comma-separated columns, "
-                    f"got {found}"
-                )
-            for name in header:
-                if not name or header.count(name) > 1:
-                    raise DataError(f"{path}, row 1: each column needs a name once, got {name!r}")
-            rows = []
-            for cells in reader:
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) != len(header):
-                    raise DataError(
-                        f"{path}, row {reader.line_num}: must have {len(header)} columns as the "
-                        f"header has, got {len(cells)}"
-                    )
-                row = dict(zip(header, cells, strict=True))
-                rows.append(_Row(str(path), reader.line_num, row))
-    except OSError as error:
-        raise UsageError(f"{path}: the table cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: must be a CSV file in UTF-8 ({error})") from None
-    if not rows:
-        raise DataError(f"{path}: must have at least one trial below its header, got none")
-    return rows
+def _named(path: Path, columns: Sequence[str], axes: Sequence[str]) -> tuple[str, ...]:
+    """Find the columns of the axes.
+
+    Raises:
+        UsageError: one is no hyperparameter's column.
+    """
+    usable = [c for c in columns if c not in _RESERVED and not c.startswith(_TASK)]
+    named = []
+    for axis in axes:
+        name = " ".join(axis.split())
+        name = name if name in usable else name.partition("=")[0].strip()
+        if name not in usable:
+            raise UsageError(
+                f"{path}: the axis {name!r} must be a hyperparameter's column of the table; it has "
+                f"{', '.join(usable) or 'none'}"
+            )
+        named.append(name)
+    return tuple(dict.fromkeys(named))
 
 
-def _kind(rows: Sequence[_Row], name: str) -> type:
+def _lay_out(rows: Sequence[Row], axes: Collection[str]) -> _Layout:
+    columns = rows[0].cells
+    kinds = {name: kind for name, kind in _KNOWN.items() if name in columns and name != "tokens"}
+    is_setting = "setting" in columns and "domain" not in columns and "setting" not in axes
+    domain = "setting" if is_setting else "domain"
+    unit, of_words, note = {"duration", "unit"} <= set(columns) and "unit" not in axes, False, ""
+    if unit:
+        units: dict[str, dict[str, None]] = {}
+        for row in rows:
+            units.setdefault(row.name(domain), {})[row.name("unit")] = None
+        of_words = any(len(of_domain) > 1 for of_domain in units.values())
+        kinds["duration"] = object
+        note = "" if of_words else _in_units(units)
+    kinds.update({name: _KNOWN.get(name) or _kind(rows, name) for name in axes})
+    return _Layout(kinds, domain, unit, of_words, note)
+
+
+def _in_units(units: Mapping[str, Iterable[str]]) -> str:
+    """Say what durations are counted in, where each domain has one unit."""
+    domains: dict[str, list[str]] = {}
+    for domain, (unit,) in units.items():
+        domains.setdefault(unit or "a unit that is not given", []).append(domain)
+    where = {unit: ", ".join(filter(None, of_unit)) for unit, of_unit in domains.items()}
+    counted = (f"{unit} ({own})" if own else unit for unit, own in where.items())
+    return f"duration is in {', '.join(counted)}"
+
+
+def _kind(rows: Sequence[Row], name: str) -> type:
     """Tell whether a column of unknown meaning holds whole numbers, numbers or text."""
     texts = [text for row in rows if (text := row.text(name))]
     try:
-        numbers = [_float(text) for text in texts]
+        numbers = [as_number(text) for text in texts]
     except ValueError:
         return str
     whole = all(number.is_integer() for number in numbers)
     return int if whole and not any("." in text for text in texts) else float
 
 
-def _trial(row: _Row, position: int, kinds: Mapping[str, type]) -> TrialResult:
-    learning = row.number("learning")
-    scored = "FAILED" if learning is None else "COMPLETE"
+def _trial(row: Row, position: int, layout: _Layout) -> TrialResult:
+    scored = "COMPLETE" if row.text("learning") else "FAILED"
     status: Any = row.choice("status", _STATUSES, scored)
-    if status == "COMPLETE" and learning is None:
+    # A trial that says itself that it did not complete may have NaN for a score.
+    scores = {name: row.measured(name, expected=status == "COMPLETE") for name in _SCORES}
+    if status == "COMPLETE" and scores["learning"] is None:
         raise row.fail("learning", "a COMPLETE trial must have a score")
-    levels = {name: row.level(name, kind) for name, kind in kinds.items()}
+    levels = {name: row.level(name, kind) for name, kind in layout.kinds.items()}
+    if layout.of_words and levels["duration"] is not None:
+        levels["duration"] = f"{row.name('duration')} {row.name('unit')}".strip()
     rate = levels.get("lr")
     if isinstance(rate, float) and rate <= 0:
         raise row.fail("lr", "must be above 0")
@@ -213,21 +172,22 @@ def _trial(row: _Row, position: int, kinds: Mapping[str, type]) -> TrialResult:
     tasks = {name: row.number(name) for name in row.cells if name.startswith(_TASK)}
     number = row.whole("number")
     return TrialResult(
-        trial=row.text("trial") or f"row-{row.line}",
-        method=row.text("method") or "lora",
+        trial=row.name("trial") or f"row-{row.line}",
+        method=row.name("method") or "lora",
+        domain=row.name(layout.domain),
         status=status,
         seed=row.whole("seed") or 0,
         hyperparameters={name: level for name, level in levels.items() if level is not None},
         number=position if number is None else number,
         stage=row.choice("stage", ("search", "confirm"), "search"),
-        learning=learning,
-        source_accuracy=row.number("source_accuracy"),
-        forgetting=row.number("forgetting"),
-        response_loss=row.number("response_loss"),
-        train_loss=row.number("train_loss"),
+        learning=scores["learning"],
+        source_accuracy=scores["source_accuracy"],
+        forgetting=scores["forgetting"],
+        response_loss=scores["response_loss"],
+        train_loss=scores["train_loss"],
         tasks={name[len(_TASK) :]: score for name, score in tasks.items() if score is not None},
         steps=row.whole("steps") or 0,
-        tokens=row.whole("tokens") or 0,
+        tokens=row.whole(_TRAINED if _TRAINED in row.cells else "tokens") or 0,
         wall_s=row.number("wall_s") or 0.0,
         train_s=row.number("train_s") or 0.0,
         evaluate_s=row.number("evaluate_s") or 0.0,
@@ -236,45 +196,85 @@ def _trial(row: _Row, position: int, kinds: Mapping[str, type]) -> TrialResult:
     )
 
 
-def _check_unique(trials: Sequence[TrialResult], rows: Sequence[_Row]) -> None:
+def _check_names(trials: Sequence[TrialResult], rows: Sequence[Row], layout: _Layout) -> None:
+    """See that every trial is named once, and that methods and domains are few."""
     first: dict[str, int] = {}
+    several = any(trial.domain for trial in trials)
     for trial, row in zip(trials, rows, strict=True):
         if trial.trial in first:
             raise row.fail("trial", f"must be unique and stands in row {first[trial.trial]} too")
+        if several and not trial.domain:
+            raise row.fail(layout.domain, "must not be empty where other trials have one")
         first[trial.trial] = row.line
+    for column, names in (
+        ("method", {trial.method for trial in trials}),
+        (layout.domain, {trial.domain for trial in trials}),
+    ):
+        if len(names) > _MOST_NAMES:
+            raise DataError(
+                f"{rows[0].file}, column {column}: must name at most {_MOST_NAMES}, got "
+                f"{len(names)} of them"
+            )
+
+
+def _check_levels(path: Path, trials: Sequence[TrialResult], axes: Sequence[str]) -> None:
+    """See that a hyperparameter in words has few of them."""
+    for axis in axes:
+        levels = {trial.hyperparameters.get(axis) for trial in trials}
+        if len(levels) > _MOST_WORDS and any(isinstance(level, str) for level in levels):
+            raise DataError(
+                f"{path}, column {axis}: a hyperparameter in words must have at most {_MOST_WORDS} "
+                f"levels, got {len(levels)}"
+            )
 
 
 def _check_complete(
-    trials: Sequence[TrialResult], rows: Sequence[_Row], axes: Sequence[str]
+    trials: Sequence[TrialResult], rows: Sequence[Row], axes: Sequence[str]
 ) -> None:
-    """See that a method's complete trials agree in which axes they have."""
+    """See that a method's complete trials agree in which axes they have, domain by domain."""
     complete = [(t, r) for t, r in zip(trials, rows, strict=True) if t.status == "COMPLETE"]
-    having = {(t.method, axis) for t, _ in complete for axis in axes if axis in t.hyperparameters}
+    having = {
+        (t.domain, t.method, axis)
+        for t, _ in complete
+        for axis in axes
+        if axis in t.hyperparameters
+    }
     for trial, row in complete:
         for axis in axes:
-            if axis not in trial.hyperparameters and (trial.method, axis) in having:
+            known = axis in trial.hyperparameters
+            if not known and (trial.domain, trial.method, axis) in having:
                 raise row.fail(axis, f"a COMPLETE trial of {trial.method} must have a level")
+
+
+def lay_out_table(trials: Iterable[TrialResult]) -> tuple[list[str], list[list[Any]]]:
+    """Give trials as a header and rows of values, None for what is not known."""
+    trials = tuple(trials)
+    names = list(dict.fromkeys(name for trial in trials for name in trial.hyperparameters))
+    counted = "tokens" if "tokens" not in names else _TRAINED
+    tasks = list(dict.fromkeys(name for trial in trials for name in trial.tasks))
+    domain = ["domain"] if any(trial.domain for trial in trials) else []
+    fields = (*_COUNTS, *_TIMES, "number", "stage")
+    header = ["trial", *domain, "method", "status", "seed", *names, *_SCORES, counted, *fields]
+    header += [*(_TASK + task for task in tasks), "error"]
+    rows = [
+        [
+            *(trial.trial, *(trial.domain for _ in domain)),
+            *(trial.method, trial.status, trial.seed),
+            *(trial.hyperparameters.get(name) for name in names),
+            *(getattr(trial, name) for name in _SCORES),
+            trial.tokens,
+            *(getattr(trial, name) for name in fields),
+            *(trial.tasks.get(task) for task in tasks),
+            trial.error,
+        ]
+        for trial in trials
+    ]
+    return header, rows
 
 
 def format_table(trials: Iterable[TrialResult]) -> str:
     """Write trials as CSV text that `read_table` reads back to the same trials."""
-    trials = tuple(trials)
-    named = dict.fromkeys(name for trial in trials for name in trial.hyperparameters)
-    names = [name for name in named if name != "tokens"]
-    tasks = list(dict.fromkeys(name for trial in trials for name in trial.tasks))
-    fields = (*_SCORES, "tokens", *_COUNTS, *_TIMES, "number", "stage")
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    header = ("trial", "method", "status", "seed", *names, *fields)
-    writer.writerow([*header, *(_TASK + task for task in tasks), "error"])
-    for trial in trials:
-        writer.writerow(
-            [
-                *(trial.trial, trial.method, trial.status, trial.seed),
-                *(trial.hyperparameters.get(name) for name in names),
-                *(getattr(trial, name) for name in fields),
-                *(trial.tasks.get(task) for task in tasks),
-                trial.error,
-            ]
-        )
+    header, rows = lay_out_table(trials)
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()

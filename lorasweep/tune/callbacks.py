@@ -14,7 +14,14 @@ from ray.tune import Callback
 
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.journal import Journal
-from lorasweep.store.records import BaseMeasured, FinalStatus, Scores, TrialFinished, TrialStarted
+from lorasweep.store.records import (
+    BaseMeasured,
+    FinalStatus,
+    Scores,
+    SpectrumMeasured,
+    TrialFinished,
+    TrialStarted,
+)
 from lorasweep.store.results import fold_trials
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.metrics import Gauges
@@ -35,6 +42,7 @@ class Running:
 class Board:
     """Hold the sweep's state as a person follows it.
 
+    arm: trials by status that have ended in this arm and session.
     tokens_per_s: sum over the running trials.
     """
 
@@ -45,6 +53,14 @@ class Board:
     recent: list[TrialFinished] = field(default_factory=list)
     best: TrialFinished | None = None
     ended_here: int = 0
+    arm: Counter[str] = field(default_factory=Counter)
+    domain: str = ""
+
+    def enter(self, domain: str) -> None:
+        """Turn to another arm; scores of two domains do not compare."""
+        self.arm.clear()
+        if domain != self.domain:
+            self.domain, self.best = domain, None
 
     @property
     def ended(self) -> int:
@@ -53,8 +69,8 @@ class Board:
 
     @property
     def hopeless(self) -> bool:
-        """Tell whether at least three trials have ended and all of them failed."""
-        return self.statuses["FAILED"] >= 3 and self.statuses["FAILED"] == self.ended
+        """Tell whether at least three trials of the arm have ended and all of them failed."""
+        return self.arm["FAILED"] >= 3 and self.arm["FAILED"] == self.arm.total()
 
     @property
     def seconds_left(self) -> float | None:
@@ -72,6 +88,7 @@ class Board:
     def finish(self, record: TrialFinished, *, here: bool) -> None:
         """Take a trial's final record."""
         self.statuses[record.status] += 1
+        self.arm[record.status] += here
         self.recent.append(record)
         self.ended_here += here
         if record.learning is not None and (
@@ -91,6 +108,7 @@ class Recorder(Callback):  # type: ignore[misc]
         gauges: Gauges,
         base: Scores | None,
         *,
+        domain: str = "",
         interrupt: Interrupt,
         announce: Callable[[TrialFinished], None],
         drop: Callable[[str], None] | None = None,
@@ -99,6 +117,7 @@ class Recorder(Callback):  # type: ignore[misc]
 
         Args:
             base: the base's scores; None where the first trial that ends will bring them.
+            domain: of the arm.
             interrupt: whether the session is being ended, in which case a trial that stops has not
                 ended but only been cut off.
             announce: told of every trial that has ended.
@@ -107,7 +126,7 @@ class Recorder(Callback):  # type: ignore[misc]
         """
         self._journal, self._search, self._board, self._gauges = journal, search, board, gauges
         self._base, self._interrupt, self._announce = base, interrupt, announce
-        self._drop = drop
+        self._drop, self._domain = drop, domain
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle nothing: Tune saves its callbacks, and all of ours can be rebuilt."""
@@ -124,6 +143,7 @@ class Recorder(Callback):  # type: ignore[misc]
                 stage=spec.stage,
                 seed=spec.seed,
                 configuration=spec.hyperparameters,
+                domain=self._domain,
                 time=time.time(),
             )
         )
@@ -159,7 +179,7 @@ class Recorder(Callback):  # type: ignore[misc]
     ) -> None:
         if self._base is None and result.get("base") is not None:
             self._base = Scores.model_validate(result["base"])
-            self._journal.append(BaseMeasured(scores=self._base))
+            self._journal.append(BaseMeasured(scores=self._base, domain=self._domain))
         running = self._board.running.pop(trial.trial_id)
         entry = self._search.entry(trial.trial_id)
         scores = Scores.model_validate({k: result[k] for k in Scores.model_fields if k in result})
@@ -172,12 +192,14 @@ class Recorder(Callback):  # type: ignore[misc]
             stage=running.trial.stage,
             seed=running.trial.seed,
             configuration=running.trial.hyperparameters,
+            domain=self._domain,
             learning=scores.learning,
             source_accuracy=source,
             forgetting=None if source is None or base is None else base - source,
             response_loss=scores.response_loss,
             train_loss=result.get("train_loss"),
             tasks=scores.tasks,
+            code=scores.code,
             rungs=tuple(entry.rungs),
             steps=result.get("step", 0),
             tokens=result.get("tokens", 0),
@@ -189,6 +211,9 @@ class Recorder(Callback):  # type: ignore[misc]
             error=error,
             time=time.time(),
         )
+        if (spectrum := result.get("spectrum")) is not None:
+            measured = {"trial": record.trial, **spectrum}
+            self._journal.append(SpectrumMeasured.model_validate(measured))
         self._journal.append(record)
         self._search.finish(trial.trial_id, Outcome(status, scores.learning))
         self._board.finish(record, here=True)

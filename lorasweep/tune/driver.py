@@ -44,9 +44,10 @@ def tune_sweep(
     check_folder(paths, spec)
     records = journal.read(paths.journal)
     if records:
-        from lorasweep.tune.session import Ending, nothing_left
+        from lorasweep.tune.replay import nothing_left
+        from lorasweep.tune.session import Ending
 
-        if nothing_left(spec, published_points(spec), records):
+        if all(nothing_left(arm, published_points(arm), records) for arm in spec.arms):
             return Ending("complete", 0)
     glance(spec)
     console.print("reading model, data and tasks", highlight=False)
@@ -63,12 +64,11 @@ def _run(
     spec: SweepSpec, paths: SweepPaths, console: Console, connecting: Future[Cluster]
 ) -> Ending:
     """Read what the sweep needs while Ray starts, then run it."""
-    points = published_points(spec)
-    prepared = prepare(spec)
+    prepared = [prepare(arm) for arm in spec.arms]
     from lorasweep.tune.session import Session
 
     with (
         journal.Journal(paths.journal, paths.lock) as writer,
         libraries_quiet(paths.log, console) as quiet,
     ):
-        return Session(spec, paths, writer, quiet).run(prepared, points, connecting)
+        return Session(spec, paths, writer, quiet).run(prepared, connecting)

@@ -1,4 +1,4 @@
-"""What a session stands on: the cluster and its lanes, started before the driver needs them."""
+"""What an arm stands on: the cluster and its lanes, started before they are needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorasweep.tune.search import planned_trials
 
 @dataclass(frozen=True)
 class Ground:
-    """Hold what a session stands on: the cluster, what a job takes of it, and the lanes.
+    """Hold what an arm stands on: the cluster, what a job takes of it, and the lanes.
 
     in_flight: trials that may be under way; slots: how many of them find a place.
     fleet: None where every trial is a job of its own.
@@ -28,8 +28,11 @@ class Ground:
     fleet: Fleet | None
 
 
-def begin(spec: SweepSpec, paths: SweepPaths, cluster: Cluster) -> Ground:
+def begin(name: str, spec: SweepSpec, paths: SweepPaths, cluster: Cluster) -> Ground:
     """Start the lanes.
+
+    Args:
+        name: of the arm, for what Ray shows and writes.
 
     Raises:
         ResourceError: the cluster cannot hold the sweep.
@@ -40,17 +43,17 @@ def begin(spec: SweepSpec, paths: SweepPaths, cluster: Cluster) -> Ground:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     shape = fit(spec.resources, cluster)
     judged = spec.search.scheduler != "none"
-    if spec.slots == 1:
+    if spec.slots == 1 or spec.spread is not None:
         if cluster.dashboard is None and judged:
             raise ResourceError(
-                "search.scheduler: must be none with --slots 1 on a cluster without a dashboard, "
-                "through which Ray frees what stopped trials held, got "
+                "search.scheduler: must be none where every trial is a job of its own and the "
+                "cluster has no dashboard, through which Ray frees what stopped trials held, got "
                 f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
             )
         return Ground(cluster, shape, shape.max_concurrent, shape.max_concurrent, None)
     places = berths(spec, shape, planned_trials(spec), cluster.cpus)
     fleet = Fleet(
-        spec.name,
+        name,
         paths.root.resolve(),
         cluster,
         shape,

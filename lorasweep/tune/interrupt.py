@@ -16,18 +16,18 @@ class Interrupt(Stopper):  # type: ignore[misc]
     ends the process at once.
     """
 
-    def __init__(self, wake: Callable[[], None] | None = None) -> None:
-        """Take what is to be called, once, when all trials are about to be stopped.
+    def __init__(self) -> None:
+        """Have nothing asked yet.
 
-        Args:
-            wake: lets trials that wait for something come back, since a waiting one cannot stop.
+        wake: called, once, when all trials are about to be stopped; it lets those that wait for
+            something come back, since a waiting one cannot stop.
         """
         self.asked = False
-        self._wake = wake
+        self.wake: Callable[[], None] | None = None
         self._handlers: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"asked": self.asked, "_handlers": {}, "_wake": None}
+        return {"asked": self.asked, "_handlers": {}, "wake": None}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -49,7 +49,7 @@ class Interrupt(Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Tell Tune whether to stop everything."""
-        if self.asked and self._wake is not None:
-            self._wake()
-            self._wake = None
+        if self.asked and self.wake is not None:
+            self.wake()
+            self.wake = None
         return self.asked

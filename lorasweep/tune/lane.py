@@ -19,7 +19,7 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError, OutOfMemoryError
 from lorasweep.spec.trial import TrialSpec
-from lorasweep.train.packed import Slot
+from lorasweep.train.engine import Place
 from lorasweep.train.probe import SlotChoice, SlotProbe
 from lorasweep.tune.desk import LaneConfig, Orders, Report
 from lorasweep.tune.runner import Runner
@@ -86,9 +86,8 @@ def serve(lane: LaneConfig) -> None:
         return
     if fewer is not None:
         lane = replace(lane, most=min(lane.most, fewer))
-    shard = Shard(context.get_world_rank(), context.get_world_size())
     try:
-        _train(lane, open_runner(job, shard), died=fewer is not None)
+        _train(lane, open_runner(job), died=fewer is not None)
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         ray.get(lane.desk.dying.remote(lane.number, reason))
@@ -142,7 +141,7 @@ class _Hands:
 
     def __init__(self, runner: Runner, background: ThreadPoolExecutor) -> None:
         self._runner, self._background = runner, background
-        self.ready: dict[str, Future[Slot]] = {}
+        self.ready: dict[str, Future[Place]] = {}
 
     def do(self, step: _Step) -> tuple[list[Report], dict[str, Any] | None]:
         """Change the slots, then take one training step.
@@ -342,7 +341,7 @@ class _Leader:
 
     def _fits_twice(self) -> bool:
         """Tell whether twice as many trials as have been tried will fit into a GPU's memory."""
-        device = self._runner.model.device
+        device = self._runner.engine.device
         if device.type != "cuda":
             return True
         used = torch.cuda.max_memory_allocated(device)

@@ -64,7 +64,7 @@ class View:
         return Group(table, self.summary())
 
     def _levels(self, configuration: object) -> list[str]:
-        values = [getattr(configuration, axis) for axis in self._axes]
+        values = [getattr(configuration, axis, "-") for axis in self._axes]
         return [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
 
     def _ended(self, record: TrialFinished) -> list[RenderableType]:
@@ -115,7 +115,7 @@ def announcer(console: Console, board: Board) -> Callable[[TrialFinished], None]
     def announce(record: TrialFinished) -> None:
         if console.is_terminal:
             return
-        searched = record.configuration.model_dump(include={"lr", "targets", "rank"})
+        searched = record.configuration.model_dump(include={"method", "lr", "targets", "rank"})
         levels = " ".join(
             f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in searched.items()
         )

@@ -8,30 +8,37 @@ from pathlib import Path
 from lorasweep.data.prepare import prepare_data
 from lorasweep.data.sources import find_source
 from lorasweep.data.tokens import TrainingData
+from lorasweep.errors import SpecError
 from lorasweep.evaluate.tasks import look_for_tasks, resolve_suites
-from lorasweep.model.base import base_path, load_tokenizer, read_facts
+from lorasweep.model.base import base_path, empty_base, load_tokenizer, read_facts
+from lorasweep.model.shape import FAMILIES
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import TARGET_SETS
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Hold a sweep that is ready to run.
+    """Hold an arm of a sweep that is ready to run.
 
-    spec: the sweep with its suites resolved and its local paths absolute, since workers run in
-        other folders.
+    arm: as the sweep has it.
+    spec: the arm with its suites resolved and its local paths absolute, since workers run in other
+        folders.
     data: tokenised once for all trials.
+    points: published recipes, placed in the arm's space.
     notes: what a reader of the results must know about data and tasks, in sentences.
     """
 
+    arm: SweepSpec
     spec: SweepSpec
     data: TrainingData
+    points: list[dict[str, Level]]
     notes: tuple[str, ...]
 
 
 def published_points(spec: SweepSpec) -> list[dict[str, Level]]:
-    """Place the published recipes in the sweep's space, which takes the model's size and family.
+    """Place the published recipes in an arm's space, which takes the model's size and family.
 
     Raises:
         ModelError: the model cannot be read.
@@ -41,31 +48,59 @@ def published_points(spec: SweepSpec) -> list[dict[str, Level]]:
 
 
 def glance(spec: SweepSpec) -> None:
-    """Look whether model, data and tasks are there, before anything that takes long.
+    """Look whether the model, and each arm's data and tasks, are there, before what takes long.
 
     Raises:
         UsageError: one of them is not.
     """
     base_path(spec.model)
-    find_source(spec.data)
-    look_for_tasks(spec.evaluate)
+    for arm in spec.arms:
+        find_source(arm.data)
+        look_for_tasks(arm.evaluate)
 
 
 def prepare(spec: SweepSpec) -> Prepared:
-    """Read the model's tokenizer, the data and the tasks.
+    """Read the model's tokenizer, and the data and the tasks of an arm.
 
     Raises:
-        UsageError: model, data, tasks or sequence length do not fit, in one sentence.
+        UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
     """
+    _check_targets(spec)
     facts = read_facts(spec.model)
     data = prepare_data(spec.data, load_tokenizer(spec.model), facts.positions, facts.vocabulary)
+    counted = spec.space.tokens is not None or spec.hyperparameters.tokens is not None
+    if counted and data.kind != "documents":
+        raise SpecError(
+            [
+                "hyperparameters.tokens: a duration in tokens needs documents, which fill their "
+                f"sequences, and {spec.data.path!r} holds instructions; use epochs or train.steps"
+            ]
+        )
     suites, notes = resolve_suites(spec.evaluate)
     model = spec.model.model_copy(update={"path": _absolute(spec.model.path)})
     tasks = None if suites.tasks is None else _absolute(suites.tasks)
     resolved = spec.model_copy(
         update={"model": model, "evaluate": suites.model_copy(update={"tasks": tasks})}
     )
-    return Prepared(resolved, data, (*data.notes, *notes))
+    return Prepared(spec, resolved, data, published_points(spec), (*data.notes, *notes))
+
+
+def _check_targets(arm: SweepSpec) -> None:
+    """See that the model has the layers that the arm's targets stand for.
+
+    Raises:
+        ModelError: it has not, with the sentence that each of the trials would fail with.
+    """
+    if arm.method != "lora":
+        return
+    levels = arm.space.levels(2).get("targets") or (arm.hyperparameters.model_dump()["targets"],)
+    if read_facts(arm.model).model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
+        return  # which have both halves, and torch need not be loaded to say so
+    from lorasweep.model.lora import target_modules
+
+    model = empty_base(arm.model)
+    for targets in levels:
+        target_modules(model, str(targets))
 
 
 def _absolute(path: str) -> str:

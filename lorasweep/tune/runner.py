@@ -9,28 +9,32 @@ import json
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from lorasweep.data.batches import Batches, row_width, steps_of
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import LorasweepError, OutOfMemoryError
 from lorasweep.evaluate.agreement import BaseSamples, sample_base
+from lorasweep.evaluate.code import Completion
 from lorasweep.evaluate.measure import Measurement
-from lorasweep.model.base import base_path, load_base, load_tokenizer, read_facts
-from lorasweep.model.lora import save_adapter
-from lorasweep.model.packed import PackedModel, Served
+from lorasweep.evaluate.spectrum import BaseSpectra, spectrum_of_update
+from lorasweep.evaluate.weights import base_folder
+from lorasweep.model.base import load_tokenizer, read_facts
+from lorasweep.model.served import Served
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
-from lorasweep.store.paths import SweepPaths, TrialPaths
+from lorasweep.store.paths import SweepPaths, TrialPaths, write_atomically
 from lorasweep.store.records import Rung, Scores
 from lorasweep.train.checkpoint import drop_state
-from lorasweep.train.packed import LoraTrial, PackedEngine, Progress, Slot, is_out_of_memory
+from lorasweep.train.engine import Place
+from lorasweep.train.progress import Progress, is_out_of_memory
+from lorasweep.tune.assignment import assign, width_of
+from lorasweep.tune.engines import open_engine
+from lorasweep.tune.trunks import Trunks
 
 REPORTS = 5  # progress reports of a trial besides its rungs
 
@@ -72,13 +76,15 @@ class Runner:
         shard: Shard,
         device: torch.device,
         samples: BaseSamples | None = None,
+        trial: TrialSpec | None = None,
     ) -> None:
         """Load the base and make ready to measure.
 
         Args:
-            spec: the sweep, its suites resolved.
-            root: its results folder.
+            spec: the arm, its suites resolved.
+            root: the sweep's results folder.
             samples: the base's own; drawn when a suite needs them, where none are given.
+            trial: the only one to come, where DeepSpeed spreads it over the workers.
 
         Raises:
             LorasweepError: this process does not see the results folder.
@@ -91,43 +97,42 @@ class Runner:
                 f"{root}; put it on storage that the nodes share"
             )
         self.tokenizer = load_tokenizer(spec.model)
-        base = load_base(spec.model, device)
-        if spec.train.recompute:
-            base.gradient_checkpointing_enable({"use_reentrant": False})
-        self.model = PackedModel(base, device)
-        self.base_bytes = base.get_memory_footprint()
-        # On a GPU few large products beat many small ones, padding and all.
-        self.engine = PackedEngine(self.model, shard, level=device.type == "cuda")
-        _ = self._width  # asks the model, which nobody else may be using
+        self.engine = open_engine(spec, shard, device, trial)
+        self.base_bytes = self.engine.base_bytes
+        # Asks the model, which nobody else is using yet.
+        self._width = width_of(spec, data, self.engine, shard.workers)
         self.measurement = Measurement(
             spec.evaluate,
             self.tokenizer,
             data.heldout,
             self._sample_base if samples is None else lambda: samples,
-            shard,
+            Shard() if self.engine.lockstep else shard,
             device,
         )
         self._stories: dict[str, _Story] = {}
+        self._trunks = Trunks(spec, self.paths)
+        self._spectra = BaseSpectra()
         self._too_large: dict[str, str] = {}  # sentences on what memory did not hold in this step
 
     def _sample_base(self) -> BaseSamples:
         facts, first = read_facts(self.spec.model), self.tokenizer.bos_token_id
         known = first is not None and first < facts.vocabulary
-        with Served(self.model).together() as model:
+        with self.engine.serving_base() as served, served.together() as model:
             return sample_base(
                 model,
                 first if known else self.tokenizer.eos_token_id,
                 positions=facts.positions,
                 batch_size=self.spec.evaluate.batch_size,
-                device=self.model.device,
+                device=self.engine.device,
             )
 
     def measure_base(self) -> Scores:
         """Measure the base without any adapter."""
-        (scores,) = self.measurement.scores(Served(self.model))
+        with self.engine.serving_base() as served:
+            (scores,) = self.measurement.scores(served)
         return scores
 
-    def prepare(self, trial: TrialSpec) -> Slot:
+    def prepare(self, trial: TrialSpec) -> Place:
         """Make a trial ready for a slot, from its saved state where it has one.
 
         Touches nothing that trains, so it may run in another thread.
@@ -135,34 +140,24 @@ class Runner:
         Raises:
             LorasweepError: the trial does not fit the model, or the state does not fit the trial.
         """
-        hyperparameters, train = trial.hyperparameters, self.spec.train
-        size = hyperparameters.batch_size
-        batches = Batches(
-            self.data.train,
-            size,
-            train.micro_batch or size // self.shard.workers,
-            trial.seed,
-            self.tokenizer.pad_token_id,
-            self._width,
-            self.model.shares_rows,
+        told = assign(
+            trial,
+            self.spec,
+            self.data,
+            workers=self.shard.workers,
+            pad=self.tokenizer.pad_token_id,
+            width=self._width,
+            shared=self.engine.shares_rows,
         )
-        steps = train.steps or steps_of(len(self.data.train), size, hyperparameters.epochs)
-        state = self.paths.trial(trial.id).state
-        return self.engine.prepare(
-            LoraTrial(trial.id, hyperparameters, train, batches, steps), state
-        )
+        own = self.paths.trial(trial.id).state
+        trunk = self._trunks.before(trial, told.steps)
+        place = self.engine.prepare(told, own if own.is_dir() or trunk is None else trunk)
+        if trunk is not None and not own.is_dir():
+            # The time that the trunk took is the shorter trial's.
+            place.position = replace(place.position, train_s=0.0)
+        return place
 
-    @cached_property
-    def _width(self) -> int | None:
-        """Give the width of rows, one for all trials of a sweep, since they share batches."""
-        if not self.model.shares_rows:
-            return None
-        sizes = self.spec.space.levels(2).get("batch_size")
-        least = min(int(size) for size in sizes or [self.spec.hyperparameters.batch_size])
-        micro_batch = self.spec.train.micro_batch or least // self.shard.workers
-        return row_width(self.data.train, micro_batch, self.model.attention_cost)
-
-    def admit(self, slot: Slot) -> list[Report]:
+    def admit(self, slot: Place) -> list[Report]:
         """Let a trial train from the next step on.
 
         Returns:
@@ -185,14 +180,13 @@ class Runner:
         """Free a trial's slot before its end; it can go on from its state where one is saved."""
         story = self._stories.pop(trial)
         slot = self.engine.retire(trial)
-        if save and self.shard.worker == 0:
+        if save:
             slot.save(story.paths.state, story.notes())
 
     def save(self, trial: str) -> None:
         """Write a trial's state; it trains on."""
-        if self.shard.worker == 0:
-            story = self._stories[trial]
-            self.engine.slots[trial].save(story.paths.state, story.notes())
+        story = self._stories[trial]
+        self.engine.slots[trial].save(story.paths.state, story.notes())
 
     def step(self, resting: Collection[str] = ()) -> list[Report]:
         """Train all but the resting trials by one step, and report on those that have news.
@@ -202,6 +196,7 @@ class Runner:
         """
         made = self.engine.step(resting)
         self._too_large.clear()
+        self._trunks.leave([p for p in made if p.diverged is None], self.engine.slots)
         ended = [p.trial for p in made if p.diverged is None and self._percent(p) == 100]
         rungs = {p.trial: self._rung(p) for p in made if p.diverged is None}
         self._pass_rungs({t: percent for t, percent in rungs.items() if percent and t not in ended})
@@ -212,10 +207,16 @@ class Runner:
             and progress.trial not in self._too_large
             and (rungs[progress.trial] or progress.position.step % self._pulse(progress) == 0)
         ]
-        scores = self._measured(ended, self.measurement.scores)
-        over = [p for p in made if p.diverged is not None or p.trial in scores]
-        reports += [self._finish(p, scores.get(p.trial, Scores())) for p in over]
+        measured = self._measured(ended, self._scores)
+        over = [p for p in made if p.diverged is not None or p.trial in measured]
+        reports += [self._finish(p, *measured.get(p.trial, (Scores(), []))) for p in over]
         return reports + [self._fail(*failed) for failed in self._too_large.items()]
+
+    def _scores(self, served: Served) -> list[tuple[Scores, list[Completion]]]:
+        """Measure everything of each copy, and give what it wrote in answer to code tasks."""
+        scores = self.measurement.scores(served)
+        written = self.measurement.completions or [[] for _ in scores]
+        return list(zip(scores, written, strict=True))
 
     def _fail(self, trial: str, error: str) -> Report:
         """Free the slot of a trial that cannot be measured; the others train on."""
@@ -263,8 +264,8 @@ class Runner:
             return {}
         began = time.perf_counter()
         try:
-            served, order = self.engine.serve(trials)
-            values = dict(zip(order, measure(served), strict=True))
+            with self.engine.serving(trials) as (served, order):
+                values = dict(zip(order, measure(served), strict=True))
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or self.shard.workers > 1:
                 raise  # other workers may have had room, and would wait for this one
@@ -272,7 +273,7 @@ class Runner:
             if len(trials) == 1:
                 self._too_large[trials[0]] = (
                     "evaluate.batch_size: what is measured at a time must fit into the memory of "
-                    f"{self.model.device}, and {self.spec.evaluate.batch_size} texts do not; "
+                    f"{self.engine.device}, and {self.spec.evaluate.batch_size} texts do not; "
                     "lower it"
                 )
                 return {}
@@ -318,31 +319,42 @@ class Runner:
         seconds = time.perf_counter() - story.began
         return (progress.position.tokens - story.tokens) / seconds
 
-    def _finish(self, progress: Progress, scores: Scores) -> Report:
-        """Keep a trial's adapter, free its slot, and report its end."""
+    def _finish(self, progress: Progress, scores: Scores, completions: list[Completion]) -> Report:
+        """Keep what a trial has trained, free its slot, and report its end."""
         trial, slot = progress.trial, self.engine.slots[progress.trial]
         story, standing = self._stories[trial], self._standing(progress)
+        spectrum = None
+        if completions and self.shard.worker == 0:
+            lines = [json.dumps(asdict(completion)) + "\n" for completion in completions]
+            write_atomically(story.paths.completions, "".join(lines))
+        if progress.diverged is None:
+            folder = slot.keep(story.paths, self.tokenizer)
+            if self.shard.worker == 0 and self.spec.evaluate.spectrum:
+                spectrum = self._spectrum(folder)
         if self.shard.worker == 0:
-            if progress.diverged is None:
-                save_adapter(
-                    story.paths.adapter,
-                    slot.adapter.named(),
-                    slot.adapter.layers,
-                    slot.trial.hyperparameters,
-                    base_path(self.spec.model),
-                )
             drop_state(story.paths.state)
         self.release(trial)
-        device = self.model.device
+        device = self.engine.device
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
         return standing | {
             "status": "COMPLETE" if progress.diverged is None else "DIVERGED",
             "error": progress.diverged,
             "wall_s": time.perf_counter() - story.began,
-            "trainable": slot.adapter.trainable,
+            "trainable": slot.trainable,
             "peak_memory_bytes": peak,
+            "spectrum": spectrum,
             **scores.model_dump(),
         }
+
+    def _spectrum(self, folder: Path) -> dict[str, Any]:
+        """Measure what was added to the base, from what was just saved."""
+        began = time.perf_counter()
+        base = base_folder(self.spec.model)
+        matrices = spectrum_of_update(
+            base, folder, device=self.engine.device, spectra=self._spectra
+        )
+        plain = [matrix.model_dump() for matrix in matrices]
+        return {"matrices": plain, "wall_s": round(time.perf_counter() - began, 3)}
 
     def make_room(self) -> str:
         """Free the slot of the trial that came last, its state saved, after memory ran out.
@@ -356,7 +368,7 @@ class Runner:
         *others, last = self.engine.slots
         if not others:
             raise OutOfMemoryError(
-                f"trial {last}: one micro-batch must fit into the memory of {self.model.device}, "
+                f"trial {last}: one micro-batch must fit into the memory of {self.engine.device}, "
                 "and does not even alone; lower train.micro_batch or data.seq_len, or set "
                 "train.recompute"
             )
@@ -365,5 +377,5 @@ class Runner:
         return last
 
     def _free_memory(self) -> None:
-        if self.model.device.type == "cuda":
+        if self.engine.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -52,7 +52,7 @@ def build_search(spec: SweepSpec, first_points: list[dict[str, Level]]) -> Searc
     """Make the searcher that the sweep asks for, seeded by the sweep."""
     search = spec.search
     if search.algorithm == "grid":
-        return GridSearch(spec.space.grid(search.grid_points))
+        return GridSearch(grid_points(spec))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler: optuna.samplers.BaseSampler
     match search.algorithm:
@@ -77,11 +77,28 @@ def build_search(spec: SweepSpec, first_points: list[dict[str, Level]]) -> Searc
     )
 
 
+def grid_points(spec: SweepSpec) -> list[dict[str, Level]]:
+    """Give the configurations of a grid: the full factorial, or the points that are asked for.
+
+    Those that share a trunk come by their duration, since the shorter one leaves it to the longer.
+    """
+    search = spec.search
+    whole = list(spec.space.grid(search.grid_points))
+    if search.points:
+        whole = [
+            point
+            for point in whole
+            if any(given.items() <= point.items() for given in search.points)
+        ]
+    durations = [axis for axis in ("epochs", "tokens") if axis in spec.space.axes]
+    if spec.has_trunk and durations:
+        whole.sort(key=lambda point: float(point[durations[0]]))
+    return whole
+
+
 def planned_trials(spec: SweepSpec) -> int:
     """Count the suggestions of a search, confirmations left out."""
-    if spec.search.algorithm == "grid":
-        return sum(1 for _ in spec.space.grid(spec.search.grid_points))
-    return spec.search.trials
+    return len(grid_points(spec)) if spec.search.algorithm == "grid" else spec.search.trials
 
 
 def first_trials(
@@ -121,6 +138,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         self._told = 0
         self._confirmations: list[Entry] | None = None
         self._running: dict[str, Entry] = {}
+        self._held: list[Entry] = []
         self._at_first: int | None = None
 
     def hold(self, at_first: int) -> None:
@@ -152,6 +170,16 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
 
     def _next_search(self) -> Entry | None:
         """Give the next trial of the search, None if it must wait or all were suggested."""
+        released = next((entry for entry in self._held if not self._waits(entry)), None)
+        if released is not None:
+            self._held.remove(released)
+            return released
+        while (entry := self._suggested()) is not None and self._waits(entry):
+            self._held.append(entry)
+        return entry
+
+    def _suggested(self) -> Entry | None:
+        """Ask the inner searcher, once all that the next trial may know of has been told."""
         number = len(self._order.entries)
         if number >= self._planned or not self._order.ready(number):
             return None
@@ -163,6 +191,16 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
             self._planned = number
             return None
         return self._order.add(self._spec.trial(values))
+
+    def _waits(self, entry: Entry) -> bool:
+        """Tell whether a trial is to go on from one that has not ended, a shorter one of a grid."""
+        trunk = self._spec.trunk(entry.trial)
+        if trunk is None or self._spec.search.algorithm != "grid" or entry.trial.id in self._known:
+            return False
+        before = self._order.entries[: self._order.number(entry.trial.id)]
+        return any(
+            other.outcome is None and self._spec.trunk(other.trial) == trunk for other in before
+        )
 
     def _tell(self, number: int, entry: Entry) -> None:
         """Tell one outcome to the inner searcher.
@@ -196,6 +234,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
             for entry in self._order.entries
             if entry.outcome is not None and entry.outcome.status == "COMPLETE"
         }
+        confirmed = self._spec.search.confirm
         best = sorted(
             complete.values(), key=lambda e: -(e.outcome.learning or 0.0) if e.outcome else 0.0
         )
@@ -203,7 +242,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
             self._spec.trial(
                 entry.trial.hyperparameters.model_dump(), seed=self._spec.seed + i, stage="confirm"
             )
-            for entry in best[: self._spec.search.confirm]
+            for entry in (best if confirmed == "all" else best[:confirmed])
             for i in range(1, self._spec.search.seeds)
         ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.errors import LorasweepError
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
@@ -15,7 +17,7 @@ from lorasweep.store.records import Scores
 from lorasweep.tune.quiet import quiet_loggers
 
 if TYPE_CHECKING:
-    from lorasweep.data.shard import Shard
+    from lorasweep.evaluate.agreement import BaseSamples
     from lorasweep.tune.cluster import Shape
     from lorasweep.tune.runner import Runner
 
@@ -47,44 +49,97 @@ def set_up_process(cpus: float) -> None:
     quiet_loggers()
     import torch
 
+    if not torch.cuda.is_available():
+        # DeepSpeed, which other libraries import too, would say aloud that it found no GPU.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     torch.set_num_threads(max(1, int(cpus)))
 
 
-def open_runner(job: SweepJob, shard: Shard | None = None) -> Runner:
-    """Load base, data and tasks in this process; inside a Ray Train worker as one of its group."""
+def open_runner(job: SweepJob, trial: TrialSpec | None = None) -> Runner:
+    """Load base, data and tasks in a Ray Train worker, as one of its group.
+
+    Args:
+        trial: the only one to come, where DeepSpeed spreads it over the group.
+    """
     set_up_process(job.cpus)
     import ray
     import ray.train.torch
-    import torch
 
     from lorasweep.data.shard import Shard
     from lorasweep.tune.runner import Runner
 
-    if shard is None:
-        context = ray.train.get_context()
-        shard = Shard(context.get_world_rank(), context.get_world_size())
-        device = ray.train.torch.get_device()
-    else:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    context = ray.train.get_context()
+    shard = Shard(context.get_world_rank(), context.get_world_size())
+    device = ray.train.torch.get_device()
     samples = None if job.samples is None else ray.get(job.samples)
-    return Runner(job.spec, Path(job.root), ray.get(job.data), shard, device, samples)
+    return Runner(job.spec, Path(job.root), ray.get(job.data), shard, device, samples, trial)
 
 
-def measure_base(job: SweepJob) -> tuple[Scores, Any, float]:
-    """Measure the base model, in a Ray task of its own.
+def measure_base(job: SweepJob, shape: Shape) -> tuple[Scores, BaseSamples | None, float]:
+    """Measure the base model as a trial would, in a Ray Train job.
 
     Returns:
         Its scores, its own samples where a suite asks for agreement, and the seconds taken.
+
+    Raises:
+        LorasweepError: it cannot be measured, with the worker's sentence.
     """
+    from ray.train import FailureConfig, RunConfig
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    from lorasweep.tune.job import train_job
+
+    settle_train()
     began = time.perf_counter()
-    from lorasweep.data.shard import Shard
+    paths = SweepPaths(Path(job.root))
+    try:
+        train_job(
+            _measure_base,
+            {"job": job},
+            shape,
+            RunConfig(
+                name=f"{job.spec.name}-base-{time.time_ns()}",
+                storage_path=str(paths.ray / "train"),
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
+            ),
+            cleaned=False,
+        ).fit()
+    except WorkerGroupError as error:
+        first = next(iter(error.worker_failures.values()))
+        cause = getattr(first, "_base_exc", first)
+        if isinstance(cause, LorasweepError):  # the sentence, without Ray's traceback
+            raise cause from None
+        raise
+    scores, samples = _read_base(paths.base_measured)
+    return scores, samples, time.perf_counter() - began
+
+
+def _measure_base(config: dict[str, Any]) -> None:
+    """Measure the base in a Ray Train worker, and leave what came out in the results folder."""
+    import numpy as np
+
     from lorasweep.evaluate.tasks import BASE_AGREEMENT
 
-    runner = open_runner(job, Shard())
+    job: SweepJob = config["job"]
+    runner = open_runner(job)
     scores = runner.measure_base()
-    asked = BASE_AGREEMENT in scores.tasks
-    samples = runner.measurement.samples if asked else None
-    return scores, samples, time.perf_counter() - began
+    if runner.shard.worker == 0:
+        samples = runner.measurement.samples if BASE_AGREEMENT in scores.tasks else None
+        arrays = {} if samples is None else dataclasses.asdict(samples)
+        target = SweepPaths(Path(job.root)).base_measured
+        target.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(target, scores=scores.model_dump_json(), **arrays)
+
+
+def _read_base(file: Path) -> tuple[Scores, BaseSamples | None]:
+    import numpy as np
+
+    from lorasweep.evaluate.agreement import BaseSamples
+
+    with np.load(file, allow_pickle=False) as content:
+        arrays = {name: content[name] for name in content.files if name != "scores"}
+        scores = Scores.model_validate_json(str(content["scores"]))
+    return scores, BaseSamples(**arrays) if arrays else None
 
 
 def run_lane(config: dict[str, Any]) -> None:
@@ -104,10 +159,10 @@ def train_and_measure(config: dict[str, Any]) -> None:
     Args:
         config: `job` (SweepJob) and `trial` (TrialSpec).
     """
-    runner = open_runner(config["job"])
+    trial: TrialSpec = config["trial"]
+    runner = open_runner(config["job"], trial)
     import ray.train
 
-    trial: TrialSpec = config["trial"]
     for report in runner.admit(runner.prepare(trial)):
         ray.train.report(report)
     while trial.id in runner.engine.slots:

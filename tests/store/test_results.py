@@ -122,7 +122,9 @@ def test_a_result_carries_everything_that_the_record_says():
     for name in set(TrialFinished.model_fields) & set(result.__dataclass_fields__):
         assert getattr(result, name) == getattr(record, name)
     assert result.method == "lora"
-    assert {"method": "lora", **result.hyperparameters} == record.configuration.model_dump()
+    assert {"method": "lora", **result.hyperparameters} == record.configuration.model_dump(
+        exclude_none=True
+    )
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 import csv
+import io
+import os
 import string
+import time
 from pathlib import Path
 
 import pytest
@@ -77,7 +80,7 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(table):
     ("text", "axes", "where", "what"),
     [
         ("", (), "row 1", "must have a column 'learning'"),
-        ("trial;learning\na;0.5\n", (), "row 1", "comma-separated"),
+        ("trial|learning\na|0.5\n", (), "row 1", "commas, semicolons or tabs"),
         ("trial,lr\na,1e-4\n", (), "row 1", "must have a column 'learning'"),
         ("learning,lr\n", (), "", "at least one trial"),
         ("learning,lr\n0.5,fast\n", (), "row 2, column lr", "must be a number"),
@@ -98,6 +101,27 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(table):
         ("learning,lr,\n0.5,1,1\n", (), "row 1", "name once, got ''"),
         ("learning,rank\n0.5,4\n0.6,\n", ("rank",), "row 3, column rank", "must have a level"),
         ('learning,lr\n0.5,"1\n', (), "", "must be a CSV file"),
+        ("learning,lr\n0,5e-1\n1.5;1e-4\n", (), "row 3", "must have 2 columns"),
+        ("learning;lr\n0,5;1e-4\n", (), "row 2, column learning", "with a decimal point"),
+        ("learning,lr\n1e31,1e-4\n", (), "row 2, column learning", "at most 1e+30"),
+        ("learning,lr\n0.5,1e-320\n", (), "row 2, column lr", "at least 1e-30 in size"),
+        ("learning,targets\n0.5,a\x1bb\n", (), "row 2, column targets", "control characters"),
+        ("learning,a\x1bb\n0.5,1\n", (), "row 1", "printable"),
+        (f"learning,{'x' * 999}\n0.5,1\n", (), "row 1", "at most 200"),
+        ("learning,domain\n0.5,a\n0.6,\n", (), "row 3, column domain", "must not be empty"),
+        ("learning,setting\n0.5,a\n0.6,\n", (), "row 3, column setting", "must not be empty"),
+        (
+            "learning,method\n" + "".join(f"0.5,m{i}\n" for i in range(60)),
+            (),
+            "column method",
+            "at most 50, got 60",
+        ),
+        (
+            "learning,note\n" + "".join(f"0.5,n{i}\n" for i in range(300)),
+            ("note",),
+            "column note",
+            "at most 200 levels, got 300",
+        ),
         ("learning,lr\n0.5,1e-4\n", ("rank",), "", "the axis 'rank' must be"),
         ("learning,seed\n0.5,1\n", ("seed",), "", "the axis 'seed' must be"),
     ],
@@ -113,29 +137,122 @@ def test_a_bad_table_is_named_in_one_sentence(table, text, axes, where, what):
     assert "\n" not in message
 
 
-def test_a_file_that_is_not_there_is_the_users_to_mend(tmp_path):
+@pytest.mark.parametrize("name", ["none.csv", ""])
+def test_a_file_that_is_none_is_the_users_to_mend(tmp_path, name):
     with pytest.raises(UsageError, match="cannot be read"):
-        read_table(tmp_path / "none.csv")
+        read_table(tmp_path / name)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_must_not_be_read_is_one_sentence(table):
+    path = table(GOOD)
+    path.chmod(0)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_table(path)
 
 
 def test_a_file_that_is_no_text_is_bad_data(tmp_path):
     path = tmp_path / "trials.csv"
     path.write_bytes(b"learning,lr\n\xff\xfe,1\n")
-    with pytest.raises(DataError, match="UTF-8"):
+    with pytest.raises(DataError, match="row 2: must be text in UTF-8, got byte 0xff"):
         read_table(path)
 
 
-def test_the_published_table_is_read(table):
+def test_the_published_table_is_read_setting_by_setting():
     with PUBLISHED.open() as file:
         rows = list(csv.DictReader(file))
-    # The table says how long a trial was in `duration`, and knows no learning rate.
-    text = PUBLISHED.read_text(encoding="utf-8").replace("duration", "hours", 1)
-    results = read_table(table(text), ["setting", "rank", "hours"])
+    results = read_table(PUBLISHED, ["rank", "targets", "duration"])
     assert len(results.trials) == len(rows)
     assert {t.method for t in results.trials} == {"lora", "full"}
     assert all(t.status == "COMPLETE" for t in results.trials)
-    full = [t for t in results.trials if t.method == "full"]
-    assert all("rank" not in t.hyperparameters for t in full)
+    assert all("rank" not in t.hyperparameters for t in results.trials if t.method == "full")
+    assert [part.domain for part in results.parts] == list(
+        dict.fromkeys(r["setting"] for r in rows)
+    )
+    assert results.notes == (
+        "duration is in billion tokens (code-cpt, math-cpt), epochs (code-ift, math-ift)",
+    )
+    assert results.trials[0].hyperparameters["duration"] == 0.25
+
+
+def test_a_setting_is_a_domain_unless_an_axis_or_a_domain_says_otherwise(table):
+    text = "learning,setting,rank\n0.5,code,4\n0.6,math,16\n"
+    assert [t.domain for t in read_table(table(text)).trials] == ["code", "math"]
+    assert [t.domain for t in read_table(table(text), ["setting"]).trials] == ["", ""]
+    both = "learning,setting,domain\n0.5,a,code\n0.6,b,math\n"
+    assert [t.domain for t in read_table(table(both)).trials] == ["code", "math"]
+
+
+def test_durations_carry_their_unit_where_one_domain_has_several(table):
+    text = "learning,duration,unit\n0.5,1,epochs\n0.6,2,epochs\n0.7,2,billion tokens\n"
+    results = read_table(table(text))
+    levels = [t.hyperparameters["duration"] for t in results.trials]
+    assert levels == ["1 epochs", "2 epochs", "2 billion tokens"]
+    assert results.axes == ("duration",)
+    assert results.notes == ()
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_spreadsheets_write_is_read(tmp_path, separator, end):
+    path = tmp_path / "trials.csv"
+    text = GOOD.replace(",", separator).replace("\n", end)
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    expected = tmp_path / "plain.csv"
+    expected.write_text(GOOD)
+    assert read_table(path).trials == read_table(expected).trials
+
+
+def test_a_quoted_cell_may_go_over_lines_and_rows_are_those_of_the_file(table):
+    text = 'learning,targets,note\n0.5,"at\ntention","a\nb"\nx,all,\n'
+    with pytest.raises(DataError, match="row 5, column learning"):
+        read_table(table(text))
+    results = read_table(table(text.replace("x,all", "1,all")))
+    assert results.trials[0].hyperparameters["targets"] == "at tention"
+
+
+def test_a_remark_may_be_long_and_a_level_may_not(table):
+    long = "x" * 10**6
+    assert len(read_table(table(f"learning,note,error\n0.5,{long},{long}\n")).trials) == 1
+    assert csv.field_size_limit() < 10**6
+    with pytest.raises(DataError, match="at most 200 characters") as caught:
+        read_table(table(f"learning,targets\n0.5,{long}\n"))
+    assert len(str(caught.value)) < 300
+
+
+def test_more_learning_is_better_whatever_its_unit(table):
+    scores = [t.learning for t in read_table(table("learning\n-3.5\n0\n87.5\n")).trials]
+    assert scores == [-3.5, 0.0, 87.5]
+
+
+def test_a_trial_that_says_it_did_not_complete_may_have_nan_for_a_score(table):
+    text = "learning,response_loss,status\nnan,inf,DIVERGED\nNaN,,FAILED\n0.5,1.5,COMPLETE\n"
+    diverged, failed, complete = read_table(table(text)).trials
+    assert (diverged.learning, diverged.response_loss, failed.learning) == (None, None, None)
+    assert (complete.learning, complete.response_loss) == (0.5, 1.5)
+
+
+def test_axes_may_be_written_as_for_a_sweep(table):
+    path = table("learning,rank,a b\n0.5,4,x\n0.6,16,y\n")
+    assert read_table(path, ["rank=4|16", "a  b", "rank"]).axes == ("rank", "a b")
+
+
+def test_tokens_to_train_on_are_told_from_those_trained_on(tmp_path):
+    stopped = TrialResult(
+        "a", "lora", "PRUNED", 0, {"tokens": 10**9, "lr": 1e-4}, number=0, tokens=5 * 10**8
+    )
+    path = tmp_path / "trials.csv"
+    path.write_text(format_table([stopped]))
+    assert read_table(path, ["lr", "tokens"]).trials[0].tokens == stopped.tokens
+    assert read_table(path, ["tokens"]).trials[0].hyperparameters == stopped.hyperparameters
+
+
+def test_ten_thousand_rows_are_read_in_a_second(table):
+    rows = "".join(f"t{i},lora,0,0.{i:06d},{i % 7},all,1e-4\n" for i in range(10_000))
+    path = table("trial,method,seed,learning,rank,targets,lr\n" + rows)
+    began = time.process_time()
+    assert len(read_table(path, ["lr", "rank"]).trials) == 10_000
+    assert time.process_time() - began < 1
 
 
 NAME = st.text(string.ascii_letters + " |*_\"',=", min_size=1, max_size=8).filter(
@@ -183,3 +300,54 @@ def test_a_table_written_and_read_holds_the_same_trials(tmp_path_factory, drawn)
     path = tmp_path_factory.mktemp("table") / "trials.csv"
     path.write_text(format_table(trials), encoding="utf-8")
     assert read_table(path, ["lr", "targets", "rank"]).trials == trials
+
+
+CELL = st.text(max_size=12) | st.sampled_from(
+    [
+        "0.5",
+        "nan",
+        "-inf",
+        "1e400",
+        "",
+        " ",
+        "COMPLETE",
+        "lora",
+        "all",
+        "16",
+        '"',
+        ",",
+        "\n",
+        "\x00",
+    ]
+)
+COLUMN = st.sampled_from(
+    ["learning", "lr", "rank", "targets", "method", "trial", "status", "seed", "domain", "note"]
+)
+
+
+@given(
+    header=st.lists(COLUMN | CELL, max_size=5),
+    rows=st.lists(st.lists(CELL, max_size=5), max_size=5),
+    separator=st.sampled_from(",;\t"),
+    axes=st.lists(COLUMN, max_size=2),
+    raw=st.binary(max_size=8),
+)
+def test_whatever_a_table_holds_it_is_read_or_refused_in_one_sentence(
+    tmp_path_factory, header, rows, separator, axes, raw
+):
+    path = tmp_path_factory.mktemp("any") / "trials.csv"
+    text = io.StringIO()
+    csv.writer(text, delimiter=separator).writerows([["learning", *header], *rows])
+    content = text.getvalue().encode("utf-8", "surrogatepass")
+    path.write_bytes(content.replace(b"all", raw) if raw else content)
+    refused = None
+    try:
+        trials = read_table(path, axes).trials
+    except UsageError as error:
+        refused = str(error)
+    if refused is None:
+        assert trials
+        assert all(t.learning is not None for t in trials if t.status == "COMPLETE")
+    else:
+        assert "\n" not in refused
+        assert len(refused) < 1000

@@ -82,7 +82,9 @@ def test_without_a_terminal_each_ended_trial_is_a_line(board, capsys):
     announce(finished("eeeeeeeeee", "COMPLETE", 0.25))
     line = capsys.readouterr().out
     assert line.count("\n") == 1
-    assert line.startswith("[3/10] eeeeeeeeee COMPLETE lr=0.001 targets=all rank=16 learning=0.250")
+    assert line.startswith(
+        "[3/10] eeeeeeeeee COMPLETE method=lora lr=0.001 targets=all rank=16 learning=0.250"
+    )
 
 
 @pytest.mark.parametrize(

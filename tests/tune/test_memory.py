@@ -16,6 +16,7 @@ from lorasweep.evaluate.measure import Measurement
 from lorasweep.model import packed
 from lorasweep.model.adapter import Stack
 from lorasweep.spec.trial import TrialSpec
+from lorasweep.train.packed import PackedEngine
 from lorasweep.tune.desk import Desk, LaneConfig
 from lorasweep.tune.runner import Runner
 from tests.tune.conftest import MakeRunner
@@ -119,12 +120,19 @@ def in_lane(
         ray.shutdown()
 
 
+def _base(runner: Runner) -> Any:
+    """Give the model that the trials of a lane share."""
+    assert isinstance(runner.engine, PackedEngine)
+    return runner.engine.model.base
+
+
 @pytest.mark.ray
 def test_a_step_that_memory_does_not_hold_takes_a_slot_away_and_nothing_else(
     make_runner, trials, undisturbed, ray_address
 ):
     runner = make_runner()
-    runner.model.base.forward = Failing(runner.model.base.forward, 4)
+    base = _base(runner)
+    base.forward = Failing(base.forward, 4)
     ends, facts = in_lane(runner, trials, ray_address)
     assert {name: told(end) for name, end in ends.items()} == undisturbed
     assert facts["slots"] == 2
@@ -152,7 +160,8 @@ def test_a_trial_too_large_for_any_slot_fails_in_a_sentence_and_the_next_one_tra
     make_runner, trials, undisturbed, ray_address
 ):
     runner = make_runner()
-    runner.model.base.forward = Failing(runner.model.base.forward, 1)
+    base = _base(runner)
+    base.forward = Failing(base.forward, 1)
     large, other = trials[:2]
     ends, facts = in_lane(runner, [large, other], ray_address, slots=1)
     assert ends[large.id]["status"] == "FAILED"

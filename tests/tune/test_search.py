@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
-from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
+from lorasweep.spec.trial import Hyperparameters, LoraHyperparameters, TrialSpec
 from lorasweep.store.records import TrialFinished
 from lorasweep.tune.order import Order, Outcome
 from lorasweep.tune.search import OrderedSearch, build_search, planned_trials
@@ -47,6 +47,11 @@ def record(trial: TrialSpec, outcome: Outcome) -> TrialFinished:
     )
 
 
+def of_lora(hyperparameters: Hyperparameters) -> LoraHyperparameters:
+    assert isinstance(hyperparameters, LoraHyperparameters)
+    return hyperparameters
+
+
 def run(
     spec: SweepSpec,
     pick: Callable[[list[str]], str],
@@ -76,7 +81,7 @@ def run(
             break
         chosen = pick(sorted(running, key=lambda name: int(name.split("-")[1])))
         trial = running.pop(chosen)
-        outcome = score(trial.hyperparameters)
+        outcome = score(of_lora(trial.hyperparameters))
         records[trial.id] = record(trial, outcome)
         search.finish(chosen, outcome)
         if stop_after is not None and len(ran) - len(running) >= stop_after:
@@ -146,10 +151,7 @@ def test_a_grid_runs_every_combination_once():
     records, ran, _ = run(spec, newest)
     assert planned_trials(spec) == 27
     assert len(records) == len(ran) == 27
-    seen = {
-        (r.configuration.lr, r.configuration.targets, r.configuration.rank)
-        for r in records.values()
-    }
+    seen = {(c.lr, c.targets, c.rank) for c in (of_lora(r.configuration) for r in records.values())}
     assert len(seen) == 27
 
 
@@ -174,7 +176,7 @@ def test_published_recipes_come_first():
     spec = sweep(first_points=("thinking-machines",))
     points = first_points(spec, hidden_size=2000, model_type="llama")
     search = OrderedSearch(build_search(spec, points), spec, Order(2), {})
-    first = TrialSpec.model_validate(search.suggest("a")["trial"]).hyperparameters
+    first = of_lora(TrialSpec.model_validate(search.suggest("a")["trial"]).hyperparameters)
     assert first.lr == pytest.approx(5e-4)
     assert (first.targets, first.rank) == ("all", 32)
 

@@ -1,0 +1,166 @@
+"""Which domains of several sweeps compare, and what sets their trials apart beside their axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasweep.spec.space import Level
+from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import canonical_json
+from lorasweep.store.records import Scores
+from lorasweep.store.results import SweepResults, TrialResult
+
+_EVALUATED = ("learning", "source", "tasks", "limit")
+_DURATIONS = ("epochs", "tokens")
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Hold one domain of one sweep; `arms` by method, empty where there is no specification."""
+
+    sweep: SweepResults
+    domain: str
+    arms: Mapping[str, SweepSpec]
+
+    @property
+    def trials(self) -> tuple[TrialResult, ...]:
+        """Give the trials of this domain."""
+        return tuple(trial for trial in self.sweep.trials if trial.domain == self.domain)
+
+    @property
+    def base(self) -> Scores | None:
+        """Give the scores of the base, against which the sweep counted forgetting."""
+        return self.sweep.bases.get(self.domain, self.sweep.base)
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Give what must agree for scores to compare, by the path in the sweep file."""
+        if not self.arms:
+            return {"origin": self.sweep.origin}
+        arm = next(iter(self.arms.values()))
+        data = arm.data.model_dump(mode="json")
+        evaluate = arm.evaluate.model_dump(mode="json", include=set(_EVALUATED))
+        return {
+            "model.path": arm.model.path,
+            "model.revision": arm.model.revision,
+            **{f"data.{name}": value for name, value in data.items()},
+            **{f"evaluate.{name}": value for name, value in evaluate.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Hold the domains of several sweeps that compare, under one name."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+
+
+def groups(sweeps: Sequence[SweepResults]) -> list[Group]:
+    """Bring the domains together that compare; a single group needs no name."""
+    found: dict[str, list[Piece]] = {}
+    for sweep in sweeps:
+        for piece in _pieces(sweep):
+            found.setdefault(canonical_json(piece.measured), []).append(piece)
+    together = list(found.values())
+    names = [""] if len(together) == 1 else _names(together)
+    return [Group(name, tuple(own)) for name, own in zip(names, together, strict=True)]
+
+
+def _pieces(sweep: SweepResults) -> Iterator[Piece]:
+    arms = sweep.spec.arms if sweep.spec else ()
+    for part in sweep.parts:
+        own: dict[str, SweepSpec] = {a.method: a for a in arms if a.domain == part.domain}
+        yield Piece(sweep, part.domain, own)
+
+
+def _names(together: Sequence[Sequence[Piece]]) -> list[str]:
+    """Name each group by its domain or its sweeps, as precisely as telling them apart needs."""
+    ways: tuple[Callable[[Piece], str], ...] = (
+        lambda piece: piece.domain or piece.sweep.name,
+        lambda piece: f"{piece.sweep.name} {piece.domain}".strip(),
+        lambda piece: f"{Path(piece.sweep.origin).name} {piece.domain}".strip(),
+        lambda piece: f"{piece.sweep.origin} {piece.domain}".strip(),
+    )
+    for name in ways:
+        names = [" + ".join(dict.fromkeys(map(name, pieces))) for pieces in together]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def differing(found: Sequence[Group]) -> list[str]:
+    """Name what keeps the groups apart."""
+    measured = [group.pieces[0].measured for group in found]
+    paths = dict.fromkeys(path for one in measured for path in one)
+    return [path for path in paths if len({repr(one.get(path)) for one in measured}) > 1]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hold what an arm's trials get beside their own hyperparameters, and what they lose.
+
+    Sweeps that stand together may differ in what each of them holds fixed in its training; without
+    it, two such trials would pass for one configuration on two seeds.
+
+    lasting: how long a trial is, where the sweeps count that in several ways: `40 steps`, or the
+        hyperparameter that says it.
+    """
+
+    added: Mapping[str, Level]
+    dropped: frozenset[str]
+    lasting: str = ""
+
+    def of(self, trial: TrialResult) -> dict[str, Level]:
+        """Give a trial's hyperparameters as they stand among those of the other sweeps."""
+        kept = {k: v for k, v in trial.hyperparameters.items() if k not in self.dropped}
+        if self.lasting:
+            level = trial.hyperparameters.get(self.lasting)
+            kept["duration"] = self.lasting if level is None else f"{level} {self.lasting}"
+        return {**kept, **self.added}
+
+
+def settings(arms: Sequence[SweepSpec]) -> list[Settings]:
+    """Find what sets arms of one method apart, arm by arm."""
+    kinds = [_kind(arm) for arm in arms]
+    mixed = len(set(kinds)) > 1
+    unused = {"steps": _DURATIONS, "tokens": ("epochs",), "epochs": ("tokens",)}
+    trained = [_trained(arm) for arm in arms]
+    varied = [
+        name
+        for name in trained[0]
+        if len({one[name] for one in trained}) > 1 and not (mixed and name == "train.steps")
+    ]
+    return [
+        Settings(
+            added={name: one[name] for name in varied},
+            dropped=frozenset(_DURATIONS if mixed else unused[kind]),
+            lasting=f"{arm.train.steps} steps" if mixed and kind == "steps" else kind * mixed,
+        )
+        for arm, one, kind in zip(arms, trained, kinds, strict=True)
+    ]
+
+
+def _trained(arm: SweepSpec) -> dict[str, Level]:
+    """Give what an arm holds fixed in training, as levels."""
+    fixed = {f"train.{name}": value for name, value in arm.train.model_dump(mode="json").items()}
+    return {
+        name: _level(value) for name, value in {**fixed, "model.dtype": arm.model.dtype}.items()
+    }
+
+
+def _level(value: Any) -> Level:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "none"}[value]
+    return value if isinstance(value, float | int | str) else " ".join(map(str, value))
+
+
+def _kind(arm: SweepSpec) -> str:
+    """Say what a trial's duration is counted in."""
+    if arm.train.steps is not None:
+        return "steps"
+    given = arm.hyperparameters.tokens is not None or arm.space.tokens is not None
+    return "tokens" if given else "epochs"

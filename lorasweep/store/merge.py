@@ -1,0 +1,227 @@
+"""Several sweeps brought together as one: every trial once, and no score beside another task's.
+
+Domains are pooled where model, data and tasks are the same (`comparable.py`); others stand side by
+side, named after their sweeps. A trial keeps the forgetting that its own journal counted against
+its own base.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from lorasweep.errors import UsageError
+from lorasweep.spec.space import Space
+from lorasweep.store.comparable import Group, Settings, differing, groups, settings
+from lorasweep.store.records import Scores
+from lorasweep.store.results import SweepResults, TrialResult
+
+# The later a status stands here, the more it says of a trial.
+_TELLING = ("PENDING", "RUNNING", "FAILED", "PRUNED", "DIVERGED", "COMPLETE")
+_MEASURED = ("DIVERGED", "COMPLETE")
+_SCORES = ("learning", "source_accuracy", "response_loss")
+# On another kind of machine, sums may be rounded in another way.
+_ROUNDING = 1e-4
+_STATES = ("failed", "started", "interrupted", "complete")
+
+
+def merge(sweeps: Sequence[SweepResults]) -> SweepResults:
+    """Bring several sweeps together.
+
+    Raises:
+        UsageError: two of them have the same trial with different results.
+    """
+    if len(sweeps) == 1:
+        return sweeps[0]
+    found = groups(sweeps)
+    offsets = _offsets(sweeps)
+    pool = _Pool()
+    notes: list[str] = []
+    for group in found:
+        given = _settings(group)
+        notes += _remarks(group, given.values())
+        for number, piece in enumerate(group.pieces):
+            for trial in piece.trials:
+                stands = replace(
+                    trial,
+                    domain=group.name,
+                    number=trial.number + offsets[piece.sweep.origin],
+                    hyperparameters=given[number, trial.method].of(trial)
+                    if (number, trial.method) in given
+                    else trial.hyperparameters,
+                )
+                pool.add(stands, piece.sweep.origin)
+    trials = _ordered(pool.trials.values(), [group.name for group in found])
+    named = {axis for sweep in sweeps for axis in sweep.axes} | _varied(trials)
+    extra = dict.fromkeys(name for trial in trials for name in trial.hyperparameters)
+    bases = {group.name: base for group in found if (base := _base(group)) is not None}
+    planned = [sweep.trials_planned for sweep in sweeps]
+    known = [count for count in planned if count is not None]
+    states = [sweep.state for sweep in sweeps]
+    return SweepResults(
+        name=" + ".join(dict.fromkeys(sweep.name for sweep in sweeps)),
+        question=" ".join(dict.fromkeys(sweep.question for sweep in sweeps)),
+        axes=tuple(axis for axis in dict.fromkeys((*Space.model_fields, *extra)) if axis in named),
+        trials=trials,
+        origin=" ".join(sweep.origin for sweep in sweeps),
+        is_grid=all(sweep.is_grid for sweep in sweeps),
+        base=bases.get(""),
+        bases=bases,
+        state=next((state for state in _STATES if state in states), None),
+        trials_planned=sum(known) - pool.repeats.total() if len(known) == len(planned) else None,
+        started=min((s.started for s in sweeps if s.started is not None), default=None),
+        notes=tuple(dict.fromkeys([*_counts(sweeps, pool), *_apart(found), *notes, *_own(sweeps)])),
+        sweeps=tuple(sweeps),
+    )
+
+
+class _Pool:
+    """Hold every trial once, with the sweep that it was met in first."""
+
+    def __init__(self) -> None:
+        self.trials: dict[str, TrialResult] = {}
+        self.repeats: Counter[str] = Counter()
+        self._origins: dict[str, str] = {}
+
+    def add(self, trial: TrialResult, origin: str) -> None:
+        """Take a trial, or what it adds to the one that is there.
+
+        Raises:
+            UsageError: it has other results than the one that is there.
+        """
+        name = trial.trial
+        if (other := self.trials.get(name)) is None:
+            self.trials[name], self._origins[name] = trial, origin
+            return
+        if (difference := _difference(other, trial)) is not None:
+            what, left, right = difference
+            raise UsageError(
+                f"{origin}: trial {name} has another {what} than in {self._origins[name]} "
+                f"({right} and {left}); a trial's name stands for its content, so name only one of "
+                "the folders"
+            )
+        self.repeats[origin] += 1
+        first, second = other, trial
+        if _TELLING.index(trial.status) > _TELLING.index(other.status):
+            first, second = replace(trial, number=other.number), other
+        self.trials[name] = replace(
+            first, code=first.code or second.code, spectrum=first.spectrum or second.spectrum
+        )
+
+
+def _difference(left: TrialResult, right: TrialResult) -> tuple[str, object, object] | None:
+    """Find what two trials of one name may not differ in, with both values."""
+    for what in ("domain", "method", "seed"):
+        if getattr(left, what) != getattr(right, what):
+            return what, getattr(left, what), getattr(right, what)
+    levels = left.hyperparameters, right.hyperparameters
+    for name in dict.fromkeys((*levels[0], *levels[1])):
+        if levels[0].get(name) != levels[1].get(name):
+            return name, levels[0].get(name), levels[1].get(name)
+    if left.status in _MEASURED and right.status in _MEASURED:
+        if left.status != right.status:
+            return "status", left.status, right.status
+        for what in _SCORES:
+            scores = getattr(left, what), getattr(right, what)
+            if not _agree(*scores):
+                return what.replace("_", " "), *scores
+    return None
+
+
+def _agree(left: float | None, right: float | None) -> bool:
+    if left is None or right is None:  # of the one that did not measure it, the other knows more
+        return True
+    return math.isclose(left, right, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+
+
+def _settings(group: Group) -> dict[tuple[int, str], Settings]:
+    """Give what sets trials apart, by a piece's number and method."""
+    methods = dict.fromkeys(method for piece in group.pieces for method in piece.arms)
+    given: dict[tuple[int, str], Settings] = {}
+    for method in methods:
+        own = {n: p.arms[method] for n, p in enumerate(group.pieces) if method in p.arms}
+        found = settings(list(own.values()))
+        given |= {(n, method): one for n, one in zip(own, found, strict=True)}
+    return given
+
+
+def _offsets(sweeps: Sequence[SweepResults]) -> dict[str, int]:
+    """Number the trials of one sweep after those of another."""
+    offsets, following = {}, 0
+    for sweep in sweeps:
+        offsets[sweep.origin] = following
+        following += max((trial.number for trial in sweep.trials), default=-1) + 1
+    return offsets
+
+
+def _ordered(trials: Iterable[TrialResult], domains: Sequence[str]) -> tuple[TrialResult, ...]:
+    return tuple(
+        sorted(
+            trials,
+            key=lambda t: (
+                *(domains.index(t.domain), t.method != "lora", t.stage != "search"),
+                *(t.number, t.seed),
+            ),
+        )
+    )
+
+
+def _varied(trials: Iterable[TrialResult]) -> set[str]:
+    """Name the hyperparameters that differ, if only from one sweep to another."""
+    levels: dict[tuple[str, str, str], set[object]] = {}
+    for trial in trials:
+        for name, level in trial.hyperparameters.items():
+            levels.setdefault((trial.domain, trial.method, name), set()).add(level)
+    return {name for (_, _, name), own in levels.items() if len(own) > 1}
+
+
+def _base(group: Group) -> Scores | None:
+    """Give the base of the first sweep that has measured one."""
+    return next((piece.base for piece in group.pieces if piece.base is not None), None)
+
+
+def _counts(sweeps: Sequence[SweepResults], pool: _Pool) -> Iterator[str]:
+    for sweep in sweeps:
+        repeats = pool.repeats[sweep.origin]
+        again = f", {repeats} of which were counted before" if repeats else ""
+        trials = "1 trial" if len(sweep.trials) == 1 else f"{len(sweep.trials)} trials"
+        yield f"{sweep.origin}: {trials} of the sweep {sweep.name}{again}"
+
+
+def _apart(found: Sequence[Group]) -> Iterator[str]:
+    """Say why scores are not compared."""
+    if len(found) > 1:
+        yield (
+            f"Learning is not compared between {', '.join(group.name for group in found)}, which "
+            f"differ in {', '.join(differing(found))}"
+        )
+
+
+def _remarks(group: Group, given: Iterable[Settings]) -> Iterator[str]:
+    """Say what the sweeps of a group do not share."""
+    of = f"{group.name}: " if group.name else ""
+    added = dict.fromkeys(
+        name for one in given for name in (*one.added, *(("duration",) if one.lasting else ()))
+    )
+    if added:
+        verb = "differs" if len(added) == 1 else "differ"
+        counts = "counts as a hyperparameter" if len(added) == 1 else "count as hyperparameters"
+        yield f"{of}{', '.join(added)} {verb} between the sweeps and so {counts}"
+    sources = {
+        piece.sweep.origin: base.source_accuracy
+        for piece in group.pieces
+        if (base := piece.base) is not None and base.source_accuracy is not None
+    }
+    if max(sources.values(), default=0.0) - min(sources.values(), default=0.0) > _ROUNDING:
+        each = ", ".join(f"{score:.3f} in {origin}" for origin, score in sources.items())
+        yield (
+            f"{of}the base's source accuracy was measured as {each}, and each sweep counts "
+            "forgetting against its own"
+        )
+
+
+def _own(sweeps: Sequence[SweepResults]) -> Iterator[str]:
+    for sweep in sweeps:
+        yield from (f"{sweep.origin}: {note}" for note in sweep.notes)

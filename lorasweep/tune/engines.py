@@ -1,0 +1,37 @@
+"""Which engine an arm's trials train in."""
+
+from __future__ import annotations
+
+import torch
+
+from lorasweep.data.shard import Shard
+from lorasweep.model.base import load_base
+from lorasweep.model.packed import PackedModel
+from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import TrialSpec
+from lorasweep.train.engine import Engine
+from lorasweep.train.packed import PackedEngine
+
+
+def open_engine(
+    spec: SweepSpec, shard: Shard, device: torch.device, trial: TrialSpec | None
+) -> Engine:
+    """Load the base of an arm into an engine.
+
+    Args:
+        trial: the only one to come, where DeepSpeed spreads it over the workers; without one the
+            base is there to be measured.
+    """
+    if spec.spread is None:
+        base = load_base(spec.model, device)
+        if spec.train.recompute:
+            base.gradient_checkpointing_enable({"use_reentrant": False})
+        # On a GPU few large products beat many small ones, padding and all.
+        return PackedEngine(PackedModel(base, device), shard, level=device.type == "cuda")
+    from lorasweep.train.alone import LoneEngine
+    from lorasweep.train.full import DeepSpeedEngine
+
+    engine = DeepSpeedEngine(spec.model, spec.spread, shard, device)
+    first = spec.hyperparameters if trial is None else trial.hyperparameters
+    engine.load(first, spec.train, spec.seed if trial is None else trial.seed)
+    return LoneEngine(engine)

@@ -1,0 +1,52 @@
+"""What the journal says of trials that ran before, replayed into a fresh search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ray.tune.search import Searcher
+
+from lorasweep.spec.space import Level
+from lorasweep.spec.sweep import SweepSpec
+from lorasweep.store.records import ArmStarted, Record, SessionChanged, TrialFinished
+from lorasweep.tune.order import Order
+from lorasweep.tune.search import OrderedSearch, build_search
+
+
+def known_trials(records: Sequence[Record]) -> dict[str, TrialFinished]:
+    """Give the trials that need not run again; a failed one is tried again."""
+    return {
+        record.trial: record
+        for record in records
+        if isinstance(record, TrialFinished) and record.status != "FAILED"
+    }
+
+
+def window_of(arm: SweepSpec, records: Sequence[Record], otherwise: int) -> int:
+    """Give how far back a trial sees: as in the arm's first session, so that a sweep repeats."""
+    windows = [
+        record.max_concurrent
+        for record in records
+        if isinstance(record, SessionChanged)
+        or (
+            isinstance(record, ArmStarted)
+            and (record.method, record.domain) == (arm.method, arm.domain)
+        )
+    ]
+    return next((window for window in windows if window), otherwise)
+
+
+def ordered_search(
+    arm: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record], window: int
+) -> tuple[OrderedSearch, Order]:
+    """Make the search of an arm, which skips what the journal knows, and the order it keeps."""
+    order = Order(window)
+    return OrderedSearch(build_search(arm, points), arm, order, known_trials(records)), order
+
+
+def nothing_left(arm: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record]) -> bool:
+    """Replay a journal and tell whether every trial of an arm has ended."""
+    if not known_trials(records):
+        return False
+    search, _ = ordered_search(arm, points, records, window_of(arm, records, 1))
+    return bool(search.suggest("replay") == Searcher.FINISHED)
