@@ -29,7 +29,8 @@ from lorasweep.data.prepare import prepare_data
 from lorasweep.data.tokens import Tokens, TrainingData
 from lorasweep.evaluate.tasks import task_files
 from lorasweep.model.base import base_path, read_facts
-from lorasweep.spec.sweep import EvaluateSpec, SweepSpec, parse_sweep, read_yaml
+from lorasweep.spec.file import read_yaml
+from lorasweep.spec.sweep import EvaluateSpec, SweepSpec, parse_sweep
 from lorasweep.spec.trial import LoraHyperparameters
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]

@@ -25,7 +25,7 @@ import psutil
 import yaml
 from scores import AXES, SCORES, trial_row
 
-from lorasweep.spec.sweep import read_yaml
+from lorasweep.spec.file import read_yaml
 from lorasweep.store.environment import environment
 from lorasweep.store.journal import read
 from lorasweep.store.paths import SweepPaths

@@ -17,7 +17,8 @@ from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 from scores import AXES, parse_arguments, trial_row, write_scores
 
-from lorasweep.spec.sweep import parse_sweep, read_yaml
+from lorasweep.spec.file import read_yaml
+from lorasweep.spec.sweep import parse_sweep
 
 
 def train_fn_per_worker(config: dict[str, Any]) -> None:

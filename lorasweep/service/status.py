@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lorasweep.errors import SpecError
+from lorasweep.errors import SpecError, UsageError
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import SweepResults, TrialResult, load_results
 
@@ -66,14 +67,14 @@ def show_status(facts: dict[str, Any]) -> None:
 def write_reports(
     folders: list[Path], *, table: Path | None, space: str | None, out: Path | None
 ) -> list[str]:
-    """Write the report of a results folder, or of a table of trials made elsewhere.
+    """Write one report of one or several results folders, or of a table of trials made elsewhere.
 
     Returns:
         The lines to print.
 
     Raises:
-        SpecError: both or neither were given, or several folders.
-        UsageError: nothing can be read there.
+        SpecError: options contradict each other.
+        UsageError: nothing can be read there, or nothing written.
     """
     from lorasweep.report.render import write_report
 
@@ -82,14 +83,53 @@ def write_reports(
             raise SpecError(["--table: a table and a results folder cannot be given together"])
         from lorasweep.store.table import read_table
 
-        axes = tuple(part.partition("=")[0].strip() for part in (space or "").split(",") if part)
-        results = read_table(table, axes)
+        results = read_table(table, _axes(space))
         target = out or table.with_suffix("").with_name(f"{table.stem}-report")
+    elif space is not None:
+        raise SpecError(["--space: must be given with --table; a results folder knows its axes"])
     else:
-        if len(folders) > 1:
-            raise SpecError([f"report: must be given one results folder, got {len(folders)}"])
-        folder = folders[0] if folders else Path("results/default")
-        results = load_results(folder)
-        target = out or SweepPaths(folder).report
-    written = write_report(results, target)
-    return [f"report   {written.markdown}"]
+        results = load_sweeps(folders or [Path("results/default")])
+        several = bool(results.sweeps)
+        target = out or (
+            Path("results/report") if several else SweepPaths(Path(results.origin)).report
+        )
+    try:
+        written = write_report(results, target)
+    except OSError as error:
+        raise UsageError(
+            f"--out: {error.filename or target} cannot be written ({error.strerror or error})"
+        ) from None
+    return [f"report   {written.markdown}", f"page     {written.page}"]
+
+
+def load_sweeps(folders: Iterable[Path]) -> SweepResults:
+    """Read results folders, several of them as one; a folder that is named twice counts once.
+
+    Raises:
+        UsageError: one holds no sweep, or they hold different results of one trial.
+        JournalError: a journal is damaged.
+    """
+    from lorasweep.store.merge import merge
+
+    once: dict[Path, Path] = {}
+    for folder in folders:
+        once.setdefault(folder.resolve(), folder)
+    sweeps = []
+    for folder in once.values():
+        try:
+            sweeps.append(load_results(folder))
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: the results cannot be read ({error.strerror or error})"
+            ) from None
+    return merge(sweeps)
+
+
+def _axes(space: str | None) -> list[str]:
+    """Read the axes of a table; their ranges are those of its trials."""
+    if space is None:
+        return []
+    axes = [part.strip() for part in space.split(",")]
+    if not all(axes):
+        raise SpecError([f"--space: must name columns separated by commas, got {space!r}"])
+    return axes

@@ -17,7 +17,8 @@ import pytest
 
 from lorasweep.errors import ResourceError
 from lorasweep.service import jobs
-from lorasweep.spec.sweep import parse_sweep, read_yaml
+from lorasweep.spec.file import read_yaml
+from lorasweep.spec.sweep import parse_sweep
 
 TOKEN = "0123456789abcdef" * 4
 SPEC = parse_sweep({"name": "study", "space": {"lr": True}})

@@ -1,0 +1,262 @@
+"""What one arm of a sweep takes, reckoned from its configurations, its model and its data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lorasweep.data.batches import steps_of
+from lorasweep.model.shape import Architecture
+from lorasweep.model.size import (
+    FP32,
+    GIGABYTE,
+    STATES,
+    StateMemory,
+    flops_per_token,
+    full_memory,
+    lora_memory,
+)
+from lorasweep.service.extent import Extent
+from lorasweep.service.speed import START_S, Speed, assumed_speed, on_gpus
+from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import Hyperparameters, LoraHyperparameters
+from lorasweep.train.optim import COOLDOWN
+
+GPUS = (1, 8, 16, 32, 64)  # the columns of appendix H
+# Axes that change what a trial takes; each of them is a list of levels.
+_COSTLY = ("targets", "rank", "batch_size", "epochs", "tokens")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Hold what one configuration takes to train on one seed.
+
+    trained: parameters that are trained.
+    steps, tokens: None where the data's extent is not known.
+    """
+
+    trained: int
+    steps: int | None
+    tokens: float | None
+    flops_per_token: float
+
+
+def configurations(arm: SweepSpec) -> list[Hyperparameters]:
+    """List what a grid runs; of a search, every combination of what changes a trial's cost.
+
+    A search draws from these evenly, as far as anybody can say before it runs.
+    """
+    from lorasweep.tune.search import grid_points
+
+    fixed = arm.hyperparameters
+    if arm.search.algorithm == "grid":
+        points = grid_points(arm)
+    else:
+        levels = {name: arm.space.levels(2)[name] for name in arm.space.axes if name in _COSTLY}
+        crossed = itertools.product(*levels.values())
+        points = [dict(zip(levels, values, strict=True)) for values in crossed]
+    return [type(fixed).model_validate({**fixed.model_dump(), **point}) for point in points]
+
+
+def work_of(
+    arm: SweepSpec, chosen: Hyperparameters, shape: Architecture, extent: Extent, seq_len: int
+) -> Work:
+    """Reckon what one configuration takes."""
+    trained = shape.parameters
+    if isinstance(chosen, LoraHyperparameters):
+        trained = shape.trainable(chosen.targets, chosen.rank)
+    steps, tokens = _duration(arm, chosen, extent, seq_len)
+    return Work(trained, steps, tokens, flops_per_token(shape, arm.method, trained))
+
+
+def _duration(
+    arm: SweepSpec, chosen: Hyperparameters, extent: Extent, seq_len: int
+) -> tuple[int | None, float | None]:
+    """Give steps and tokens; full sequences are the most that a step of unknown data holds."""
+    full = chosen.batch_size * seq_len
+    if arm.train.steps is not None:
+        if extent.tokens is None or not extent.examples:
+            return arm.train.steps, float(arm.train.steps * full)
+        each = extent.tokens / extent.examples
+        return arm.train.steps, arm.train.steps * chosen.batch_size * each
+    if chosen.tokens is not None:
+        return max(1, round(chosen.tokens / full)), float(chosen.tokens)
+    if extent.tokens is None:
+        return None, None
+    examples = extent.examples or max(1, extent.tokens // seq_len)
+    return steps_of(examples, chosen.batch_size, chosen.epochs), extent.tokens * chosen.epochs
+
+
+def shared_tokens(
+    arm: SweepSpec, chosen: Sequence[Hyperparameters], works: Sequence[Work]
+) -> list[float]:
+    """Give the tokens that each configuration trains on, what it takes from a trunk left out.
+
+    In a grid, runs that differ in nothing but their duration share the trunk of the longest: it is
+    trained once, and each goes on from it for its own decay (Biderman et al. 2024, v2, section 3).
+    """
+    tokens = [work.tokens or 0.0 for work in works]
+    if not arm.has_trunk or arm.search.algorithm != "grid":
+        return tokens
+    trunks: dict[str, int] = {}
+    for index, hyperparameters in enumerate(chosen):
+        key = hyperparameters.model_dump_json(exclude={"epochs", "tokens"})
+        if key not in trunks or tokens[index] > tokens[trunks[key]]:
+            trunks[key] = index
+    own = [COOLDOWN * each for each in tokens]
+    for index in trunks.values():
+        own[index] = tokens[index]
+    return own
+
+
+def memory_of(arm: SweepSpec, shape: Architecture, trained: int) -> StateMemory:
+    """Give what a trial's state takes, or a lane's with as many slots as the sweep names."""
+    if arm.method == "full":
+        return full_memory(shape.parameters, arm.train.optimizer)
+    alone = arm.spread is not None
+    return lora_memory(
+        shape.parameters,
+        trained,
+        arm.train.optimizer,
+        frozen_bytes=_weight_bytes(arm),
+        slots=1 if alone or arm.slots == "auto" else arm.slots,
+    )
+
+
+def _weight_bytes(arm: SweepSpec) -> int:
+    """Give the bytes of a weight that is computed with: bf16 on GPUs, unless the sweep says so."""
+    in_fp32 = arm.model.dtype == "fp32" or (arm.model.dtype == "auto" and not on_gpus(arm))
+    return FP32 if in_fp32 else 2
+
+
+def estimate(
+    arm: SweepSpec, shape: Architecture, extent: Extent, seq_len: int, throughput: float | None
+) -> dict[str, Any]:
+    """Reckon an arm; the names are those of `lorasweep plan --json` (see `plan.py`)."""
+    from lorasweep.tune.search import planned_trials
+
+    chosen = configurations(arm)
+    works = [work_of(arm, one, shape, extent, seq_len) for one in chosen]
+    trials = planned_trials(arm)
+    confirmations = arm.search.repetitions(trials)
+    trained = [work.trained for work in works]
+    speed = assumed_speed(arm, shape, _mean(trained), throughput)
+    facts: dict[str, Any] = {
+        "arm": arm.label,
+        "method": arm.method,
+        "domain": arm.domain,
+        "trials": trials,
+        "confirmations": confirmations,
+        "duration": duration_text(arm),
+        "data": _source(arm, extent),
+        "parameters": shape.parameters,
+        "trainable_parameters": _span(trained),
+        "gpus": arm.resources.workers,
+        "tokens_per_s_assumed": round(speed.tokens_per_s, 1),
+        "speed": speed.ground,
+        **_memory(arm, shape, max(trained)),
+        **_disk(arm, shape, _mean(trained), trials + confirmations),
+    }
+    known = all(work.tokens is not None for work in works)
+    return facts | (_costs(arm, chosen, works, trials, speed) if known else _UNKNOWN)
+
+
+def _source(arm: SweepSpec, extent: Extent) -> str:
+    """Say where the number of a trial's tokens comes from."""
+    counted = arm.space.tokens is not None or arm.hyperparameters.tokens is not None
+    return "as the sweep says" if counted and arm.train.steps is None else extent.source
+
+
+_UNKNOWN: dict[str, Any] = {
+    "steps_per_trial": None,
+    "tokens_per_trial": None,
+    "tokens": None,
+    "tokens_shared": None,
+    "flops": None,
+    "hours": None,
+    "hours_per_trial": None,
+}
+
+
+def _costs(
+    arm: SweepSpec,
+    chosen: Sequence[Hyperparameters],
+    works: Sequence[Work],
+    trials: int,
+    speed: Speed,
+) -> dict[str, Any]:
+    """Sum up what depends on how many tokens there are."""
+    whole = [work.tokens or 0.0 for work in works]
+    own = shared_tokens(arm, chosen, works)
+    flops = [tokens * work.flops_per_token for tokens, work in zip(own, works, strict=True)]
+    # A grid runs each configuration once, and a search so many of them, even draws as it were; on
+    # further seeds either all of them run again, trunks and all, or a few in their whole length.
+    times = trials / len(works)
+    if arm.search.confirm == "all":
+        times *= arm.search.seeds
+    repeated = 0 if arm.search.confirm == "all" else arm.search.repetitions(trials)
+    plain = [tokens * work.flops_per_token for tokens, work in zip(whole, works, strict=True)]
+    tokens = times * sum(own) + repeated * _mean(whole)
+    jobs = trials + arm.search.repetitions(trials)
+    start_s = START_S if arm.spread is not None or arm.slots == 1 else 0.0
+    rate = speed.tokens_per_s * arm.resources.workers
+    abreast = 1 if arm.resources.max_concurrent == "auto" else arm.resources.max_concurrent
+    return {
+        "steps_per_trial": _span([work.steps or 0 for work in works]),
+        "tokens_per_trial": _span([round(each) for each in whole]),
+        "tokens": round(tokens),
+        "tokens_shared": round(times * (sum(whole) - sum(own))),
+        "flops": times * sum(flops) + repeated * _mean(plain),
+        "hours": (tokens / rate + jobs * start_s) / 3600 / abreast,
+        "hours_per_trial": _span([(each / rate + start_s) / 3600 for each in whole]),
+    }
+
+
+def _memory(arm: SweepSpec, shape: Architecture, trained: int) -> dict[str, Any]:
+    """Give the state of the largest trial on each GPU, as the sweep has it and all sharded."""
+    memory = memory_of(arm, shape, trained)
+    stage = 0 if arm.spread is None else arm.spread.stage
+    offload = arm.spread is not None and arm.spread.offload
+    here = memory.on_device(stage) if offload else memory
+    return {
+        "zero_stage": None if arm.spread is None else stage,
+        "state_memory_gb_per_gpu": here.per_gpu(arm.resources.workers, stage) / GIGABYTE,
+        "state_memory_gb_by_gpus": {str(n): memory.per_gpu(n, 3) / GIGABYTE for n in GPUS},
+    }
+
+
+def _disk(arm: SweepSpec, shape: Architecture, trained: float, trials: int) -> dict[str, Any]:
+    """Give what trials leave behind, and what each of those under way saves to go on from.
+
+    An adapter is saved in fp32, and a model that was tuned whole as it was computed with.
+    """
+    each = FP32 * trained if arm.method == "lora" else _weight_bytes(arm) * shape.parameters
+    state = FP32 * (1 + STATES[arm.train.optimizer]) * trained
+    return {
+        "disk_gb": trials * each / GIGABYTE,
+        "disk_gb_per_trial": each / GIGABYTE,
+        "disk_gb_under_way": state / GIGABYTE,
+    }
+
+
+def duration_text(arm: SweepSpec) -> str:
+    """Say how long trials are."""
+    if arm.train.steps is not None:
+        return f"{arm.train.steps} steps"
+    levels = arm.space.levels(2)
+    if "tokens" in levels:
+        return f"{', '.join(f'{float(n) / 1e9:g}' for n in levels['tokens'])} billion tokens"
+    if arm.hyperparameters.tokens is not None:
+        return f"{arm.hyperparameters.tokens / 1e9:g} billion tokens"
+    epochs = [f"{float(n):g}" for n in levels.get("epochs", (arm.hyperparameters.epochs,))]
+    return f"{', '.join(epochs)} epoch{'' if epochs == ['1'] else 's'}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _span(values: Sequence[float]) -> dict[str, float]:
+    return {"min": min(values), "max": max(values)}

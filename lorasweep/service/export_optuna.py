@@ -1,0 +1,142 @@
+"""A sweep as Optuna keeps studies: a SQLite file that its figures and its dashboard open."""
+
+from __future__ import annotations
+
+import sqlite3
+import warnings
+from collections.abc import Iterable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorasweep.service.ended import Ended, EndedSweep
+from lorasweep.spec.space import Axis, Level, Range
+from lorasweep.spec.sweep import SweepSpec
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+# As they were told to the search: what ended early or diverged is worse than all that completed,
+# and what failed says nothing (`tune/search.py`).
+_STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "DIVERGED": "PRUNED", "FAILED": "FAIL"}
+# Few, since Optuna writes them one by one, which is what a long export waits for.
+_ATTRIBUTES = (
+    *("trial", "status", "stage", "seed", "source_accuracy", "forgetting", "response_loss"),
+    *("train_loss", "tokens", "trainable", "tasks", "error"),
+)
+# The studies maximise, so what is better must be higher at a rung too.
+_INTERMEDIATE = "minus the held-out response loss in nats per token, by percent of a trial's steps"
+
+
+def write_studies(sweep: EndedSweep, path: Path) -> list[str]:
+    """Write a study for each arm, named `NAME METHOD` or `NAME METHOD DOMAIN`.
+
+    Args:
+        path: file that is not there yet.
+
+    Returns:
+        The names of the studies.
+    """
+    import optuna
+
+    loudness = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # The path is handed over as it is, since a URL would read some of its characters as its own.
+    storage = optuna.storages.RDBStorage(
+        "sqlite:///lorasweep.db", engine_kwargs={"creator": partial(_connect, path)}
+    )
+    try:
+        arms = sweep.results.spec.arms if sweep.results.spec else ()
+        return [_write_study(sweep, arm, storage) for arm in arms]
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+        optuna.logging.set_verbosity(loudness)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file without waiting for the disk after each trial; it is moved once it is whole."""
+    connection = sqlite3.connect(path, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection
+
+
+def _write_study(sweep: EndedSweep, arm: SweepSpec, storage: optuna.storages.RDBStorage) -> str:
+    import optuna
+
+    name = " ".join(filter(None, (arm.name, arm.method, arm.domain)))
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["learning"])
+    base = sweep.results.bases.get(arm.domain)
+    fixed = arm.hyperparameters.model_dump(mode="json", exclude={"method"}, exclude_none=True)
+    about = {
+        "question": arm.question,
+        "results": sweep.results.origin,
+        "model": arm.model.path,
+        "data": arm.data.path,
+        "method": arm.method,
+        "domain": arm.domain,
+        "fixed": {k: v for k, v in fixed.items() if k not in arm.space.axes},
+        "base": None if base is None else base.model_dump(mode="json", exclude={"code"}),
+        "intermediate_values": _INTERMEDIATE,
+    }
+    for key, value in about.items():
+        if value:
+            study.set_user_attr(key, value)
+    of_arm = [
+        ended
+        for ended in sweep.ended
+        if (ended.result.method, ended.result.domain) == (arm.method, arm.domain)
+    ]
+    tried = [ended.result.hyperparameters for ended in of_arm]
+    space = {
+        axis: distribution(found, [levels[axis] for levels in tried if axis in levels])
+        for axis, found in arm.space.axes.items()
+    }
+    study.add_trials(_frozen(number, ended, space) for number, ended in enumerate(of_arm))
+    return name
+
+
+def distribution(axis: Axis, tried: Iterable[Level]) -> BaseDistribution:
+    """Give Optuna's distribution of an axis, wide enough for what was tried."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if isinstance(axis, Range):
+        numbers = [float(level) for level in tried]
+        low, high = min(axis.low, *numbers, axis.high), max(axis.low, *numbers, axis.high)
+        return FloatDistribution(low, high, log=axis.log)
+    return CategoricalDistribution(tuple(dict.fromkeys((*axis.values, *tried))))
+
+
+def _frozen(
+    number: int, ended: Ended, space: dict[str, BaseDistribution]
+) -> optuna.trial.FrozenTrial:
+    """Write a trial as Optuna would hold it, had it run there."""
+    import optuna
+
+    trial, record = ended.result, ended.record
+    is_scored = trial.status == "COMPLETE" and trial.learning is not None
+    state = _STATES[trial.status] if is_scored or trial.status != "COMPLETE" else "FAIL"
+    levels = trial.hyperparameters
+    attributes = {name: getattr(trial, name) for name in _ATTRIBUTES}
+    return optuna.trial.FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=optuna.trial.TrialState[state],
+        value=trial.learning if is_scored else None,
+        datetime_start=datetime.fromtimestamp(record.time - trial.wall_s),
+        datetime_complete=datetime.fromtimestamp(record.time),
+        params={name: levels[name] for name in space if name in levels},
+        distributions={name: found for name, found in space.items() if name in levels},
+        user_attrs={k: v for k, v in attributes.items() if v is not None and v != {}},
+        system_attrs={},
+        intermediate_values={
+            rung.percent: -rung.response_loss
+            for rung in record.rungs
+            if rung.response_loss is not None
+        },
+    )
