@@ -12,8 +12,8 @@ RULE = (
     "of the configurations that completed on the most seeds, the one with the highest mean "
     "learning over them; among equals the higher source accuracy, then the earlier trial"
 )
-# Sums of the same scores in another order differ by less than this, and so are equal.
-_EQUAL = 1e-12
+# Sums of the same scores in another order differ in later decimals than these.
+_EQUAL = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _order(candidates: Iterable[Configuration]) -> list[Standing]:
         preserved = standing.source_accuracy
         if preserved is None and standing.forgetting is not None:
             preserved = -standing.forgetting
-        return (-round(standing.learning / _EQUAL), -(preserved or 0.0))
+        return (-round(standing.learning, _EQUAL), -(preserved or 0.0))
 
     return sorted(standings, key=key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,9 @@ from lorasweep.store.results import TrialResult
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Average what was measured; None where nothing was."""
+    """Average what was measured, the same in any order; None where nothing was."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return math.fsum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,15 @@ class Configuration:
         """Average learning over the seeds that completed."""
         return mean(trial.learning for trial in self.scored)
 
+    @property
+    def replicates(self) -> tuple[float, ...]:
+        """Give learning seed by seed; a run repeated with the same seed is no further replicate."""
+        by_seed: dict[int, list[float]] = {}
+        for trial in self.scored:
+            if trial.learning is not None:
+                by_seed.setdefault(trial.seed, []).append(trial.learning)
+        return tuple(math.fsum(s) / len(s) for _, s in sorted(by_seed.items()))
+
 
 def is_scored(trial: TrialResult) -> bool:
     """Tell whether a trial completed with a learning score."""
@@ -40,12 +50,18 @@ def is_scored(trial: TrialResult) -> bool:
 
 
 def configurations(trials: Iterable[TrialResult]) -> tuple[Configuration, ...]:
-    """Bring trials together by method and hyperparameters, in the order of their numbers."""
+    """Bring trials together by method and hyperparameters, in the order of their numbers.
+
+    A row that stands there twice, same trial and same outcome, counts once.
+    """
     groups: dict[object, list[TrialResult]] = {}
     ordered = sorted(trials, key=lambda t: (t.stage != "search", t.number, t.seed, t.trial))
     for trial in ordered:
-        key = (trial.method, frozenset(trial.hyperparameters.items()))
-        groups.setdefault(key, []).append(trial)
+        key = (trial.domain, trial.method, frozenset(trial.hyperparameters.items()))
+        group = groups.setdefault(key, [])
+        # Equal trials have come to stand side by side.
+        if not group or trial != group[-1]:
+            group.append(trial)
     return tuple(
         Configuration(group[0].method, group[0].hyperparameters, tuple(group))
         for group in groups.values()

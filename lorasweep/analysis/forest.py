@@ -12,12 +12,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from lorasweep.analysis.anova import Floats
+from lorasweep.analysis.sample import Floats
 from lorasweep.analysis.scale import Scale
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Optuna from announcing each study in memory."""
     import optuna
 
@@ -77,7 +77,7 @@ def functional_shares(
         columns[str(index)] = column
     if not columns or np.ptp(scores) == 0:
         return shares
-    with _quiet():
+    with quiet():
         study = optuna.create_study(direction="maximize")
         study.add_trials(
             optuna.trial.create_trial(

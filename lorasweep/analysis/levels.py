@@ -36,21 +36,15 @@ def summarise_levels(
     trials: Sequence[TrialResult], scales: Mapping[str, Scale]
 ) -> dict[str, tuple[LevelSummary, ...]]:
     """Summarise each hyperparameter of one method, level by level; empty levels stay."""
-    return {
-        name: tuple(
-            _summary(label, [t for t in _having(trials, name) if _part(t, scale) == part])
-            for part, label in enumerate(scale.labels)
-        )
-        for name, scale in scales.items()
-    }
+    return {name: _by_level(trials, scale) for name, scale in scales.items()}
 
 
-def _having(trials: Sequence[TrialResult], name: str) -> list[TrialResult]:
-    return [trial for trial in trials if name in trial.hyperparameters]
-
-
-def _part(trial: TrialResult, scale: Scale) -> int:
-    return scale.part(trial.hyperparameters[scale.name])
+def _by_level(trials: Sequence[TrialResult], scale: Scale) -> tuple[LevelSummary, ...]:
+    groups: list[list[TrialResult]] = [[] for _ in scale.labels]
+    for trial in trials:
+        if scale.name in trial.hyperparameters:
+            groups[scale.part(trial.hyperparameters[scale.name])].append(trial)
+    return tuple(_summary(*pair) for pair in zip(scale.labels, groups, strict=True))
 
 
 def _summary(label: str, trials: Sequence[TrialResult]) -> LevelSummary:

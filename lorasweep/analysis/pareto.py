@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from lorasweep.analysis.configurations import is_scored, methods
+from lorasweep.analysis.estimate import Floats
+from lorasweep.analysis.noise import Noise
 from lorasweep.store.results import TrialResult
 
 POOLED = "pooled"
+Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +22,8 @@ class FrontPoint:
     """Hold a trial on a front.
 
     scope: the method whose trials were compared, or `pooled` for all of them.
+    certain: no other trial may beat it within the noise of both scores; None where that could not
+        be told, since no configuration was repeated and none could be predicted from the others.
     """
 
     scope: str
@@ -24,9 +32,10 @@ class FrontPoint:
     learning: float
     forgetting: float | None
     source_accuracy: float | None
+    certain: bool | None = None
 
 
-def undominated(points: Sequence[tuple[float, float]]) -> list[int]:
+def undominated(points: Sequence[Sequence[float]]) -> list[int]:
     """Give the indices of the points (gain, cost) that no other beats, by rising gain.
 
     A point is beaten by one that is no worse on both and better on one; equal points all stay.
@@ -44,6 +53,52 @@ def undominated(points: Sequence[tuple[float, float]]) -> list[int]:
     return sorted(front, key=lambda i: (points[i][0], i))
 
 
+def may_be_beaten(points: Floats, front: Sequence[int], margins: tuple[float, float]) -> Mask:
+    """Tell of each point of a front whether another may beat it, differences off by their margins.
+
+    Without noise none is.
+    """
+    chosen = points[list(front)]
+    if not any(margins):
+        return np.zeros(len(chosen), dtype=np.bool_)
+    order = np.argsort(-points[:, 0], kind="stable")
+    gains, costs = points[order, 0], points[order, 1]
+    # Among points of so much gain or more one is the point itself; the second lowest cost decides.
+    lowest = np.minimum.accumulate(costs)
+    second = np.minimum.accumulate(np.append(math.inf, np.maximum(lowest[:-1], costs[1:])))
+    last = np.searchsorted(-gains, -(chosen[:, 0] - margins[0]), side="right") - 1
+    found: Mask = second[last] <= chosen[:, 1] + margins[1]
+    return found
+
+
+def surely_beaten(points: Floats, front: Sequence[int], margins: tuple[float, float]) -> Mask:
+    """Tell of each point whether another one beats it by more than noise on both scores.
+
+    It is enough to look at the front: what beats a point of it beats the others too.
+    """
+    rising = points[list(front)]
+    wanted = points[:, 0] + margins[0]
+    # Of those that gain enough, the one that gains least costs least.
+    place = np.searchsorted(rising[:, 0], wanted, side="left")
+    costs = np.append(rising[:, 1], math.inf)[place]
+    gains = np.append(rising[:, 0], math.inf)[place]
+    better = (gains > points[:, 0]) | (costs < points[:, 1])
+    found: Mask = (costs <= points[:, 1] - margins[1]) & better
+    return found
+
+
+def comparable(trials: Iterable[TrialResult]) -> list[TrialResult]:
+    """Keep the trials with a learning and a source score that compare with each other.
+
+    Where forgetting is known for some trials only, those are compared, since source accuracies
+    alone could stem from another base.
+    """
+    scored = [trial for trial in trials if is_scored(trial) and _cost(trial) is not None]
+    if any(trial.forgetting is not None for trial in scored):
+        scored = [trial for trial in scored if trial.forgetting is not None]
+    return sorted(scored, key=lambda trial: (trial.number, trial.seed, trial.trial))
+
+
 def _cost(trial: TrialResult) -> float | None:
     """Give forgetting, or the source accuracy it falls with where the base was not measured."""
     if trial.forgetting is not None:
@@ -51,29 +106,70 @@ def _cost(trial: TrialResult) -> float | None:
     return None if trial.source_accuracy is None else -trial.source_accuracy
 
 
-def fronts(trials: Iterable[TrialResult]) -> tuple[FrontPoint, ...]:
+def places(trials: Sequence[TrialResult]) -> Floats:
+    """Give learning and cost of comparable trials."""
+    pairs = [(trial.learning or 0.0, _cost(trial) or 0.0) for trial in trials]
+    return np.array(pairs, dtype=np.float64).reshape(len(pairs), 2)
+
+
+def scopes(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
+    """Give the comparable trials of each method and of all methods."""
+    kept = comparable(trials)
+    found = {m: [trial for trial in kept if trial.method == m] for m in methods(kept)}
+    return {**found, POOLED: kept} if kept else {}
+
+
+def fronts(
+    trials: Iterable[TrialResult], noise: Mapping[str, Noise] | None = None
+) -> tuple[FrontPoint, ...]:
     """Find each method's front and the pooled one, each by rising learning.
 
-    Trials without a source score are left out. Where forgetting is known for some trials only,
-    those are compared, since source accuracies alone could stem from another base.
+    Trials without a source score are left out (see `comparable`).
+
+    Args:
+        noise: of `learning` and of `cost`; without it no point is called certain or uncertain.
     """
-    scored = [trial for trial in trials if is_scored(trial) and _cost(trial) is not None]
-    if any(trial.forgetting is not None for trial in scored):
-        scored = [trial for trial in scored if trial.forgetting is not None]
-    points = []
-    for scope in (*methods(scored), POOLED):
-        members = [trial for trial in scored if scope in {POOLED, trial.method}]
-        members.sort(key=lambda trial: (trial.number, trial.seed, trial.trial))
-        pairs = [(trial.learning or 0.0, _cost(trial) or 0.0) for trial in members]
-        points += [
+    margins = noise_margins(noise)
+    found = []
+    for scope, members in scopes(tuple(trials)).items():
+        points = places(members)
+        front = undominated(points.tolist())
+        unsure = None if margins is None else may_be_beaten(points, front, margins)
+        found += [
             FrontPoint(
                 scope=scope,
                 trial=members[i].trial,
                 method=members[i].method,
-                learning=pairs[i][0],
+                learning=float(points[i, 0]),
                 forgetting=members[i].forgetting,
                 source_accuracy=members[i].source_accuracy,
+                certain=None if unsure is None else not unsure[place],
             )
-            for i in undominated(pairs)
+            for place, i in enumerate(front)
         ]
-    return tuple(points)
+    return tuple(found)
+
+
+def noise_margins(noise: Mapping[str, Noise] | None) -> tuple[float, float] | None:
+    """Give what differences of learning and of cost may come to by noise; None where unknown."""
+    if noise is None or any(noise[name].sd is None for name in ("learning", "cost")):
+        return None
+    return noise["learning"].margin, noise["cost"].margin
+
+
+def contenders(
+    trials: Iterable[TrialResult], noise: Mapping[str, Noise]
+) -> dict[str, tuple[str, ...]]:
+    """Name by scope the trials off the front that noise alone may keep from it, best first."""
+    margins = noise_margins(noise)
+    found: dict[str, tuple[str, ...]] = {}
+    for scope, members in scopes(tuple(trials)).items():
+        if margins is None:
+            continue
+        points = places(members)
+        front = undominated(points.tolist())
+        possible = np.flatnonzero(~surely_beaten(points, front, margins))
+        near = list({int(i) for i in possible} - set(front))
+        near.sort(key=lambda i: (-points[i, 0], points[i, 1], i))
+        found[scope] = tuple(members[i].trial for i in near)
+    return found

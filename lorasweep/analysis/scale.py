@@ -106,11 +106,13 @@ def lay_out(
 
 def scales(results: SweepResults, trials: Iterable[TrialResult]) -> Mapping[str, Scale]:
     """Lay out every searched hyperparameter that these trials have."""
-    space = results.spec.space.axes if results.spec else {}
     trials = tuple(trials)
+    arm = results.arm(trials[0].method) if trials else None
+    space = arm.space.axes if arm else {}
+    is_grid = arm.is_grid if arm else results.is_grid
     laid_out = {}
     for name in results.axes:
         values = [t.hyperparameters[name] for t in trials if name in t.hyperparameters]
         if values:
-            laid_out[name] = lay_out(name, values, space.get(name), is_grid=results.is_grid)
+            laid_out[name] = lay_out(name, values, space.get(name), is_grid=is_grid)
     return laid_out

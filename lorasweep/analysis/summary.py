@@ -6,16 +6,31 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from lorasweep.analysis.advice import Advice, advise
+from lorasweep.analysis.alternatives import Alternatives, compare_levels
 from lorasweep.analysis.best import Best, find_best
 from lorasweep.analysis.caution import warn
+from lorasweep.analysis.claims import judge_claims
+from lorasweep.analysis.claims.verdict import Claim
+from lorasweep.analysis.conditional import WithinRule, rank_within_alpha_rules
 from lorasweep.analysis.configurations import configurations, methods
+from lorasweep.analysis.curves import Curve, trace_curves
+from lorasweep.analysis.divergence import Divergence, summarise_divergence
+from lorasweep.analysis.equal import AtEqual
+from lorasweep.analysis.estimate import rank_correlation
+from lorasweep.analysis.evidence import collect
+from lorasweep.analysis.hypervolume import Hypervolume, measure_hypervolumes
 from lorasweep.analysis.importance import Ranking, rank_hyperparameters
 from lorasweep.analysis.levels import LevelSummary, summarise_levels
-from lorasweep.analysis.pareto import FrontPoint, fronts
+from lorasweep.analysis.noise import Noise
+from lorasweep.analysis.pareto import FrontPoint, contenders, fronts
+from lorasweep.analysis.programs import Programs, compare_programs
 from lorasweep.analysis.scale import Scale, scales
+from lorasweep.analysis.spectral import SpectralSummary, summarise
+from lorasweep.analysis.top import TopRanking, rank_near_top
 from lorasweep.store.results import SweepResults, TrialResult
+
+__all__ = ["Analysis", "Proxy", "Totals", "analyse", "rank_correlation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,40 +58,45 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Hold the comparison of all trials of a sweep.
+    """Hold the comparison of all trials of a sweep, or of one of its domains.
 
     statuses: trials by method and status; only what occurs.
+    by_alpha_rule: rankings within each rule by which alpha follows the rank.
+    top: what it takes to be among the best; alternatives: what other levels reach.
+    noise: of one trial's `learning` and `cost`.
+    contenders: by scope, trials off the front that noise alone may keep from it.
+    advice: what each recommendation comes with.
+    programs: rows of the comparison of what was run, empty where nothing was.
+    spectra: of each trial whose update was measured.
     """
 
     methods: tuple[str, ...]
     statuses: Mapping[str, Mapping[str, int]]
     scales: Mapping[str, Mapping[str, Scale]]
     rankings: Mapping[str, Ranking]
+    by_alpha_rule: Mapping[str, tuple[WithinRule, ...]]
+    top: Mapping[str, TopRanking]
+    alternatives: Mapping[str, tuple[Alternatives, ...]]
+    divergence: Mapping[str, Divergence]
     levels: Mapping[str, Mapping[str, tuple[LevelSummary, ...]]]
     best: Mapping[str, Best]
+    advice: Mapping[str, Advice]
+    noise: Mapping[str, Noise]
+    curves: tuple[Curve, ...]
     front: tuple[FrontPoint, ...]
+    contenders: Mapping[str, tuple[str, ...]]
+    hypervolumes: tuple[Hypervolume, ...]
+    at_equal: tuple[AtEqual, ...]
+    claims: tuple[Claim, ...]
     proxy: Mapping[str, Proxy]
     totals: Totals
+    programs: tuple[Programs, ...]
+    spectra: Mapping[str, SpectralSummary]
     warnings: tuple[str, ...]
 
     def count(self, status: str) -> int:
         """Count the trials of all methods with a status."""
         return sum(counts.get(status, 0) for counts in self.statuses.values())
-
-
-def _ranks(values: Sequence[float]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Rank from 0, equal values sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    first = np.cumsum(counts) - counts
-    ranks: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = (first + (counts - 1) / 2)[inverse]
-    return ranks
-
-
-def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float | None:
-    """Give Spearman's correlation; None below four pairs or where one side does not vary."""
-    if len(left) < 4 or len(set(left)) == 1 or len(set(right)) == 1:
-        return None
-    return float(np.clip(np.corrcoef(_ranks(left), _ranks(right))[0, 1], -1.0, 1.0))
 
 
 def _proxy(trials: Sequence[TrialResult]) -> Proxy:
@@ -98,22 +118,32 @@ def analyse(results: SweepResults) -> Analysis:
     }
     laid_out = {method: scales(results, trials) for method, trials in by_method.items()}
     grouped = configurations(results.trials)
-    rankings = {
-        method: rank_hyperparameters(
-            method, [c for c in grouped if c.method == method], laid_out[method]
-        )
-        for method in by_method
-    }
+    own = {method: [c for c in grouped if c.method == method] for method in by_method}
+    rankings = {m: rank_hyperparameters(m, own[m], laid_out[m]) for m in by_method}
     found = {best.method: best for best in find_best(grouped)}
     best = {method: found[method] for method in by_method if method in found}
+    evidence = collect(results, grouped, rankings)
     return Analysis(
         methods=tuple(by_method),
         statuses={m: dict(Counter(t.status for t in trials)) for m, trials in by_method.items()},
         scales=laid_out,
         rankings=rankings,
+        by_alpha_rule={
+            m: rank_within_alpha_rules(m, own[m], laid_out[m], rankings[m]) for m in by_method
+        },
+        top={m: rank_near_top(m, own[m], laid_out[m]) for m in by_method},
+        alternatives={m: compare_levels(own[m], laid_out[m]) for m in by_method},
+        divergence={m: summarise_divergence(t, laid_out[m]) for m, t in by_method.items()},
         levels={m: summarise_levels(t, laid_out[m]) for m, t in by_method.items()},
         best=best,
-        front=fronts(results.trials),
+        advice=advise(evidence, best, laid_out),
+        noise=evidence.noise,
+        curves=trace_curves(results.trials),
+        front=fronts(results.trials, evidence.noise),
+        contenders=contenders(results.trials, evidence.noise),
+        hypervolumes=measure_hypervolumes(results.trials, evidence.noise),
+        at_equal=evidence.at_equal,
+        claims=judge_claims(evidence),
         proxy={method: _proxy(trials) for method, trials in by_method.items()},
         totals=Totals(
             wall_s=sum(trial.wall_s for trial in results.trials),
@@ -121,5 +151,11 @@ def analyse(results: SweepResults) -> Analysis:
             evaluate_s=sum(trial.evaluate_s for trial in results.trials),
             tokens=sum(trial.tokens for trial in results.trials),
         ),
+        programs=compare_programs(results, best),
+        spectra={
+            trial.trial: summary
+            for trial in results.trials
+            if (summary := summarise(trial.spectrum)) is not None
+        },
         warnings=warn(results, by_method, laid_out, rankings, best),
     )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasweep.analysis import importance
-from lorasweep.analysis.anova import is_factorial, main_effect_shares
+from lorasweep.analysis.anova import is_factorial, main_effect_shares, pair_shares
 from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.importance import rank_hyperparameters
 from lorasweep.analysis.scale import scales
@@ -49,7 +49,10 @@ def numbers(ranking):
     return {
         f"{row.hyperparameter}.{name}": getattr(row, name)
         for row in ranking.rows
-        for name in ("importance", "low", "high", "rank", "holds", "chance", "cost_of_wrong_level")
+        for name in (
+            *("importance", "low", "high", "rank", "holds", "chance", "above_next"),
+            *("cost_of_wrong_level", "cost_low", "cost_high"),
+        )
     }
 
 
@@ -76,8 +79,8 @@ def test_a_grid_gives_the_closed_form_shares():
 
 def test_an_interaction_belongs_to_no_main_effect():
     codes = np.array([[i, j] for i in range(2) for j in range(2)])
-    shares = main_effect_shares(codes, np.array([[0.0, 1.0, 1.0, 0.0]]))
-    assert shares == pytest.approx(np.zeros((1, 2)))
+    shares = main_effect_shares(codes, np.array([0.0, 1.0, 1.0, 0.0]))
+    assert shares == pytest.approx(np.zeros(2))
 
 
 def test_a_sample_gives_the_planted_order(monkeypatch):
@@ -134,7 +137,88 @@ def test_equal_effects_tie():
 def test_names_and_order_play_no_part(make):
     results = make(noise=0.02)
     expected = numbers(rank(results))
-    assert numbers(rank(renamed(shuffled(results)))) == pytest.approx(expected, abs=1e-12)
+    assert numbers(rank(renamed(shuffled(results)))) == expected
+
+
+def test_a_row_that_stands_there_twice_counts_once():
+    results = planted_grid(noise=0.02)
+    twice = replace(results, trials=results.trials + results.trials[:9])
+    assert numbers(rank(twice)) == numbers(rank(results))
+
+
+def test_seeds_that_disagree_narrow_the_intervals():
+    results = planted_grid(noise=0.02)
+    draw = random.Random(1)
+    again = tuple(
+        replace(t, trial=f"{t.trial}-{seed}", seed=seed, learning=t.learning + draw.gauss(0, 0.02))
+        for t in results.trials
+        for seed in (1, 2)
+    )
+    one, three = rank(results), rank(replace(results, trials=results.trials + again))
+    width = [row.high - row.low for row in one.rows]
+    assert sum(row.high - row.low for row in three.rows) < 0.8 * sum(width)
+
+
+def test_a_pair_of_a_grid_has_its_closed_form_share():
+    codes = np.array([[i, j, k] for i in range(2) for j in range(2) for k in range(2)])
+    scores = 1.0 * codes[:, 0] + 0.5 * (codes[:, 0] == codes[:, 1])
+    assert pair_shares(codes, scores) == pytest.approx({(0, 1): 0.2, (0, 2): 0, (1, 2): 0})
+    assert main_effect_shares(codes, scores) == pytest.approx([0.8, 0, 0])
+
+
+def test_a_pair_is_told_from_noise():
+    draw = random.Random(2)
+    results = sweep(
+        replace(t, learning=t.learning + 0.2 * (t.hyperparameters == conditional(t)))
+        for t in planted_grid(lr=0.05, targets=0.05, rank=0.0).trials
+    )
+    noisy = replace(
+        results,
+        trials=tuple(replace(t, learning=t.learning + draw.gauss(0, 0.01)) for t in results.trials),
+    )
+    first, *others = rank(noisy).interactions
+    assert set(first.hyperparameters) == {"lr", "targets"}
+    assert first.is_shown
+    assert first.low <= first.importance <= first.high
+    assert not any(pair.is_shown for pair in others)
+
+
+def conditional(result):
+    """Give the levels themselves where learning rate and targets meet, else nothing."""
+    levels = result.hyperparameters
+    return levels if levels["lr"] == LRS[2] and levels["targets"] == TARGETS[2] else None
+
+
+def test_a_pair_without_replicates_is_not_told_from_noise():
+    trials = [
+        trial(f"t{i}{j}", 0.1 * i * j, lr=LRS[i], rank=RANKS[j])
+        for i, j in itertools.product(range(3), repeat=2)
+    ]
+    (pair,) = rank(sweep(trials, axes=("lr", "rank"))).interactions
+    assert pair.importance > 0
+    assert pair.low == 0
+    assert not pair.is_shown
+
+
+def test_a_share_of_a_fifth_is_seen_with_enough_trials_only():
+    # Shares of 0.6, 0.2 and 0.2 of noise, and a hyperparameter without effect.
+    how = {"lr": 0.3, "targets": math.sqrt(0.09 * (4 / 12) / 3 * (3 / 2)), "rank": 0.0}
+    noise = math.sqrt(0.01)
+    few, many = (rank(planted_sample(n, **how, noise=noise, seed=4)) for n in (9, 80))
+    seen = {row.hyperparameter: row for row in many.rows}
+    assert seen["targets"].is_shown
+    assert seen["targets"].low <= 0.2 <= seen["targets"].high
+    assert not {row.hyperparameter: row for row in few.rows}["targets"].is_shown
+
+
+def test_what_moves_together_shares_a_place():
+    trials = [
+        trial(f"t{i}{j}", 0.1 * i + 0.02 * j, lr=LRS[i], rank=RANKS[j], alpha=2.0 * RANKS[j])
+        for i, j in itertools.product(range(3), repeat=2)
+    ]
+    ranking = rank(sweep(trials, axes=("lr", "rank", "alpha")))
+    assert [row.hyperparameter for row in ranking.rows] == ["lr", "rank"]
+    assert "alpha changed only together with rank" in (ranking.reason or "")
 
 
 def test_seeds_of_a_configuration_count_once():
@@ -196,7 +280,7 @@ def test_running_and_pruned_trials_are_left_out():
 def test_shares_of_a_grid_are_shares(scores):
     codes = np.array([[i, j] for i in range(3) for j in range(4)])
     assert is_factorial(codes)
-    shares = main_effect_shares(codes, np.array([scores]))[0]
+    shares = main_effect_shares(codes, np.array(scores))
     assert np.all(shares >= 0)
     assert math.fsum(shares) <= 1 + 1e-9
 

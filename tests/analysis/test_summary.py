@@ -15,7 +15,7 @@ def document(results):
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
-    return json.loads(to_json(results, analyse(results)), parse_constant=refuse)
+    return json.loads(to_json(results, [(results, analyse(results))]), parse_constant=refuse)
 
 
 def test_the_document_has_what_other_programs_rely_on():
@@ -41,7 +41,7 @@ def test_the_document_has_what_other_programs_rely_on():
 
 def test_the_same_trials_give_the_same_text():
     first, second = (planted_grid(noise=0.01) for _ in range(2))
-    assert to_json(first, analyse(first)) == to_json(second, analyse(second))
+    assert to_json(first, [(first, analyse(first))]) == to_json(second, [(second, analyse(second))])
 
 
 def test_no_trials_are_an_answer_too():

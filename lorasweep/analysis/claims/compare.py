@@ -1,0 +1,234 @@
+"""Compare two levels of one hyperparameter, or two methods, everything else being equal.
+
+Three ways, by what the design allows and never by what comes out:
+
+1. *At the best learning rate*: settings of all other hyperparameters in which both levels were
+   tried at equally many learning rates; in each the best counts, and settings are the sample
+   (paired t). Taken with five settings or more, or where the learning rate was the same throughout.
+2. *At equal settings*: a regression on all hyperparameters, each by itself, whose residuals give
+   the interval; an average over the learning rates tried.
+3. *By seeds*: the best of each, with the luck of being best taken out (`analysis/expected.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lorasweep.analysis.estimate import FEWEST, Estimate, around, mean_of
+from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.expected import Expected, spread_of
+from lorasweep.analysis.frame import Case, Frame
+from lorasweep.spec.space import Level
+
+_MANY = 5
+# A method's own to tune; two methods meet at equal values of everything else.
+_TUNED = frozenset(
+    {"lr", "rank", "alpha", "targets", "dropout", "attention_dropout", "weight_decay", "warmup"}
+)
+
+
+def best_of(cases: Sequence[Case], outcome: str) -> float | None:
+    """Give the outcome of the case that learned most; None where none has both."""
+    known = [
+        c for c in cases if c.learning is not None and (outcome != "cost" or c.cost is not None)
+    ]
+    if not known:
+        return None
+    best = max(known, key=lambda case: (case.learning or 0.0, -(case.cost or 0.0)))
+    return best.learning if outcome == "learning" else best.cost
+
+
+def floor_of(evidence: Evidence, outcome: str, n: int) -> float:
+    """Give what rounding alone does to a mean of n differences of scores."""
+    return 1.645 * evidence.noise[outcome].rounding * math.sqrt(2 / 12 / max(n, 1))
+
+
+def _settings(
+    frame: Frame, axis: str, left: Callable[[Level], bool], right: Callable[[Level], bool]
+) -> tuple[list[tuple[list[Case], list[Case]]], bool]:
+    """Group cases by all but the axis and the learning rate, where both levels were tried alike.
+
+    Returns:
+        The groups, and whether the learning rate was the same throughout.
+    """
+    others = [name for name in frame.columns if name not in {axis, "lr"}]
+    groups: dict[object, tuple[list[Case], list[Case]]] = {}
+    for case in frame.cases:
+        level = case.levels.get(axis)
+        if level is None or not (left(level) or right(level)):
+            continue
+        key = tuple(case.levels.get(name) for name in others)
+        groups.setdefault(key, ([], []))[0 if left(level) else 1].append(case)
+    alike = [
+        pair
+        for pair in groups.values()
+        if len({c.levels.get("lr") for c in pair[0]}) == len({c.levels.get("lr") for c in pair[1]})
+    ]
+    return alike, "lr" not in frame.columns
+
+
+def contrast(
+    evidence: Evidence,
+    frame: Frame,
+    axis: str,
+    left: Level,
+    right: Level,
+    outcome: str = "learning",
+) -> Estimate | None:
+    """Estimate an outcome at one level less that at another; None where they do not compare."""
+    groups, same_lr = _settings(frame, axis, lambda v: v == left, lambda v: v == right)
+    pairs = [(best_of(a, outcome), best_of(b, outcome)) for a, b in groups]
+    gaps = [a - b for a, b in pairs if a is not None and b is not None]
+    basis = "settings that differ in nothing else" if same_lr else "each at its best learning rate"
+    settings = mean_of(
+        gaps or [0.0],
+        of="matched settings",
+        basis=basis,
+        floor=floor_of(evidence, outcome, len(gaps)),
+    )
+    if len(gaps) >= (FEWEST if same_lr else _MANY):
+        return settings
+    kept = frame.where(lambda c: c.levels.get(axis) in {left, right})
+    kept = kept.scored if outcome == "learning" else kept.measured
+    column = kept.columns.get(axis)
+    if column is None or len(column.levels) < 2:
+        return None
+    fit = kept.fit(outcome, axis)
+    if fit is not None:
+        weights = np.zeros(len(column.levels))
+        weights[column.levels.index(left)], weights[column.levels.index(right)] = 1.0, -1.0
+        if found := fit.contrast(weights, "regression on all hyperparameters"):
+            return found
+    if len(gaps) >= FEWEST:
+        return settings
+    return _by_seeds(evidence, kept, axis, left, right, outcome)
+
+
+def _by_seeds(
+    evidence: Evidence, frame: Frame, axis: str, left: Level, right: Level, outcome: str
+) -> Estimate | None:
+    """Compare the best of each level by the noise of seeds; None where no seed was repeated."""
+    noise = evidence.noise[outcome]
+    if noise.basis != "seeds" or noise.sd is None:
+        return None
+    best = [
+        max(
+            (c for c in frame.cases if c.levels.get(axis) == level),
+            key=lambda c: c.learning or 0.0,
+            default=None,
+        )
+        for level in (left, right)
+    ]
+    if best[0] is None or best[1] is None:
+        return None
+    values = [(c.learning if outcome == "learning" else c.cost) or 0.0 for c in best if c]
+    seeds = [c.n for c in best if c]
+    return around(
+        values[0] - values[1],
+        noise.sd * math.sqrt(1 / seeds[0] + 1 / seeds[1]),
+        noise.df,
+        n=sum(seeds),
+        of="trials",
+        basis="the best of each, by the noise of seeds",
+        floor=floor_of(evidence, outcome, 1),
+    )
+
+
+def shared_axes(left: Frame, right: Frame) -> list[str]:
+    """Name what differs in both methods and is not a method's own to tune, such as duration."""
+    return [name for name in left.columns if name in right.columns and name not in _TUNED]
+
+
+def contrast_methods(
+    evidence: Evidence, left: Frame, right: Frame, outcome: str = "learning"
+) -> Estimate | None:
+    """Estimate an outcome of one method's best less that of another's, at equal durations.
+
+    The best of each is the configuration expected to learn most.
+    """
+    shared = shared_axes(left, right)
+    by_key: tuple[dict[object, list[Case]], dict[object, list[Case]]] = ({}, {})
+    for frame, groups in zip((left, right), by_key, strict=True):
+        for case in frame.cases:
+            groups.setdefault(tuple(case.levels.get(name) for name in shared), []).append(case)
+    keys = [key for key in by_key[0] if key in by_key[1]]
+    pairs = [(best_of(by_key[0][key], outcome), best_of(by_key[1][key], outcome)) for key in keys]
+    gaps = [a - b for a, b in pairs if a is not None and b is not None]
+    if len(gaps) >= FEWEST:
+        said = ", ".join(shared)
+        return mean_of(
+            gaps,
+            of="matched settings",
+            basis=f"the best of each method at equal {said}",
+            floor=floor_of(evidence, outcome, len(gaps)),
+        )
+    return _best_by_seeds(evidence, left, right, outcome)
+
+
+def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) -> Estimate | None:
+    """Compare what the best of two methods are expected to score."""
+    noise, values, errors, n = evidence.noise[outcome], [], [], 0
+    if noise.sd is None:
+        return None
+    for frame in (left, right):
+        scored = frame.scored if outcome == "learning" else frame.measured
+        if not scored.cases:
+            return None
+        index = int(np.argmax(scored.learning))
+        case = scored.cases[index]
+        n += case.n
+        if outcome == "learning":
+            whole = evidence.frame(case.configuration.method).scored
+            expected = evidence.expected[case.configuration.method]
+            value, error = _expected(whole.cases, expected, scored.cases)
+            if error is None:
+                return None
+        else:
+            value, error = case.cost or 0.0, noise.sd / math.sqrt(case.n)
+        values.append(value)
+        errors.append(error)
+    by_seeds = noise.basis == "seeds"
+    return around(
+        values[0] - values[1],
+        math.hypot(*errors),
+        noise.df,
+        n=n if by_seeds else len(left.scored.cases) + len(right.scored.cases),
+        of="trials" if by_seeds else "configurations",
+        basis="the best of each method, the luck of being best taken out"
+        if by_seeds
+        else "a run of the best of each method, as a regression predicts it",
+        floor=floor_of(evidence, outcome, 1),
+    )
+
+
+def _expected(
+    whole: Sequence[Case], expected: Expected, kept: Sequence[Case]
+) -> tuple[float, float | None]:
+    """Give the highest expected learning among the cases that were kept, and its error."""
+    wanted = {id(case) for case in kept}
+    places = [i for i, case in enumerate(whole) if id(case) in wanted]
+    best = max(places, key=lambda i: float(expected.values[i]))
+    return float(expected.values[best]), spread_of(expected, best)
+
+
+def slope(frame: Frame, axis: str, outcome: str, *, per: str) -> Estimate | None:
+    """Estimate how an outcome changes along an ordered hyperparameter, the others held equal.
+
+    Args:
+        per: `range` for the rise from the lowest to the highest level tried, `decade` for that
+            over a factor of ten.
+    """
+    kept = frame.scored if outcome == "learning" else frame.measured
+    column = kept.columns.get(axis)
+    if column is None or column.places is None:
+        return None
+    fit = kept.fit(outcome, axis, "line")
+    if fit is None:
+        return None
+    found = fit.contrast(np.ones(1), "regression on all hyperparameters, along its logarithm")
+    if found is None:
+        return None
+    return found.scaled(float(np.ptp(column.places)) if per == "range" else 1.0)

@@ -1,0 +1,58 @@
+"""Claims on how different a model's answers to one problem are."""
+
+from __future__ import annotations
+
+from lorasweep.analysis.claims.verdict import (
+    BIDERMAN,
+    Definition,
+    Outcome,
+    Region,
+    Source,
+    every,
+    not_tested,
+)
+from lorasweep.analysis.configurations import mean
+from lorasweep.analysis.estimate import difference_of
+from lorasweep.analysis.evidence import Evidence
+
+
+def _shares(evidence: Evidence, method: str, task: str) -> list[float]:
+    """Give the share of distinct samples of each configuration, averaged over its seeds."""
+    shares = []
+    for case in evidence.frame(method).scored.cases:
+        own = [t.code[task] for t in case.configuration.scored if task in t.code]
+        share = mean(score.exact.all / score.samples for score in own if score.samples > 1)
+        if share is not None:
+            shares.append(share)
+    return shares
+
+
+def _keeps(evidence: Evidence) -> Outcome:
+    tasks = dict.fromkeys(
+        task for method in ("lora", "full") for t in evidence.trials(method) for task in t.code
+    )
+    parts = []
+    for task in tasks:
+        lora, full = (_shares(evidence, method, task) for method in ("lora", "full"))
+        if lora and full:
+            what = f"{task}, distinct completions among the samples, LoRA less full"
+            parts.append((what, difference_of(lora, full, of="configurations")))
+    if not parts:
+        return not_tested("no task with sampled programs in both methods")
+    return every(parts, Region(low=0.01))
+
+
+CLAIMS = (
+    Definition(
+        "lora-keeps-diversity",
+        "LoRA's answers stay more diverse than those of full finetuning.",
+        (
+            Source(BIDERMAN, "v1", "section on diversity", "full finetuning collapses more"),
+            Source(BIDERMAN, "v2", "section 5.4, figure 5", "full fewest distinct, base most"),
+        ),
+        "share of distinct completions of a problem, LoRA less full",
+        "holds if LoRA's share is higher by more than one in a hundred",
+        "Run both methods on a code task with several samples a problem, three trials each",
+        _keeps,
+    ),
+)

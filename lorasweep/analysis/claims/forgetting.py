@@ -1,0 +1,63 @@
+"""Claims on what forgetting grows with."""
+
+from __future__ import annotations
+
+from lorasweep.analysis.claims.compare import slope
+from lorasweep.analysis.claims.verdict import (
+    BIDERMAN,
+    Definition,
+    Outcome,
+    Region,
+    Source,
+    every,
+    not_tested,
+    one,
+)
+from lorasweep.analysis.evidence import Evidence
+
+
+def _with_duration(evidence: Evidence) -> Outcome:
+    parts = []
+    for method, frame in evidence.frames.items():
+        duration = frame.measured.duration()
+        if duration is not None:
+            found = slope(frame, duration, "cost", per="range")
+            parts.append((f"{method}, forgetting from the shortest to the longest", found))
+    known = [(what, found) for what, found in parts if found is not None]
+    if not parts:
+        return not_tested("forgetting was not measured at several durations")
+    return every(known or parts, Region(low=evidence.margin))
+
+
+def _with_rank(evidence: Evidence) -> Outcome:
+    frame = evidence.frame("lora")
+    if "rank" not in frame.measured.columns:
+        return not_tested("forgetting was not measured at several ranks")
+    found = slope(frame, "rank", "cost", per="range")
+    what = "rise of forgetting from the lowest rank to the highest"
+    return one(what, found, Region(low=evidence.margin))
+
+
+CLAIMS = (
+    Definition(
+        "forgetting-grows-with-duration",
+        "The longer the training, the more is forgotten.",
+        (
+            Source(BIDERMAN, "v1", "section on forgetting", "grows with duration"),
+            Source(BIDERMAN, "v2", "section 4.2, tables of appendix D", "grows with duration"),
+        ),
+        "forgetting, from the shortest duration to the longest",
+        "holds if it rises by more than half a point in every method",
+        "Run epochs=1|2|4|8 in each method and measure the source suite",
+        _with_duration,
+    ),
+    Definition(
+        "forgetting-grows-with-rank",
+        "The higher the rank, the more is forgotten.",
+        (Source(BIDERMAN, "v2", "section 4.2", "rank is a knob along the trade-off"),),
+        "forgetting, from the lowest rank to the highest",
+        "holds if it rises by more than half a point",
+        "Run three ranks or more and measure the source suite",
+        _with_rank,
+    ),
+)

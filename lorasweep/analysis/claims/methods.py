@@ -1,0 +1,272 @@
+"""Claims on LoRA beside full finetuning."""
+
+from __future__ import annotations
+
+from lorasweep.analysis.claims.compare import best_of, contrast_methods
+from lorasweep.analysis.claims.settled import unsettled
+from lorasweep.analysis.claims.verdict import (
+    BIDERMAN,
+    TML,
+    UNIFIED,
+    VANILLA,
+    Definition,
+    Outcome,
+    Region,
+    Source,
+    every,
+    not_tested,
+    one,
+)
+from lorasweep.analysis.equal import AT_EQUAL
+from lorasweep.analysis.estimate import Estimate, minus
+from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.frame import Case, Frame
+
+LOW_RANK = 64  # "the standard low-rank settings" of v2 are ranks 16 and 64
+HIGH_RANK = 256
+VARIANTS = (
+    "adalora", "dora", "eva", "lora+", "lora-fa", "lora-ga", "loftq", "loraplus", "mica", "olora",
+    "pissa", "rslora", "vera",
+)  # fmt: skip
+
+
+def rank_of(case: Case) -> float | None:
+    """Give a case's rank; None where the trials do not say."""
+    rank = case.levels.get("rank")
+    return None if rank is None or isinstance(rank, str) else float(rank)
+
+
+def is_twice_rank(case: Case) -> bool:
+    """Tell whether alpha is twice the rank."""
+    alpha, rank = case.levels.get("alpha"), rank_of(case)
+    if isinstance(alpha, str):
+        return alpha == "2r"
+    return alpha is not None and rank is not None and float(alpha) == 2 * rank
+
+
+def _both(evidence: Evidence, lora: Frame, *, source: bool = False) -> str | None:
+    """Say which of the two methods has no trial to compare."""
+    for name, frame in (("LoRA", lora), ("full finetuning", evidence.frame("full"))):
+        if not (frame.measured if source else frame.scored).cases:
+            also = " with a source score" if source else ""
+            return f"no completed trial of {name}{also}"
+    return None
+
+
+def _behind_unsettled(found: Estimate | None, full: Frame, lora: Frame) -> str | None:
+    """Say that the method which is behind was not searched to its best.
+
+    Args:
+        found: learning of full finetuning less LoRA's.
+    """
+    if found is None:
+        return None
+    return unsettled(full, "full finetuning") if found.effect < 0 else unsettled(lora, "LoRA")
+
+
+def _learns_less(evidence: Evidence) -> Outcome:
+    lora = evidence.frame("lora").where(lambda c: (rank_of(c) or 0) <= LOW_RANK)
+    if missing := _both(evidence, lora):
+        return not_tested(f"{missing}, of LoRA at rank {LOW_RANK} or less")
+    found = contrast_methods(evidence, evidence.frame("full"), lora)
+    if missing := _behind_unsettled(found, evidence.frame("full"), lora):
+        return Outcome(missing=missing)
+    what = f"learning, full less LoRA of rank {LOW_RANK} or less"
+    return one(what, found, Region(low=evidence.margin))
+
+
+def _forgets_less(evidence: Evidence) -> Outcome:
+    lora, full = evidence.frame("lora"), evidence.frame("full")
+    if missing := _both(evidence, lora, source=True):
+        return not_tested(missing)
+    missing = unsettled(full, "full finetuning") or unsettled(lora, "LoRA")
+    if missing:
+        return Outcome(missing=missing)
+    found = contrast_methods(evidence, full.measured, lora.measured, "cost")
+    what = "forgetting at the best learning, full less LoRA"
+    return one(what, found, Region(low=evidence.margin))
+
+
+def _less_at_equal(evidence: Evidence) -> Outcome:
+    if missing := _both(evidence, evidence.frame("lora"), source=True):
+        return not_tested(missing)
+    for found in evidence.at_equal:
+        if found.what != AT_EQUAL["forgetting"] or {found.method, found.other} != {"lora", "full"}:
+            continue
+        if found.difference is None:
+            return Outcome(missing=(found.reason or "").removeprefix("cannot tell: "))
+        estimate = Estimate(
+            found.difference, found.low, found.high, found.n, "configurations on the fronts",
+            "both fronts over the learning that both reach, configurations redrawn",
+        )  # fmt: skip
+        what = "forgetting at equal learning, full less LoRA"
+        less_lora = estimate.scaled(1.0 if found.method == "full" else -1.0)
+        return one(what, less_lora, Region(low=evidence.margin))
+    return not_tested("one of the methods has no front")
+
+
+def _high_rank(evidence: Evidence) -> Outcome:
+    lora = evidence.frame("lora").where(
+        lambda c: (rank_of(c) or 0) >= HIGH_RANK and is_twice_rank(c)
+    )
+    if missing := _both(evidence, lora):
+        return not_tested(f"{missing}, of LoRA at rank {HIGH_RANK} or more with alpha = 2r")
+    full = evidence.frame("full")
+    found = contrast_methods(evidence, full, lora)
+    if missing := _behind_unsettled(found, full, lora):
+        return Outcome(missing=missing)
+    edge = 0.05 * abs(best_of(full.cases, "learning") or 0.0)
+    what = f"learning, full less LoRA of rank {HIGH_RANK} or more at alpha = 2r"
+    return one(what, found, Region(high=max(edge, evidence.margin)))
+
+
+def _is_regularised(case: Case) -> bool:
+    levels = (case.levels.get(name) for name in ("weight_decay", "attention_dropout", "dropout"))
+    return any(not isinstance(level, str | None) and level > 0 for level in levels)
+
+
+def _regularises_more(evidence: Evidence) -> Outcome:
+    lora, full = evidence.frame("lora"), evidence.frame("full")
+    if missing := _both(evidence, lora, source=True):
+        return not_tested(missing)
+    parts: list[tuple[str, Estimate | None]] = []
+    for name in ("weight_decay", "attention_dropout", "dropout"):
+        own = full.measured.where(
+            lambda c, n=name: not isinstance(v := c.levels.get(n), str | None) and v > 0  # type: ignore[misc]
+        )
+        if own.cases:
+            found = contrast_methods(evidence, own, lora.measured, "cost")
+            said = name.replace("_", " ")
+            parts.append((f"forgetting, full finetuning with {said} less LoRA", found))
+    if not parts:
+        return not_tested("no full finetuning with weight decay or dropout")
+    return every(parts, Region(low=evidence.margin))
+
+
+def _large_batch(evidence: Evidence) -> Outcome:
+    lora, full = evidence.frame("lora"), evidence.frame("full")
+    sizes = [
+        size
+        for size in lora.scored.levels_of("batch_size")
+        if size in full.scored.levels_of("batch_size") and not isinstance(size, str)
+    ]
+    if len(sizes) < 2:
+        return not_tested("both methods were not tried at two batch sizes")
+    small, large = min(sizes), max(sizes)
+    gaps = [
+        contrast_methods(
+            evidence,
+            full.where(lambda c, s=size: c.levels.get("batch_size") == s),  # type: ignore[misc]
+            lora.where(lambda c, s=size: c.levels.get("batch_size") == s),  # type: ignore[misc]
+        )
+        for size in (large, small)
+    ]
+    if gaps[0] is None or gaps[1] is None:
+        return Outcome(missing="no noise is known to compare the gaps by")
+    found = minus(gaps[0], gaps[1], f"gaps at batch size {large:g} and {small:g}; {gaps[0].basis}")
+    what = "learning, full less LoRA, at the large batch less at the small one"
+    return one(what, found, Region(low=evidence.margin))
+
+
+def _variants(evidence: Evidence) -> Outcome:
+    lora = evidence.frame("lora")
+    others = [m for m, f in evidence.frames.items() if m.lower() in VARIANTS and f.scored.cases]
+    if not others or not lora.scored.cases:
+        return not_tested("no LoRA and no variant of it beside each other")
+    edge = 0.02 * abs(best_of(lora.cases, "learning") or 0.0)
+    parts = [
+        (f"learning, {m} less LoRA", contrast_methods(evidence, evidence.frame(m), lora))
+        for m in others
+    ]
+    return every(parts, Region(-edge, edge))
+
+
+_BOTH = "Run lora and full over the same durations (three or more), each with its own lr"
+
+CLAIMS = (
+    Definition(
+        "lora-learns-less",
+        "At the usual low ranks LoRA learns less than full finetuning.",
+        (
+            Source(BIDERMAN, "v1", "abstract", "substantially behind in most settings"),
+            Source(
+                BIDERMAN, "v2", "abstract, section 4.1", "behind in the standard low-rank settings"
+            ),
+        ),
+        "learning, full less LoRA",
+        "holds if full finetuning learns more by more than half a point",
+        _BOTH,
+        _learns_less,
+    ),
+    Definition(
+        "lora-forgets-less",
+        "LoRA forgets less of the source domain than full finetuning.",
+        (
+            Source(BIDERMAN, "v1", "section on forgetting", "forgets less"),
+            Source(BIDERMAN, "v2", "section 4.2", "forgets less; more so in code than in math"),
+        ),
+        "forgetting, full less LoRA",
+        "holds if full finetuning forgets more by more than half a point",
+        _BOTH + ", and measure the source suite",
+        _forgets_less,
+    ),
+    Definition(
+        "lora-forgets-less-at-equal-learning",
+        "For equal learning LoRA forgets less than full finetuning.",
+        (
+            Source(
+                BIDERMAN, "v1", "section on the trade-off", "one curve, in some code cases less"
+            ),
+            Source(BIDERMAN, "v2", "section 4.3", "LoRA preferable for code, full for math"),
+        ),
+        "forgetting, full less LoRA",
+        "holds if at equal learning full finetuning forgets more by more than half a point",
+        _BOTH + ", and measure the source suite",
+        _less_at_equal,
+    ),
+    Definition(
+        "rank-256-at-alpha-2r-closes-the-gap",
+        "At rank 256 with alpha = 2r LoRA learns as much as full finetuning.",
+        (
+            Source(BIDERMAN, "v1", "section on ranks", "no; alpha was 32 for code"),
+            Source(BIDERMAN, "v2", "section 4.1", "in instruction finetuning it can match"),
+        ),
+        "learning, full less LoRA",
+        "holds if LoRA is behind by less than 5% of full finetuning's best score",
+        "Run lora at rank 256 with alpha 2r and full over the same three durations or more",
+        _high_rank,
+    ),
+    Definition(
+        "lora-regularises-more",
+        "LoRA keeps more of the source domain than weight decay and dropout do.",
+        (
+            Source(BIDERMAN, "v1", "figure 4", "more than attention dropout and weight decay"),
+            Source(BIDERMAN, "v2", "section 5.3, figure 4", "the same, at ranks 16 and 256"),
+        ),
+        "forgetting, regularised full finetuning less LoRA",
+        "holds if each of them forgets more than LoRA by more than half a point",
+        "Run sweeps/regularisation.yaml: full with weight_decay and attention_dropout beside lora",
+        _regularises_more,
+    ),
+    Definition(
+        "lora-pays-at-large-batch",
+        "LoRA falls behind full finetuning at large batch sizes.",
+        (Source(TML, "", "batch size", "a growing penalty, not mended by rank; small at 32"),),
+        "learning, gap at the largest batch less gap at the smallest",
+        "holds if the gap grows by more than half a point",
+        "Run both methods at batch_size=8|32|128, each with its own lr and two seeds",
+        _large_batch,
+    ),
+    Definition(
+        "variants-tie-when-tuned",
+        "With the learning rate tuned, LoRA and its variants end within 1 to 2%.",
+        (
+            Source(VANILLA, "", "abstract", "all peak within 1 to 2%"),
+            Source(UNIFIED, "", "abstract", "well-tuned LoRA matches or beats most variants"),
+        ),
+        "learning, variant less LoRA",
+        "holds if every variant's best lies within 2% of LoRA's",
+        "Report a table with a variant such as dora beside lora, each with its own lr sweep",
+        _variants,
+    ),
+)

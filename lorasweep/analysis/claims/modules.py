@@ -1,0 +1,250 @@
+"""Claims on target modules, rank and alpha."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from lorasweep.analysis.claims.compare import best_of, contrast, slope
+from lorasweep.analysis.claims.methods import HIGH_RANK, LOW_RANK, is_twice_rank, rank_of
+from lorasweep.analysis.claims.verdict import (
+    BIDERMAN,
+    TML,
+    Definition,
+    Outcome,
+    Region,
+    Source,
+    every,
+    not_tested,
+    one,
+)
+from lorasweep.analysis.estimate import minus
+from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.frame import Frame
+
+_REFERENCE = 16
+
+
+def _lacking(frame: Frame, targets: Iterable[str]) -> str | None:
+    found = set(frame.scored.levels_of("targets"))
+    lacking = [name for name in targets if name not in found]
+    return f"no completed LoRA trial with targets {', '.join(lacking)}" if lacking else None
+
+
+def _all_mlp_attention(evidence: Evidence) -> Outcome:
+    frame = evidence.frame("lora")
+    if missing := _lacking(frame, ("all", "mlp", "attention")):
+        return not_tested(missing)
+    first = one(
+        "learning, all less mlp",
+        contrast(evidence, frame, "targets", "all", "mlp"),
+        Region(low=-evidence.margin),
+    )
+    second = one(
+        "learning, mlp less attention",
+        contrast(evidence, frame, "targets", "mlp", "attention"),
+        Region(low=evidence.margin),
+    )
+    if first.missing or second.missing:
+        return first if first.missing else second
+    return Outcome((*second.parts, *first.parts))
+
+
+def _mlp_alone(evidence: Evidence) -> Outcome:
+    frame = evidence.frame("lora")
+    if missing := _lacking(frame, ("all", "mlp")):
+        return not_tested(missing)
+    edge = 0.05 * abs(best_of(frame.cases, "learning") or 0.0)
+    found = contrast(evidence, frame, "targets", "all", "mlp")
+    return one("learning, all less mlp", found, Region(high=max(edge, evidence.margin)))
+
+
+def _equal_parameters(evidence: Evidence) -> Outcome:
+    """Regress on the number of trained parameters in the place of the rank."""
+    frame = evidence.frame("lora").scored.where(
+        lambda c: c.levels.get("targets") in {"attention", "mlp"}
+    )
+    if missing := _lacking(frame, ("attention", "mlp")):
+        return not_tested(missing)
+    if any(case.trainable <= 0 for case in frame.cases):
+        return not_tested("the numbers of trained parameters are unknown")
+    sizes = {
+        name: [case.trainable for case in frame.cases if case.levels["targets"] == name]
+        for name in ("attention", "mlp")
+    }
+    low, high = (f(g(own) for own in sizes.values()) for f, g in ((max, min), (min, max)))
+    if low > high:
+        return not_tested("attention and mlp were never near in their trained parameters")
+    kept = [c for c in frame.cases if low / 2 <= c.trainable <= high * 2]
+    cases = [
+        replace(
+            c,
+            levels={**{k: v for k, v in c.levels.items() if k != "rank"}, "trainable": c.trainable},
+        )
+        for c in kept
+    ]
+    own = Frame(tuple(cases))
+    column = own.columns.get("targets")
+    fit = own.fit("learning", "targets", line="trainable") if column else None
+    if fit is None or column is None:
+        return Outcome(missing="too few comparable trials to estimate it")
+    weights = np.array([1.0 if level == "mlp" else -1.0 for level in column.levels])
+    found = fit.contrast(weights, "regression on all hyperparameters at equal trained parameters")
+    return one("learning, mlp less attention", found, Region(low=evidence.margin))
+
+
+def _rank_16(evidence: Evidence) -> Outcome:
+    frame = evidence.frame("lora")
+    ranks = [r for r in frame.scored.levels_of("rank") if not isinstance(r, str)]
+    if _REFERENCE not in ranks or max(ranks) <= _REFERENCE:
+        return not_tested(f"no completed LoRA trials at rank {_REFERENCE} and at a higher one")
+    top = max(ranks)
+    best = best_of([c for c in frame.cases if rank_of(c) == top], "learning")
+    edge = 0.1 * abs(best or 0.0)
+    found = contrast(evidence, frame, "rank", top, _REFERENCE)
+    return one(f"learning, rank {top:g} less rank 16", found, Region(high=edge))
+
+
+def _grows_with_rank(evidence: Evidence) -> Outcome:
+    frame = evidence.frame("lora")
+    if "rank" not in frame.scored.columns:
+        return not_tested("LoRA's rank was not varied")
+    found = slope(frame, "rank", "learning", per="range")
+    what = "rise of learning from the lowest rank to the highest"
+    return one(what, found, Region(low=evidence.margin))
+
+
+def _by_rule(frame: Frame) -> Frame:
+    """Name alpha `2r` where it is that."""
+    cases = [
+        replace(
+            c, levels={**c.levels, "alpha": "2r" if is_twice_rank(c) else str(c.levels["alpha"])}
+        )
+        for c in frame.cases
+        if "alpha" in c.levels
+    ]
+    return Frame(tuple(cases))
+
+
+def _twice_rank(evidence: Evidence) -> Outcome:
+    frame = _by_rule(evidence.frame("lora").where(lambda c: (rank_of(c) or 0) >= LOW_RANK))
+    rules = frame.scored.levels_of("alpha")
+    if "2r" not in rules or len(rules) < 2:
+        return not_tested(
+            f"no LoRA trials of rank {LOW_RANK} or more at alpha 2r and another alpha"
+        )
+    parts = [
+        (f"learning, alpha 2r less {rule}", contrast(evidence, frame, "alpha", "2r", rule))
+        for rule in rules
+        if rule != "2r"
+    ]
+    return every(parts, Region(low=evidence.margin))
+
+
+def _rank_needs_alpha(evidence: Evidence) -> Outcome:
+    lora = evidence.frame("lora")
+    twice = lora.where(is_twice_rank)
+    fixed = lora.where(lambda c: not isinstance(c.levels.get("alpha", ""), str))
+    ends = []
+    for frame in (twice, fixed):
+        ranks = [r for r in frame.scored.levels_of("rank") if not isinstance(r, str)]
+        if len(set(ranks)) < 2:
+            return not_tested("rank was not varied both at alpha = 2r and at a fixed alpha")
+        ends.append(contrast(evidence, frame, "rank", max(ranks), min(ranks)))
+    if ends[0] is None or ends[1] is None:
+        return Outcome(missing="too few comparable trials to estimate it")
+    found = minus(ends[0], ends[1], f"gain by rank under either rule; {ends[0].basis}")
+    what = "learning, gain by rank at alpha 2r less that at a fixed alpha"
+    return one(what, found, Region(low=evidence.margin))
+
+
+_GRID = "Run a grid over lr, targets=attention|mlp|all and rank with two seeds"
+
+CLAIMS = (
+    Definition(
+        "all-over-mlp-over-attention",
+        "Adapters on all modules learn at least as much as on the MLP, and those more than on "
+        "attention.",
+        (
+            Source(BIDERMAN, "v1", "figure on modules and rank", "all over mlp over attention"),
+            Source(BIDERMAN, "v2", "figure 7", "attention worst; mlp has most of the gain of all"),
+            Source(TML, "", "layers", "attention-only clearly worse, mlp-only about as all"),
+        ),
+        "learning, mlp less attention or all less mlp",
+        "holds if mlp is above attention by more than half a point and all not below mlp by it",
+        _GRID,
+        _all_mlp_attention,
+    ),
+    Definition(
+        "mlp-alone-nearly-matches-all",
+        "Adapters on the MLP alone learn nearly as much as on all modules.",
+        (
+            Source(BIDERMAN, "v2", "figure 7", "all is mostly driven by mlp"),
+            Source(TML, "", "layers", "mlp-only about as all"),
+        ),
+        "learning, all less mlp",
+        "holds if all is ahead by less than 5% of the best score",
+        _GRID,
+        _mlp_alone,
+    ),
+    Definition(
+        "attention-only-worse-at-equal-parameters",
+        "At equally many trained parameters attention learns less than the MLP.",
+        (Source(TML, "", "layers", "attention r=256 (0.25B) loses to mlp r=128 (0.24B)"),),
+        "learning, mlp less attention",
+        "holds if mlp is ahead by more than half a point at equal parameters",
+        "Run targets=attention|mlp over several ranks, so that their parameters overlap",
+        _equal_parameters,
+    ),
+    Definition(
+        "rank-16-costs-little",
+        "Rank 16 learns nearly as much as high ranks.",
+        (
+            Source(BIDERMAN, "v1", "summary", "rank 16 as the compromise of memory and score"),
+            Source(BIDERMAN, "v2", "section 6", "rank 256 if memory allows; 16 to 64 fall short"),
+        ),
+        "learning, highest rank less rank 16",
+        "holds if rank 16 is behind by less than a tenth of the highest rank's best score",
+        "Run rank=16|64|256 at alpha 2r, each with its own lr and two seeds",
+        _rank_16,
+    ),
+    Definition(
+        "learning-grows-with-rank",
+        "Learning rises with the rank.",
+        (
+            Source(BIDERMAN, "v1", "sensitivity", "rank matters least"),
+            Source(BIDERMAN, "v2", "figure 7", "HumanEval rises with rank at alpha = 2r"),
+        ),
+        "learning, from the lowest rank to the highest",
+        "holds if it rises by more than half a point",
+        "Run three ranks or more, each with its own lr and two seeds",
+        _grows_with_rank,
+    ),
+    Definition(
+        "alpha-2r-best-at-high-rank",
+        "At high ranks alpha = 2r learns more than other alphas.",
+        (
+            Source(BIDERMAN, "v1", "setup", "alpha 32 for code even at rank 256"),
+            Source(BIDERMAN, "v2", "figure S3", "2r best at all learning rates at rank 256"),
+            Source(TML, "", "parametrisation", "alpha 32 fixed could not be improved on"),
+        ),
+        "learning, alpha 2r less another alpha",
+        "holds if 2r is ahead of every other alpha by more than half a point",
+        f"Run alpha=2r|32 at rank {HIGH_RANK}, each over its own range of lr",
+        _twice_rank,
+    ),
+    Definition(
+        "rank-matters-only-with-alpha",
+        "Rank helps where alpha grows with it, and not at a fixed alpha.",
+        (
+            Source(BIDERMAN, "v1", "sensitivity", "rank matters least, at a fixed alpha"),
+            Source(BIDERMAN, "v2", "sections 4.4 and 6", "alpha = 2r is crucial at high rank"),
+        ),
+        "learning, gain by rank at alpha 2r less that at a fixed alpha",
+        "holds if rank gains more by half a point under alpha = 2r",
+        "Run rank=16|256 with alpha=2r|32, each over its own range of lr",
+        _rank_needs_alpha,
+    ),
+)

@@ -1,0 +1,176 @@
+"""Claims on the learning rate: where it is best, where it diverges, what it makes forget."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lorasweep.analysis.claims.compare import best_of, slope
+from lorasweep.analysis.claims.verdict import (
+    BIDERMAN,
+    ILLUSION,
+    TML,
+    Definition,
+    Outcome,
+    Region,
+    Source,
+    not_tested,
+    one,
+)
+from lorasweep.analysis.estimate import FEWEST, SIDE, Estimate, mean_of
+from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.frame import Case
+from lorasweep.analysis.peak import DRAWS, FEWEST_LRS, Peak, are_rates, find_peak, ratio_of
+
+_SEED = 20240515
+
+
+def _within(what: str, found: Estimate, region: Region) -> Outcome:
+    """Judge a best rate, or say that it may lie beyond what was tried on either side."""
+    if found.low is None and found.high is None:
+        return Outcome(missing="the best learning rate lies at an end of those that were tried")
+    return one(what, found, region)
+
+
+def _ten_times(evidence: Evidence) -> Outcome:
+    lora, full = (find_peak(evidence, evidence.frame(m)) for m in ("lora", "full"))
+    if lora is None or full is None:
+        missing = "full finetuning" if lora else "LoRA"
+        return not_tested(f"{missing} was not tried at {FEWEST_LRS} learning rates or more")
+    return _within("best learning rate, LoRA over full", ratio_of(lora, full), Region(5, 20))
+
+
+def _recommended(evidence: Evidence) -> Outcome:
+    peak = find_peak(evidence, evidence.frame("lora"))
+    if peak is None:
+        return not_tested(f"LoRA was not tried at {FEWEST_LRS} learning rates or more")
+    fixed = Peak(np.zeros(DRAWS), 0.0, 0.0, 0, "")
+    return _within("best learning rate of LoRA", ratio_of(peak, fixed), Region(1e-5, 5e-4))
+
+
+def _same_for_ranks(evidence: Evidence) -> Outcome:
+    frame = evidence.frame("lora")
+    ranks = [r for r in frame.scored.levels_of("rank") if not isinstance(r, str) and r >= 4]
+    if len(ranks) < 2:
+        return not_tested("LoRA was not tried at two ranks of 4 or more")
+    low, high = min(ranks), max(ranks)
+    peaks = [
+        find_peak(evidence, frame.where(lambda c, r=rank: c.levels.get("rank") == r))  # type: ignore[misc]
+        for rank in (high, low)
+    ]
+    if peaks[0] is None or peaks[1] is None:
+        return not_tested(f"ranks {low:g} and {high:g} were not tried at {FEWEST_LRS} rates each")
+    what = f"best learning rate at rank {high:g} over that at rank {low:g}"
+    return _within(what, ratio_of(peaks[0], peaks[1]), Region(0.5, 2))
+
+
+def _below_divergence(evidence: Evidence) -> Outcome:
+    frame = evidence.frame("lora")
+    if "lr" not in frame.columns or not are_rates(frame):
+        return not_tested("LoRA's learning rate was not varied, or not always given")
+    lost = [case for case in frame.cases if case.diverged]
+    if not lost:
+        return not_tested("no LoRA trial diverged, so the learning rates end below divergence")
+    others = [name for name in frame.columns if name != "lr"]
+    groups: dict[object, list[Case]] = {}
+    for case in frame.cases:
+        groups.setdefault(tuple(case.levels.get(name) for name in others), []).append(case)
+    gaps = [gap for cases in groups.values() if (gap := _short_of(cases)) is not None]
+    what = "highest stable learning rate over the best one, in decades"
+    if len(gaps) >= FEWEST:
+        found = mean_of(
+            gaps, of="matched settings", basis="settings in which a higher rate diverged"
+        )
+        return one(what, found, Region(high=0.5))
+    whole = _short_of(frame.cases)
+    if whole is None or len(lost) < FEWEST:
+        return Outcome(missing=f"only {len(lost)} LoRA trials diverged")
+    rng = np.random.default_rng(_SEED)
+    cases = sorted(frame.cases, key=lambda c: (float(c.levels["lr"]), c.learning or -math.inf))
+    n = len(cases)
+    redrawn = ([cases[i] for i in rng.integers(0, n, n)] for _ in range(200))
+    draws = [gap for own in redrawn if (gap := _short_of(own)) is not None]
+    if len(draws) < 160:
+        return Outcome(missing="too few trials that completed below one that diverged")
+    low, high = np.quantile(draws, [SIDE, 1 - SIDE])
+    basis = "redrawn configurations"
+    found = Estimate(whole, float(low), float(high), n, "configurations", basis)
+    return one(what, found, Region(high=0.5))
+
+
+def _short_of(cases: list[Case] | tuple[Case, ...]) -> float | None:
+    """Give the decades from the best rate up to the highest stable one, below a diverged one."""
+    stable = [case for case in cases if case.learning is not None]
+    lost = [float(case.levels["lr"]) for case in cases if case.diverged and not case.n]
+    if len(stable) < 2 or not lost:
+        return None
+    highest = max(float(case.levels["lr"]) for case in stable)
+    if max(lost) <= highest or best_of(stable, "learning") is None:
+        return None
+    best = max(stable, key=lambda case: case.learning or 0.0)
+    return math.log10(highest / float(best.levels["lr"]))
+
+
+def _more_forgetting(evidence: Evidence) -> Outcome:
+    frame = evidence.frame("lora")
+    if "lr" not in frame.measured.columns:
+        return not_tested("forgetting was not measured at several LoRA learning rates")
+    what = "LoRA's forgetting for each decade of learning rate"
+    found = slope(frame, "lr", "cost", per="decade")
+    return one(what, found, Region(low=evidence.margin))
+
+
+_GRID_OF_LRS = "Sweep lr of {} over two decades in at least five steps, with two seeds"
+
+CLAIMS = (
+    Definition(
+        "best-lora-lr-ten-times-full",
+        "The best learning rate of LoRA is about ten times that of full finetuning.",
+        (
+            Source(BIDERMAN, "v1", "section on sensitivity", "an order of magnitude above full"),
+            Source(BIDERMAN, "v2", "appendix B, figure S1", "10 times (code) and 20 times (math)"),
+            Source(TML, "", "learning rate", "9.8 times over 14 models"),
+        ),
+        "ratio of learning rates, LoRA over full",
+        "holds if the ratio lies between 5 and 20",
+        _GRID_OF_LRS.format("both methods"),
+        _ten_times,
+    ),
+    Definition(
+        "best-lora-lr-in-recommended-interval",
+        "LoRA's best learning rate lies within 1e-5 to 5e-4, the interval to sweep.",
+        (Source(BIDERMAN, "v2", "section 6", "sweep 1e-5 to 5e-4; usually best at 5e-5 to 5e-4"),),
+        "learning rate",
+        "holds if the best learning rate lies within the interval",
+        _GRID_OF_LRS.format("LoRA"),
+        _recommended,
+    ),
+    Definition(
+        "optimal-lr-independent-of-rank",
+        "The best learning rate hardly depends on the rank.",
+        (Source(TML, "", "learning rate and rank", "below a factor of 2 from rank 4 to 512"),),
+        "ratio of learning rates, highest rank over lowest",
+        "holds if the ratio lies between 1/2 and 2",
+        "Sweep lr in steps of two at a low and at a high rank, with two seeds",
+        _same_for_ranks,
+    ),
+    Definition(
+        "lr-best-just-below-divergence",
+        "LoRA improves with the learning rate until it diverges.",
+        (Source(BIDERMAN, "v2", "appendix B, figure S1", "monotone up to divergence"),),
+        "decades of learning rate, highest stable less best",
+        "holds if the best rate lies less than half a decade below the highest stable one",
+        "Extend lr upwards until trials diverge",
+        _below_divergence,
+    ),
+    Definition(
+        "larger-lr-more-forgetting",
+        "A larger learning rate makes LoRA forget more.",
+        (Source(ILLUSION, "", "section on learning rates", "more forgetting at higher rates"),),
+        "forgetting for each decade of learning rate",
+        "holds if forgetting rises by more than half a point for each decade",
+        "Measure the source suite at several learning rates",
+        _more_forgetting,
+    ),
+)

@@ -1,0 +1,122 @@
+"""Claims on which hyperparameter matters most, read from the ranking of LoRA's."""
+
+from __future__ import annotations
+
+import math
+
+from lorasweep.analysis.claims.verdict import (
+    BIDERMAN,
+    UNIFIED,
+    Definition,
+    Outcome,
+    Part,
+    Region,
+    Source,
+    not_tested,
+)
+from lorasweep.analysis.estimate import Estimate
+from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.importance import Ranking, Sensitivity
+
+_ORDER = ("lr", "targets", "rank")
+_NEGLIGIBLE = 0.01
+
+
+def _rows(evidence: Evidence) -> tuple[Ranking | None, dict[str, Sensitivity]]:
+    ranking = evidence.rankings.get("lora")
+    rows = {} if ranking is None else {row.hyperparameter: row for row in ranking.rows}
+    return ranking, rows
+
+
+def _gap(ranking: Ranking, left: Sensitivity, right: Sensitivity) -> Part:
+    """Compare two importances; where the ranking calls them tied the interval holds no gap too."""
+    effect = left.importance - right.importance
+    reach = math.hypot(left.high - left.low, right.high - right.low) / 2
+    low, high = effect - reach, effect + reach
+    # The ranking compares the two within the same redrawn samples and so knows better.
+    tied = right.hyperparameter in left.tied_with or left.hyperparameter in right.tied_with
+    if tied or left.rank == right.rank:
+        low, high = min(low, 0.0), max(high, 0.0)
+    estimate = Estimate(
+        effect, max(-1.0, low), min(1.0, high), ranking.configurations, "configurations",
+        f"shares of the variance of learning, {ranking.design}",
+    )  # fmt: skip
+    what = f"importance, {left.hyperparameter} less {right.hyperparameter}"
+    return Part(what, estimate, Region(low=0.0))
+
+
+def _in_order(evidence: Evidence) -> Outcome:
+    ranking, rows = _rows(evidence)
+    lacking = [name for name in _ORDER if name not in rows]
+    if ranking is None or lacking:
+        reason = f" ({ranking.reason})" if ranking and ranking.reason else ""
+        return not_tested(f"no importance of {', '.join(lacking or _ORDER)} in LoRA{reason}")
+    parts = [_gap(ranking, rows[a], rows[b]) for a, b in (("lr", "targets"), ("targets", "rank"))]
+    return Outcome(tuple(parts))
+
+
+def _lr_first(evidence: Evidence) -> Outcome:
+    ranking, rows = _rows(evidence)
+    others = [row for name, row in rows.items() if name != "lr"]
+    if ranking is None or "lr" not in rows or not others:
+        return not_tested("no importance of lr beside another hyperparameter of LoRA")
+    return Outcome(tuple(_gap(ranking, rows["lr"], row) for row in others))
+
+
+def _all_matter(evidence: Evidence) -> Outcome:
+    ranking, rows = _rows(evidence)
+    wanted = [name for name in (*_ORDER, "alpha") if name in rows]
+    if ranking is None or not set(_ORDER) <= set(wanted):
+        return not_tested("no importance of lr, targets and rank in LoRA")
+    parts = []
+    for name in wanted:
+        row = rows[name]
+        low = row.low if row.is_shown else min(row.low, _NEGLIGIBLE)
+        estimate = Estimate(
+            row.importance, low, row.high, ranking.configurations, "configurations",
+            f"share of the variance of learning, {ranking.design}",
+        )  # fmt: skip
+        parts.append(Part(f"importance of {name}", estimate, Region(low=_NEGLIGIBLE)))
+    return Outcome(tuple(parts))
+
+
+_SEARCH = "Run a grid over lr, targets and rank with two seeds, or 40 random trials"
+
+CLAIMS = (
+    Definition(
+        "lr-over-targets-over-rank",
+        "The learning rate matters more than the target modules, and those more than the rank.",
+        (
+            Source(BIDERMAN, "v1", "sensitivity", "learning rate, then modules, then rank"),
+            Source(BIDERMAN, "v2", "section 4.4, appendix B", "no strict order; alpha matters too"),
+        ),
+        "share of variance, the former less the latter",
+        "holds if both gaps are above 0 and the ranking calls neither a tie",
+        _SEARCH,
+        _in_order,
+    ),
+    Definition(
+        "lr-most-sensitive",
+        "The learning rate is the hyperparameter that matters most to LoRA.",
+        (
+            Source(UNIFIED, "", "abstract", "by far the most sensitive"),
+            Source(BIDERMAN, "v1", "sensitivity", "first of three"),
+        ),
+        "share of variance, lr less another hyperparameter",
+        "holds if lr is above every other one and the ranking calls none a tie",
+        _SEARCH,
+        _lr_first,
+    ),
+    Definition(
+        "lr-targets-rank-and-alpha-all-matter",
+        "Learning rate, target modules, rank and alpha all matter.",
+        (
+            Source(BIDERMAN, "v1", "sensitivity", "rank matters least"),
+            Source(BIDERMAN, "v2", "section 4.4", "all four matter, in no strict order"),
+        ),
+        "share of variance, the smallest of them",
+        "holds if each is above 1% and stands out from chance",
+        _SEARCH + "; alpha too",
+        _all_matter,
+    ),
+)

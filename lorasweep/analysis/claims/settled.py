@@ -1,0 +1,33 @@
+"""Whether a method's learning rate was searched to where its learning falls again."""
+
+from __future__ import annotations
+
+from lorasweep.analysis.frame import Case, Frame
+from lorasweep.analysis.peak import FEWEST_LRS, are_rates
+
+
+def unsettled(frame: Frame, who: str) -> str | None:
+    """Say that a method may do better beyond the learning rates that were tried, or None.
+
+    Methods are compared at their best. One whose best lies at the end of what was tried has not
+    been searched to its best, and being behind says nothing. Rates that were stopped early or
+    diverged count as tried; a few rates, set by hand, count as chosen.
+    """
+    scored = [case for case in frame.cases if case.learning is not None]
+    if not scored or not are_rates(frame):
+        return None
+    tried = sorted({_rate(case) for case in frame.cases})
+    if len(tried) < FEWEST_LRS:
+        return None
+    best = _rate(max(scored, key=lambda case: case.learning or 0.0))
+    ends = {tried[0]: "lowest", tried[-1]: "highest"}
+    if best not in ends:
+        return None
+    return (
+        f"{who} learns most at lr {best:.3g}, the {ends[best]} that was tried, and may learn more "
+        "beyond"
+    )
+
+
+def _rate(case: Case) -> float:
+    return float(case.levels["lr"])

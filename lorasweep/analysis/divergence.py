@@ -1,0 +1,243 @@
+"""Where training diverges: shares by level, and the highest learning rate that is still stable.
+
+LoRA improves with the learning rate until it diverges (Biderman et al. 2024, v2, appendix B), so
+where that happens is part of the answer. It is the learning rate at which half of the trials
+diverge, of a logistic curve over its logarithm. The interval holds the middle 90% of its
+likelihood, with the slope averaged over rather than fitted: a fitted slope has no end where the cut
+is clean, and is too steep where few trials lie near it (Berger, Liseo and Wolpert 1999, "Integrated
+likelihood methods for eliminating nuisance parameters").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lorasweep.analysis.sample import Codes, Floats
+from lorasweep.analysis.scale import Scale
+from lorasweep.store.results import TrialResult
+
+Basis = Literal["curve", "none diverged", "all diverged", "cannot tell"]
+_Z = 1.6448536269514722  # 90%, both sides
+_DROP = _Z**2 / 2
+# Places of the curve's middle that are tried, and its slopes in log odds a decade. Of more learning
+# rates than `_CELLS`, neighbours are taken together.
+_PLACES, _CELLS = 201, 200
+_SLOPES = np.geomspace(0.5, 50.0, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class DivergedShare:
+    """Hold how many trials diverged at one level.
+
+    finished: trials that completed, were pruned or diverged; failed ones say nothing.
+    share: diverged / finished; low, high: its 90% interval (Wilson 1927); None where none finished.
+    """
+
+    level: str
+    finished: int
+    diverged: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StableRate:
+    """Hold the highest stable learning rate.
+
+    estimate: where half of the trials diverge; None where that lies outside of what was tried.
+    low, high: 90% interval; None where it goes on beyond what was tried on that side.
+    largest_stable: largest learning rate up to which no trial diverged; None where the smallest one
+        diverged already.
+    smallest_diverged: smallest learning rate at which a trial diverged; None where none did.
+    basis: `curve`; `none diverged` or `all diverged` bound it from one side only; `cannot tell`
+        where divergence does not rise with the learning rate, and there is no interval.
+    """
+
+    finished: int
+    diverged: int
+    basis: Basis
+    estimate: float | None
+    low: float | None
+    high: float | None
+    largest_stable: float | None
+    smallest_diverged: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MovedRate:
+    """Hold the highest stable learning rate at each level of another hyperparameter.
+
+    moves: the levels differ by more than chance explains, p_value below 0.05 over all tests made.
+    """
+
+    hyperparameter: str
+    levels: tuple[tuple[str, StableRate], ...]
+    p_value: float
+    moves: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Hold what diverged of one method.
+
+    by_level: shares by hyperparameter, in the order of the levels.
+    stable_rate: over all trials; None where no trial has a learning rate.
+    moved_by: by each other hyperparameter at two levels or more of which trials finished.
+    """
+
+    by_level: Mapping[str, tuple[DivergedShare, ...]]
+    stable_rate: StableRate | None
+    moved_by: tuple[MovedRate, ...]
+
+
+def wilson(count: int, n: int) -> tuple[float, float]:
+    """Give the 90% interval of a share (Wilson 1927); n must be above 0."""
+    share = count / n
+    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    reach = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def summarise_divergence(trials: Sequence[TrialResult], scales: Mapping[str, Scale]) -> Divergence:
+    """Summarise the divergence of the trials of one method."""
+    finished = [t for t in trials if t.status in {"COMPLETE", "PRUNED", "DIVERGED"}]
+    parts = {
+        name: [
+            scale.part(t.hyperparameters[name]) if name in t.hyperparameters else -1
+            for t in finished
+        ]
+        for name, scale in scales.items()
+    }
+    lost = np.array([t.status == "DIVERGED" for t in finished], dtype=np.float64)
+    by_level = {
+        name: tuple(
+            _share(label, lost[np.array(parts[name], dtype=np.int64) == part])
+            for part, label in enumerate(scale.labels)
+        )
+        for name, scale in scales.items()
+    }
+    rates = [t.hyperparameters.get("lr") for t in finished]
+    known = np.array([isinstance(rate, float | int) and rate > 0 for rate in rates], dtype=bool)
+    if not known.any():
+        return Divergence(by_level, None, ())
+    logs = np.array(
+        [math.log10(rate) for rate in rates if isinstance(rate, float | int) and rate > 0]
+    )
+    lost = lost[known]
+    others = [name for name in scales if name != "lr" and len(set(parts[name]) - {-1}) > 1]
+    moved = []
+    for name in others:
+        own = np.array(parts[name], dtype=np.int64)[known]
+        moved.append(_moved(scales[name], own, logs, lost, tests=len(others)))
+    return Divergence(by_level, stable_rate(logs, lost), tuple(moved))
+
+
+def _share(label: str, lost: Floats) -> DivergedShare:
+    n, count = len(lost), int(lost.sum())
+    if n == 0:
+        return DivergedShare(label, 0, 0, None, None, None)
+    return DivergedShare(label, n, count, count / n, *wilson(count, n))
+
+
+def _likelihood(logs: Floats, lost: Floats) -> tuple[Floats, Floats, float]:
+    """Give places of the curve's middle, how likely each is, and the best fit's log likelihood.
+
+    Places go on by half of what was tried on either side. Slopes are weighed evenly on a log scale;
+    the steepest goes from 10% to 90% within a tenth of a decade.
+    """
+    values, which = np.unique(logs, return_inverse=True)
+    if len(values) > _CELLS:
+        cells = ((logs - logs.min()) / np.ptp(logs) * (_CELLS - 1)).round().astype(np.int64)
+        _, which = np.unique(cells, return_inverse=True)
+        values = np.bincount(which, weights=logs) / np.bincount(which)
+    bad = np.bincount(which, weights=lost)
+    tried = np.bincount(which)
+
+    def log_likelihood(places: Floats) -> Floats:
+        found = np.empty((len(_SLOPES), len(places)))
+        for i, slope in enumerate(_SLOPES):
+            odds = slope * (values - places[:, None])
+            # The log of 1 + exp(x), which does not overflow.
+            soft = np.log1p(np.exp(-np.abs(odds))) + np.maximum(odds, 0.0)
+            found[i] = odds @ bad - soft @ tried
+        return found
+
+    margin = 0.5 * max(1.0, float(np.ptp(logs)))
+    wide = np.linspace(logs.min() - margin, logs.max() + margin, _PLACES)
+    rough = log_likelihood(wide).max(axis=0)
+    near = np.flatnonzero(rough >= rough.max() - 12)
+    step = wide[1] - wide[0]
+    places = np.linspace(wide[near[0]] - step, wide[near[-1]] + step, _PLACES)
+    found = log_likelihood(places)
+    top = float(found.max())
+    return places, np.exp(found - top).mean(axis=0), top
+
+
+def stable_rate(logs: Floats, lost: Floats) -> StableRate:
+    """Give the highest stable learning rate of trials.
+
+    Args:
+        logs: decimal logarithm of each trial's learning rate; lost: 1 where it diverged.
+    """
+    n, count = len(lost), int(lost.sum())
+    bad, good = logs[lost > 0], logs[lost == 0]
+    first = float(bad.min()) if count else math.inf
+    below = good[good < first]
+    ends = (float(10 ** below.max()) if len(below) else None, float(10**first) if count else None)
+    lowest, highest = float(logs.min()), float(logs.max())
+    if count == 0:
+        reason = "no trial diverged, so it lies above what was tried"
+        return StableRate(n, 0, "none diverged", None, _power(highest), None, *ends, reason)
+    if count == n:
+        reason = "every trial diverged, so it lies below what was tried"
+        return StableRate(n, n, "all diverged", None, None, _power(lowest), *ends, reason)
+    places, likely, top = _likelihood(logs, lost)
+    share = count / n
+    flat = count * math.log(share) + (n - count) * math.log(1 - share)
+    if top - flat < _DROP:
+        reason = "divergence was not seen to rise with the learning rate"
+        return StableRate(n, count, "cannot tell", None, None, None, *ends, reason)
+    below_place = np.cumsum(likely) / likely.sum()
+    low, middle, high = (float(v) for v in np.interp([0.05, 0.5, 0.95], below_place, places))
+    return StableRate(
+        finished=n,
+        diverged=count,
+        basis="curve",
+        estimate=_power(middle) if lowest <= middle <= highest else None,
+        low=_power(low) if low >= lowest else None,
+        high=_power(high) if high <= highest else None,
+        largest_stable=ends[0],
+        smallest_diverged=ends[1],
+        reason=None if lowest <= middle <= highest else "half would diverge beyond what was tried",
+    )
+
+
+def _power(log: float) -> float:
+    return float(f"{10**log:.6g}")
+
+
+def _moved(scale: Scale, parts: Codes, logs: Floats, lost: Floats, *, tests: int) -> MovedRate:
+    """Compare curves of one slope and a place for each level with one curve for all."""
+    from scipy.special import chdtrc
+
+    present = [int(part) for part in np.unique(parts) if part >= 0]
+    shown = tuple(
+        (scale.labels[part], stable_rate(logs[parts == part], lost[parts == part]))
+        for part in present
+    )
+    known = parts >= 0
+    if not 0 < lost[known].sum() < known.sum():
+        return MovedRate(scale.name, shown, 1.0, moves=False)
+    together = _likelihood(logs[known], lost[known])[2]
+    apart = sum(_likelihood(logs[parts == part], lost[parts == part])[2] for part in present)
+    # Each level has a place and a slope of its own.
+    df = 2 * (len(present) - 1)
+    p_value = float(chdtrc(df, max(0.0, 2 * (apart - together))))
+    return MovedRate(scale.name, shown, p_value, moves=p_value < 0.05 / tests)

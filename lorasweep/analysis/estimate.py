@@ -1,0 +1,135 @@
+"""Effects with their intervals; every interval of the analysis covers 90%, 5% on each side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+SIDE = 0.05  # what an interval leaves out on each side
+# Two values that happen to agree would give an interval of no width.
+FEWEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Hold an effect and how sure it is.
+
+    low, high: 90% interval; None where it has no bound on that side, or is not known.
+    n: how many of `of` it rests on.
+    basis: how it was compared, as part of a sentence.
+    """
+
+    effect: float
+    low: float | None
+    high: float | None
+    n: int
+    of: str
+    basis: str
+
+    def scaled(self, factor: float) -> Estimate:
+        """Give the effect in another unit; a negative factor swaps the bounds."""
+        bounds = (self.low, self.high) if factor >= 0 else (self.high, self.low)
+        low, high = (None if bound is None else bound * factor for bound in bounds)
+        return replace(self, effect=self.effect * factor, low=low, high=high)
+
+
+def student(df: float) -> float:
+    """Give the factor on a standard error that makes a 90% interval (Student's t)."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, 1 - SIDE))
+
+
+def around(
+    effect: float, error: float, df: float, *, n: int, of: str, basis: str, floor: float = 0.0
+) -> Estimate:
+    """Put an interval around an effect by its standard error; `floor` is added for rounding."""
+    reach = student(df) * error + floor
+    return Estimate(effect, effect - reach, effect + reach, n, of, basis)
+
+
+def mean_of(values: Sequence[float], *, of: str, basis: str, floor: float = 0.0) -> Estimate:
+    """Give a mean and Student's interval; below three values it has none."""
+    n = len(values)
+    effect = float(np.mean(values))
+    if n < FEWEST:
+        return Estimate(effect, None, None, n, of, basis)
+    error = float(np.std(values, ddof=1)) / math.sqrt(n)
+    return around(effect, error, n - 1, n=n, of=of, basis=basis, floor=floor)
+
+
+def difference_of(left: Sequence[float], right: Sequence[float], *, of: str) -> Estimate:
+    """Give the mean of `left` less that of `right` with Welch's (1947) interval."""
+    n = len(left) + len(right)
+    effect = float(np.mean(left) - np.mean(right))
+    basis = f"means of {len(left)} and of {len(right)} {of}"
+    if min(len(left), len(right)) < FEWEST:
+        return Estimate(effect, None, None, n, of, basis)
+    parts = [float(np.var(side, ddof=1)) / len(side) for side in (left, right)]
+    weights = [part**2 / (len(s) - 1) for part, s in zip(parts, (left, right), strict=True)]
+    df = sum(parts) ** 2 / sum(weights) if sum(weights) else float(n - 2)
+    return around(effect, math.sqrt(sum(parts)), df, n=n, of=of, basis=basis)
+
+
+def from_draws(effect: float, draws: Floats, *, n: int, of: str, basis: str) -> Estimate:
+    """Give the middle 90% of redrawn effects, shifted so that their mean is the effect itself.
+
+    The shift takes out what a redrawn front loses for having fewer distinct points.
+    """
+    low, high = np.quantile(draws - draws.mean(), [SIDE, 1 - SIDE]) + effect
+    return Estimate(effect, float(low), float(high), n, of, basis)
+
+
+def _ranks(values: Sequence[float]) -> Floats:
+    """Rank from 0, equal values sharing their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    first = np.cumsum(counts) - counts
+    ranks: Floats = (first + (counts - 1) / 2)[inverse]
+    return ranks
+
+
+def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float | None:
+    """Give Spearman's correlation; None below four pairs or where one side does not vary."""
+    if len(left) < 4 or len(set(left)) == 1 or len(set(right)) == 1:
+        return None
+    return float(np.clip(np.corrcoef(_ranks(left), _ranks(right))[0, 1], -1.0, 1.0))
+
+
+def correlation_of(left: Sequence[float], right: Sequence[float], *, of: str) -> Estimate | None:
+    """Give Spearman's correlation with its interval by Fisher's transformation.
+
+    The variance of its z is 1.06 / (n - 3) (Fieller, Hartley and Pearson 1957).
+    """
+    effect = rank_correlation(left, right)
+    if effect is None:
+        return None
+    z = math.atanh(max(-0.999999, min(0.999999, effect)))
+    reach = 1.645 * math.sqrt(1.06 / (len(left) - 3))
+    bounds = math.tanh(z - reach), math.tanh(z + reach)
+    return Estimate(effect, *bounds, len(left), of, f"Spearman's correlation over {len(left)} {of}")
+
+
+def minus(left: Estimate, right: Estimate, basis: str) -> Estimate:
+    """Give the difference of two independent effects; their reaches add as squares."""
+    effect, n = left.effect - right.effect, left.n + right.n
+    bounds = (left.low, left.high, right.low, right.high)
+    if any(bound is None for bound in bounds):
+        return Estimate(effect, None, None, n, left.of, basis)
+    one, two = ((e.high or 0.0) - (e.low or 0.0) for e in (left, right))
+    reach = math.hypot(one, two) / 2
+    return Estimate(effect, effect - reach, effect + reach, n, left.of, basis)
+
+
+def share_of(count: float, total: float, *, of: str) -> Estimate:
+    """Give a share with Wilson's (1927) interval, which has a width where the count is 0 too."""
+    z = 1.645
+    share = count / total
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    inner = share * (1 - share) / total + z**2 / (4 * total**2)
+    reach = z / (1 + z**2 / total) * math.sqrt(inner)
+    low, high = max(0.0, centre - reach), min(1.0, centre + reach)
+    return Estimate(share, low, high, int(total), of, f"{count:g} of {total:g} {of}")

@@ -1,0 +1,76 @@
+"""All that claims and advice look at, laid out once for one domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lorasweep.analysis.configurations import Configuration, is_scored, methods
+from lorasweep.analysis.equal import AtEqual, compare_at_equal
+from lorasweep.analysis.expected import Expected, expect
+from lorasweep.analysis.frame import Frame, make_cases
+from lorasweep.analysis.importance import Ranking
+from lorasweep.analysis.noise import Noise, measure_noise
+from lorasweep.store.results import SweepResults, TrialResult
+
+# The smallest difference in a score that matters: half a point of a hundred.
+MATTERS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Hold the trials of one domain by method.
+
+    frames: all configurations of each method, those without a score too.
+    noise: of `learning` and of `cost`.
+    expected: learning of each scored configuration, the winner's luck taken out.
+    by_forgetting: cost is forgetting, and not source accuracy with its sign turned.
+    margin: the smallest difference that matters, in the scores' unit.
+    at_equal: every two methods compared on their fronts.
+    """
+
+    results: SweepResults
+    frames: Mapping[str, Frame]
+    noise: Mapping[str, Noise]
+    expected: Mapping[str, Expected]
+    by_forgetting: bool
+    margin: float
+    at_equal: tuple[AtEqual, ...]
+    rankings: Mapping[str, Ranking] = field(default_factory=dict)
+
+    def frame(self, method: str) -> Frame:
+        """Give the configurations of a method, none where it did not run."""
+        return self.frames.get(method, Frame(()))
+
+    def trials(self, method: str) -> tuple[TrialResult, ...]:
+        """Give the completed trials of a method."""
+        return tuple(t for t in self.results.trials if t.method == method and is_scored(t))
+
+
+def collect(
+    results: SweepResults,
+    grouped: Sequence[Configuration],
+    rankings: Mapping[str, Ranking],
+) -> Evidence:
+    """Lay out the configurations of one domain."""
+    scored = [trial for trial in results.trials if is_scored(trial)]
+    by_forgetting = any(trial.forgetting is not None for trial in scored)
+    by_method: dict[str, list[Configuration]] = {m: [] for m in methods(results.trials)}
+    for configuration in grouped:
+        by_method[configuration.method].append(configuration)
+    frames = {
+        method: Frame(make_cases(own, by_forgetting=by_forgetting))
+        for method, own in by_method.items()
+    }
+    noise = measure_noise(frames, by_forgetting=by_forgetting)
+    largest = max((abs(t.learning) for t in scored if t.learning is not None), default=1.0)
+    return Evidence(
+        results,
+        frames,
+        noise,
+        {method: expect(frame.scored, noise["learning"]) for method, frame in frames.items()},
+        by_forgetting,
+        MATTERS * max(1.0, largest),
+        compare_at_equal(frames, noise),
+        rankings,
+    )

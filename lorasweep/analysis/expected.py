@@ -1,0 +1,92 @@
+"""What a configuration is expected to score, the luck taken out that made it the best.
+
+The best of many noisy scores is too high, as it is the best in part by luck (the winner's curse).
+Each score is therefore drawn towards what a regression on all hyperparameters expects there, the
+more so the less of the spread around the regression is real: with y the mean over n seeds, m the
+regression's value, s the noise of one seed and t the spread that noise does not explain,
+
+    expected = m + B (y - m),    B = t^2 / (t^2 + s^2 / n).
+
+This is the empirical Bayes estimate (Efron and Morris 1975; Efron 2011, "Tweedie's formula and
+selection bias"), which choosing the highest does not bias.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lorasweep.analysis.estimate import Estimate, Floats, around
+from lorasweep.analysis.frame import Frame
+from lorasweep.analysis.noise import Noise
+
+SHRUNK = (
+    "drawn towards a regression on all hyperparameters by the share of its spread that seeds "
+    "explain (empirical Bayes), as the best of several scores is too high"
+)
+PREDICTED = (
+    "a regression's prediction for one further run, since no configuration has a second seed that "
+    "would tell noise from effect"
+)
+MEASURED = "as measured, since there are too few configurations to tell noise from effect"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Hold the expected learning of each scored case of a frame, in its order.
+
+    errors: standard errors with `df` degrees of freedom; None where noise is unknown.
+    how: how the values came about.
+    """
+
+    values: Floats
+    errors: Floats | None
+    df: int
+    n: int
+    how: str
+
+    def at(self, index: int) -> Estimate:
+        """Give the expected score of one case."""
+        value = float(self.values[index])
+        if self.errors is None:
+            return Estimate(value, None, None, self.n, "configurations", self.how)
+        error = float(self.errors[index])
+        return around(
+            value, error, self.df, n=self.n, of="configurations", basis=self.how
+        )  # fmt: skip
+
+
+def expect(frame: Frame, noise: Noise) -> Expected:
+    """Expect the learning of every case of a method; all of them must be scored."""
+    scores, n = frame.learning, len(frame.cases)
+    if n == 0 or noise.sd is None:
+        return Expected(scores, None, 0, n, MEASURED)
+    fit = frame.fit("learning")
+    if noise.basis != "seeds":
+        if fit is None:
+            return Expected(scores, None, 0, n, MEASURED)
+        errors = fit.error * np.sqrt(1 + fit.leverage)
+        return Expected(fit.fitted, errors, fit.df, n, PREDICTED)
+    seeds = np.array([case.n for case in frame.cases], dtype=np.float64)
+    of_mean = noise.sd**2 / seeds
+    if fit is not None:
+        centre, variance, unsure = fit.fitted, fit.error**2, fit.error**2 * fit.leverage
+    elif n >= 4:
+        spread = float(np.var(scores, ddof=1))
+        centre, variance, unsure = np.full(n, scores.mean()), spread, np.full(n, spread / n)
+    else:
+        return Expected(scores, np.sqrt(of_mean), noise.df, n, MEASURED)
+    real = max(0.0, variance - float(of_mean.mean()))
+    with np.errstate(invalid="ignore"):
+        kept = np.where(of_mean > 0, real / (real + of_mean), 1.0) if noise.sd else np.ones(n)
+    values = centre + kept * (scores - centre)
+    errors = np.sqrt(kept * of_mean + (1 - kept) ** 2 * unsure)
+    return Expected(values, errors, noise.df, n, SHRUNK)
+
+
+def spread_of(expected: Expected, index: int) -> float | None:
+    """Give the standard error of one expected score; None where noise is unknown."""
+    error = None if expected.errors is None else float(expected.errors[index])
+    return None if error is None or math.isnan(error) else error

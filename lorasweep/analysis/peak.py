@@ -1,0 +1,144 @@
+"""Where learning is highest over the learning rate, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lorasweep.analysis.estimate import SIDE, Estimate, Floats
+from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.frame import Frame
+
+DRAWS = 1000
+FEWEST_LRS = 4
+_SEED = 20240515
+_GRID = 12  # more learning rates than this are a sample of an interval
+_NEAR = 1.0  # decades on each side of the best that a parabola is fitted to
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Hold where learning is highest over the learning rate.
+
+    draws: log10 of the best rate, redrawn within the noise.
+    below, above: share of the draws in which it is the lowest or the highest rate tried, so that
+        the best may lie beyond; a rate that was followed by divergence is no such end.
+    """
+
+    draws: Floats
+    below: float
+    above: float
+    n: int
+    basis: str
+
+
+def find_peak(evidence: Evidence, frame: Frame) -> Peak | None:
+    """Find the best learning rate with the others' levels held equal; None where it cannot be."""
+    scored = frame.scored
+    column = scored.columns.get("lr")
+    if column is None or len(column.levels) < FEWEST_LRS or not are_rates(scored):
+        return None
+    rng = np.random.default_rng(_SEED)
+    if len(column.levels) > _GRID:
+        return _on_a_curve(frame, rng)
+    rates = np.log10([float(level) for level in column.levels])
+    fit = scored.fit("learning", "lr")
+    if fit is not None:
+        drawn, basis = fit.draws(DRAWS, rng), "regression on all hyperparameters"
+    else:
+        noise = evidence.noise["learning"]
+        if noise.basis != "seeds" or not set(scored.columns) <= {"lr"}:
+            return _on_a_curve(frame, rng)
+        seeds = np.array([case.n for case in scored.cases])
+        scale = np.sqrt(noise.df / rng.chisquare(noise.df, size=(DRAWS, 1)))
+        steps = rng.standard_normal((DRAWS, len(seeds))) * (noise.sd or 0.0) / np.sqrt(seeds)
+        drawn, basis = (scored.learning + scale * steps)[:, np.argsort(column.codes)], "seeds"
+    top = np.argmax(drawn, axis=1)
+    lost = _lost_above(frame, float(column.levels[-1]))
+    return Peak(
+        _between(rates, drawn, top, rng),
+        float(np.mean(top == 0)),
+        0.0 if lost else float(np.mean(top == len(rates) - 1)),
+        len(scored.cases),
+        f"best of {len(rates)} rates, by {basis}",
+    )
+
+
+def are_rates(frame: Frame) -> bool:
+    """Tell whether every case has a learning rate above 0."""
+    rates = (case.levels.get("lr") for case in frame.cases)
+    return all(not isinstance(rate, str | None) and rate > 0 for rate in rates)
+
+
+def _lost_above(frame: Frame, rate: float) -> bool:
+    return any(
+        case.diverged and float(case.levels["lr"]) >= rate
+        for case in frame.cases
+        if "lr" in case.levels
+    )
+
+
+def _between(rates: Floats, drawn: Floats, top: Floats, rng: np.random.Generator) -> Floats:
+    """Read the top of a parabola through the best rate and its neighbours.
+
+    It may be off by a quarter of the step to either side, which is drawn too.
+    """
+    index = top.astype(np.int64)
+    left, right = np.maximum(index - 1, 0), np.minimum(index + 1, len(rates) - 1)
+    rows = np.arange(len(index))
+    low, mid, high = drawn[rows, left], drawn[rows, index], drawn[rows, right]
+    x0, x1, x2 = rates[left], rates[index], rates[right]
+    inner = (left < index) & (index < right)
+    one, two = np.where(inner, x1 - x0, 1.0), np.where(inner, x2 - x1, 1.0)
+    rise, fall = (mid - low) / one, (mid - high) / two
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shift = 0.5 * (rise * two - fall * one) / (rise + fall)
+    shift = np.where(inner & np.isfinite(shift), np.clip(shift, -one / 2, two / 2), 0.0)
+    jitter = rng.uniform(-0.25, 0.25, len(index))
+    step = np.where(jitter < 0, x1 - x0, x2 - x1)
+    found: Floats = x1 + shift + jitter * step
+    return found
+
+
+def _on_a_curve(frame: Frame, rng: np.random.Generator) -> Peak | None:
+    """Fit a parabola around the best of many rates."""
+    scored = frame.scored
+    best = max(scored.cases, key=lambda case: case.learning or 0.0)
+    centre = math.log10(float(best.levels["lr"]))
+    near = scored.where(lambda c: abs(math.log10(float(c.levels["lr"])) - centre) <= _NEAR)
+    kept = near if len(near.cases) >= max(10, 2 * len(near.columns) + 6) else scored
+    column = kept.columns.get("lr")
+    fit = kept.fit("learning", "lr", "curve")
+    if fit is None or column is None or column.places is None:
+        return None
+    low, high, middle = column.places.min(), column.places.max(), column.places.mean()
+    grid = np.linspace(low, high, 101)
+    z = grid - middle
+    heights = fit.draws(DRAWS, rng) @ np.stack([z, z**2])
+    top = np.argmax(heights, axis=1)
+    lost = _lost_above(frame, 10**high)
+    return Peak(
+        grid[top],
+        float(np.mean(top == 0)),
+        0.0 if lost else float(np.mean(top == 100)),
+        len(kept.cases),
+        "top of a parabola, by regression on all hyperparameters",
+    )
+
+
+def ratio_of(left: Peak, right: Peak) -> Estimate:
+    """Give the best rate of one over that of another; open where a best may lie beyond."""
+    gaps = left.draws - right.draws
+    low, mid, high = np.quantile(gaps, [SIDE, 0.5, 1 - SIDE])
+    open_low = left.below > SIDE or right.above > SIDE
+    open_high = left.above > SIDE or right.below > SIDE
+    return Estimate(
+        float(10**mid),
+        None if open_low else float(10**low),
+        None if open_high else float(10**high),
+        left.n + right.n,
+        "configurations",
+        left.basis,
+    )
