@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.report.figures import Bars, Picture, Scatter
+from lorasweep.report.picture import Bars, Picture, Point, Scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,8 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
 }
 _COLUMNS = 3
+LONGEST_LABEL = 40  # longer ones would leave no room for the plot
+MOST_OUTLINES = 1500  # points that an SVG holds as shapes; more are an image in it
 
 
 def draw(picture: Picture, folder: Path) -> tuple[Path, Path]:
@@ -56,7 +59,10 @@ def draw(picture: Picture, folder: Path) -> tuple[Path, Path]:
         written = []
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             content = io.BytesIO()
-            figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+            with warnings.catch_warnings():
+                # A name in a script that the font lacks is drawn as boxes; the tables have it.
+                warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+                figure.savefig(content, format=kind, dpi=150, metadata=metadata)
             written.append(_write(folder / f"{picture.name}.{kind}", content.getvalue()))
     return written[0], written[1]
 
@@ -70,8 +76,9 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def _plain(text: str) -> str:
-    """Keep a name's dollars from being read as a formula."""
-    return text.replace("$", r"\$")
+    """Keep a name's dollars from being read as a formula, and its length within the figure."""
+    short = text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 3]}..."
+    return short.replace("$", r"\$")
 
 
 def _draw_scatter(axes: Axes, panel: Scatter) -> None:
@@ -79,12 +86,16 @@ def _draw_scatter(axes: Axes, panel: Scatter) -> None:
         axes.plot(*zip(*panel.line, strict=True), color="#7F7F7F", linewidth=1.2, zorder=1)
     colours = dict(zip(panel.colours, _COLOURS, strict=False))
     markers = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(panel.markers)}
+    looks: dict[tuple[str, str], list[Point]] = {}
     for point in panel.points:
+        looks.setdefault((point.colour, point.marker), []).append(point)
+    for (colour, marker), points in looks.items():  # one call each, since a call takes milliseconds
         axes.scatter(
-            point.x,
-            point.y,
-            color=colours.get(point.colour, "#7F7F7F"),
-            marker=markers[point.marker],
+            [point.x for point in points],
+            [point.y for point in points],
+            color=colours.get(colour, "#7F7F7F"),
+            marker=markers[marker],
+            rasterized=len(panel.points) > MOST_OUTLINES,
             s=46,
             alpha=0.85,
             edgecolors="white",
@@ -96,6 +107,10 @@ def _draw_scatter(axes: Axes, panel: Scatter) -> None:
         axes.annotate("base", panel.base, xytext=(9, -4), textcoords="offset points")
     if panel.log_x:
         axes.set_xscale("log")
+    elif all(point.x.is_integer() for point in panel.points):
+        from matplotlib.ticker import MaxNLocator
+
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.lost:
         axes.update_datalim([(x, panel.points[0].y) for x in panel.lost])
         axes.autoscale_view()

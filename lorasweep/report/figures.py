@@ -3,77 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from urllib.parse import quote
 
 from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.pareto import POOLED
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.summary import Analysis
+from lorasweep.report.picture import Bar, Bars, Picture, Point, Scatter
+from lorasweep.report.programs import draw_programs
+from lorasweep.report.spectra import draw_spectra
 from lorasweep.report.wording import enumerate_words, level, number, percent
 from lorasweep.store.results import SweepResults, TrialResult
 
 _MOST_GROUPS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Hold one trial in a plane, with the groups that its colour and marker stand for."""
-
-    x: float
-    y: float
-    colour: str
-    marker: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scatter:
-    """Hold trials in a plane.
-
-    colours, markers: groups in their order; colour_name, marker_name: what they stand for.
-    line: points joined in order; base: the model before tuning; lost: x of diverged trials.
-    """
-
-    title: str
-    x_label: str
-    y_label: str
-    points: tuple[Point, ...]
-    colour_name: str
-    colours: tuple[str, ...]
-    marker_name: str
-    markers: tuple[str, ...]
-    log_x: bool = False
-    line: tuple[tuple[float, float], ...] = ()
-    base: tuple[float, float] | None = None
-    lost: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """Hold one hyperparameter's share with its interval, and what chance could make of it."""
-
-    label: str
-    value: float
-    low: float
-    high: float
-    chance: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """Hold one method's sensitivities."""
-
-    title: str
-    bars: tuple[Bar, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Hold one figure: panels side by side, its file name, its heading and alternative text."""
-
-    name: str
-    caption: str
-    alt: str
-    panels: tuple[Scatter | Bars, ...]
 
 
 def pictures(results: SweepResults, analysis: Analysis) -> tuple[Picture, ...]:
@@ -82,8 +25,14 @@ def pictures(results: SweepResults, analysis: Analysis) -> tuple[Picture, ...]:
         _trade_off(results, analysis),
         _learning_rate(results, analysis),
         _sensitivity(analysis),
+        draw_spectra(results, analysis),
+        draw_programs(analysis),
     )
-    return tuple(picture for picture in found if picture is not None)
+    # A domain of a table may have any name, a path among them.
+    prefix = f"{quote(results.domain, safe='').replace('%', '_')}-" if results.domain else ""
+    return tuple(
+        replace(picture, name=f"{prefix}{picture.name}") for picture in found if picture is not None
+    )
 
 
 def _trade_off(results: SweepResults, analysis: Analysis) -> Picture | None:

@@ -1,4 +1,4 @@
-"""The report's folder: Markdown, figures, all trials and the analysis for other programs."""
+"""The report's folder: a page, Markdown, figures, all trials, the analysis for other programs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lorasweep.analysis.best import RULE
-from lorasweep.analysis.document import to_json
+from lorasweep.analysis.claims.verdict import UNSURE
+from lorasweep.analysis.document import describe, to_json
 from lorasweep.analysis.pareto import POOLED
 from lorasweep.analysis.summary import Analysis, analyse
 from lorasweep.report.draw import draw
-from lorasweep.report.figures import Picture, pictures
+from lorasweep.report.figures import pictures
 from lorasweep.report.findings import answer, findings
+from lorasweep.report.html import render_page
+from lorasweep.report.picture import Picture
+from lorasweep.report.programs import program_table
+from lorasweep.report.spectra import spectrum_table
 from lorasweep.report.tables import (
+    MOST_ROWS,
     best_table,
+    claim_table,
     findings_table,
     front_table,
     level_table,
@@ -26,7 +34,7 @@ from lorasweep.report.tables import (
 )
 from lorasweep.report.wording import Markdown, duration, escape, number, percent
 from lorasweep.store.paths import SweepPaths, write_atomically
-from lorasweep.store.records import LaneEnded
+from lorasweep.store.records import LaneEnded, Scores
 from lorasweep.store.results import SweepResults
 from lorasweep.store.table import format_table
 
@@ -44,6 +52,7 @@ class ReportPaths:
     """Name what was written."""
 
     root: Path
+    page: Path
     markdown: Path
     trials: Path
     analysis: Path
@@ -55,21 +64,43 @@ def write_report(results: SweepResults, out: Path) -> ReportPaths:
 
     The same trials give the same bytes; each file is replaced whole.
     """
-    analysis = analyse(results)
-    drawn = pictures(results, analysis)
-    figures = [path for picture in drawn for path in draw(picture, out / "figures")]
+    parts = [(part, analyse(part)) for part in results.parts]
+    drawn = [pictures(part, analysis) for part, analysis in parts]
+    figures = [path for own in drawn for picture in own for path in draw(picture, out / "figures")]
     paths = ReportPaths(
-        out, out / "report.md", out / "trials.csv", out / "analysis.json", tuple(figures)
+        root=out,
+        page=out / "report.html",
+        markdown=out / "report.md",
+        trials=out / "trials.csv",
+        analysis=out / "analysis.json",
+        figures=tuple(figures),
     )
     write_atomically(paths.trials, format_table(results.trials))
-    write_atomically(paths.analysis, to_json(results, analysis))
+    write_atomically(paths.analysis, to_json(results, parts))
     # Last, so that the text never speaks of files that are not there yet.
-    write_atomically(paths.markdown, render(results, analysis, drawn, out))
+    write_atomically(paths.markdown, render(results, parts, drawn, out))
+    page = render_page(
+        results,
+        parts,
+        describe(results, parts),
+        setup=_setup(results, parts),
+        commands=_commands(results),
+    )
+    write_atomically(paths.page, page)
     return paths
 
 
-def render(results: SweepResults, analysis: Analysis, drawn: Sequence[Picture], out: Path) -> str:
-    """Write the report's text; `out` is where it will lie, to link the weights beside it."""
+def render(
+    results: SweepResults,
+    parts: Sequence[tuple[SweepResults, Analysis]],
+    drawn: Sequence[Sequence[Picture]],
+    out: Path,
+) -> str:
+    """Write the report's text; `out` is where it will lie, to link the weights beside it.
+
+    Args:
+        parts: the results and their analysis, domain by domain; drawn: the figures of each.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -79,26 +110,50 @@ def render(results: SweepResults, analysis: Analysis, drawn: Sequence[Picture], 
         # Whatever the template prints is escaped here, so that no place can forget to.
         finalize=escape,
     )
+    # A command stands in a fence, where nothing is escaped but the fence itself.
+    environment.filters["command"] = lambda text: Markdown(text.replace("```", ""))
+    domain = environment.get_template("domain.md.jinja")
+    rendered = []
+    for (part, analysis), own in zip(parts, drawn, strict=True):
+        body = domain.render(_domain(part, analysis, own, out))
+        if part.domain:  # its headings stand below the domain's own
+            body = re.sub(r"^#", "##", body, flags=re.MULTILINE)
+        rendered.append(
+            {"domain": part.domain, "answer": answer(part, analysis), "body": Markdown(body)}
+        )
+    text = environment.get_template("report.md.jinja").render(
+        results=results,
+        parts=rendered,
+        setup=_setup(results, parts),
+        commands=_commands(results),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _domain(
+    results: SweepResults, analysis: Analysis, drawn: Sequence[Picture], out: Path
+) -> dict[str, Any]:
+    """Collect what the report says of one domain."""
     found = findings(results, analysis)
     pooled = [point for point in analysis.front if point.scope == POOLED]
     forgetting = all(point.forgetting is not None for point in pooled)
-    text = environment.get_template("report.md.jinja").render(
-        results=results,
-        analysis=analysis,
-        answer=answer(results, analysis),
-        setup=_setup(results, analysis),
-        statuses=status_table(analysis),
-        rule=RULE,
-        best=[
+    return {
+        "analysis": analysis,
+        "statuses": status_table(analysis),
+        "rule": RULE,
+        "best": [
             {
                 "method": method,
                 "table": best_table(best, results.axes),
-                "folder": _weights(method, out),
+                "folder": _weights(method, results.domain, out),
+                "advice": analysis.advice.get(method),
             }
             for method, best in analysis.best.items()
         ],
-        findings=findings_table(found) if found else None,
-        rankings=[
+        "claims": claim_table(analysis.claims),
+        "undecided": [claim for claim in analysis.claims if claim.verdict == UNSURE],
+        "findings": findings_table(found) if found else None,
+        "rankings": [
             {
                 "ranking": ranking,
                 "table": sensitivity_table(ranking) if ranking.rows else None,
@@ -107,21 +162,33 @@ def render(results: SweepResults, analysis: Analysis, drawn: Sequence[Picture], 
             }
             for ranking in analysis.rankings.values()
         ],
-        pictures=drawn,
-        front=front_table(results, analysis),
-        front_cost="forgetting more" if forgetting else "losing more source accuracy",
-        levels=[
+        "pictures": drawn,
+        "front": front_table(results, analysis),
+        "front_cost": "forgetting more" if forgetting else "losing more source accuracy",
+        "programs": program_table(analysis),
+        "spectra": [
+            {
+                "method": method,
+                "trial": best.winner.trial,
+                "table": spectrum_table(analysis.spectra[best.winner.trial]),
+            }
+            for method, best in analysis.best.items()
+            if best.winner.trial in analysis.spectra
+        ],
+        "levels": [
             {"method": method, "name": name, "table": level_table(name, levels)}
             for method, tables in analysis.levels.items()
             for name, levels in tables.items()
         ],
-        trials=trial_table(results),
-        commands=_commands(results),
-    )
-    return re.sub(r"\n{3,}", "\n\n", text)
+        "trials": trial_table(results),
+        "left_out": max(0, len(results.trials) - MOST_ROWS),
+    }
 
 
-def _setup(results: SweepResults, analysis: Analysis) -> list[tuple[str, str]]:
+def _setup(
+    results: SweepResults, parts: Sequence[tuple[SweepResults, Analysis]]
+) -> list[tuple[str, str]]:
+    """Say in pairs of words and values how the sweep was made."""
     spec = results.spec
     rows = [("Trials from", results.origin), ("Searched", ", ".join(results.axes) or "nothing")]
     if spec is not None:
@@ -131,36 +198,47 @@ def _setup(results: SweepResults, analysis: Analysis) -> list[tuple[str, str]]:
             if spec.train.steps
             else f"{spec.hyperparameters.epochs:g} epochs a trial, unless searched"
         )
-        search = spec.search
         rows += [
             ("Model", f"{spec.model.path}{revision}"),
-            ("Data", spec.data.path),
             ("Training", f"{spec.train.optimizer}, {spec.train.schedule}, {duration_text}"),
-            ("Search", f"{search.algorithm}, stopping by {search.scheduler}, seed {spec.seed}"),
-            ("Learning is measured by", ", ".join(spec.evaluate.learning)),
-            ("Source accuracy is measured by", ", ".join(spec.evaluate.source)),
         ]
-    if results.base is not None:
-        base = results.base
-        rows.append(
-            (
-                "Base before tuning",
-                f"learning {number(base.learning)}, source accuracy "
-                f"{number(base.source_accuracy)}, response loss {number(base.response_loss)} "
-                "nats per token",
-            )
-        )
-    rows += [(f"Lane {lane.lane}", _lane(lane)) for lane in results.lanes]
-    totals = analysis.totals
-    if totals.wall_s or totals.tokens:
+        for arm in spec.arms:
+            of = f" ({arm.label})" if len(spec.arms) > 1 else ""
+            search = arm.search
+            rows += [
+                (f"Data{of}", arm.data.path),
+                (
+                    f"Search{of}",
+                    f"{search.algorithm}, stopping by {search.scheduler}, seed {arm.seed}",
+                ),
+                (f"Learning is measured by{of}", ", ".join(arm.evaluate.learning)),
+            ]
+        rows.append(("Source accuracy is measured by", ", ".join(spec.evaluate.source)))
+    for part, _ in parts:
+        if part.base is not None:
+            of = f" ({part.domain})" if part.domain else ""
+            rows.append((f"Base before tuning{of}", _scores(part.base)))
+    # Lanes of several arms and sessions that say the same are said once.
+    rows += dict.fromkeys((f"Lane {lane.lane}", _lane(lane)) for lane in results.lanes)
+    totals = [analysis.totals for _, analysis in parts]
+    tokens, wall_s = sum(t.tokens for t in totals), sum(t.wall_s for t in totals)
+    if wall_s or tokens:
+        train_s, evaluate_s = sum(t.train_s for t in totals), sum(t.evaluate_s for t in totals)
         rows.append(
             (
                 "Budget spent",
-                f"{duration(totals.wall_s)} summed over trials ({duration(totals.train_s)} in "
-                f"training, {duration(totals.evaluate_s)} in evaluation), {totals.tokens:,} tokens",
+                f"{duration(wall_s)} summed over trials ({duration(train_s)} in training, "
+                f"{duration(evaluate_s)} in evaluation), {tokens:,} tokens",
             )
         )
     return rows
+
+
+def _scores(base: Scores) -> str:
+    return (
+        f"learning {number(base.learning)}, source accuracy {number(base.source_accuracy)}, "
+        f"response loss {number(base.response_loss)} nats per token"
+    )
 
 
 def _lane(lane: LaneEnded) -> str:
@@ -172,15 +250,18 @@ def _lane(lane: LaneEnded) -> str:
     return f"{slots} on one base, {lane.reason}{measured}{busy}"
 
 
-def _weights(method: str, out: Path) -> str | None:
+def _weights(method: str, domain: str, out: Path) -> str | None:
     """Give the link to a method's best weights, where they lie beside the report's folder."""
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", method)
-    folder = SweepPaths(out.parent).best(method)
-    return f"../best/{method}/" if plain and folder.is_dir() else None
+    folder = SweepPaths(out.parent).best(method, domain)
+    return f"../{folder.relative_to(out.parent)}/" if plain and folder.is_dir() else None
 
 
 def _commands(results: SweepResults) -> list[Markdown]:
     """Give the commands that make the trials again and this report from them."""
+    if results.sweeps:
+        folders = " ".join(shlex.quote(sweep.origin) for sweep in results.sweeps)
+        return [Markdown(f"lorasweep report {folders}")]
     origin = shlex.quote(" ".join(results.origin.split()))
     if results.spec is None:
         space = shlex.quote(",".join(results.axes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorasweep.analysis.best import Best, Standing
+from lorasweep.analysis.claims.verdict import UNSURE, Claim
 from lorasweep.analysis.importance import Ranking, Sensitivity
 from lorasweep.analysis.levels import LevelSummary
 from lorasweep.analysis.pareto import POOLED
@@ -13,6 +14,7 @@ from lorasweep.report.findings import Finding
 from lorasweep.report.wording import UNKNOWN, Markdown, duration, level, number, percent, table
 from lorasweep.store.results import SweepResults, TrialResult
 
+MOST_ROWS = 1000  # of trials in Markdown; trials.csv and the page have them all
 _STATUSES = ("COMPLETE", "PRUNED", "DIVERGED", "FAILED", "RUNNING", "PENDING")
 
 
@@ -135,8 +137,24 @@ def level_table(name: str, levels: Sequence[LevelSummary]) -> Markdown:
     return table(heads, rows)
 
 
+def claim_table(claims: Sequence[Claim]) -> Markdown | None:
+    """Show the published findings that these trials decide; None where they decide none."""
+    rows = [
+        [
+            *(claim.statement, claim.verdict, number(claim.effect), claim.unit),
+            f"{number(claim.low)} to {number(claim.high)}",
+            f"{claim.n} {claim.n_of}",
+            "; ".join(f"{s.paper} {s.version} {s.where}".strip() for s in claim.sources),
+        ]
+        for claim in claims
+        if claim.verdict != UNSURE
+    ]
+    heads = ["published finding", "verdict", "effect", "of", "90% interval", "n", "source"]
+    return table(heads, rows) if rows else None
+
+
 def trial_table(results: SweepResults) -> Markdown | None:
-    """Show all trials; None where there is none."""
+    """Show the trials, as many as a reader may scroll through; None where there is none."""
     scores = ["learning", "forgetting", "source accuracy", "response loss"]
     heads = ["trial", "method", *results.axes, "seed", "stage", "status", *scores]
     rows = [
@@ -147,6 +165,6 @@ def trial_table(results: SweepResults) -> Markdown | None:
             *(number(score) for score in (trial.source_accuracy, trial.response_loss)),
             *(trial.tokens, duration(trial.wall_s)),
         ]
-        for trial in results.trials
+        for trial in results.trials[:MOST_ROWS]
     ]
     return table([*heads, "tokens", "time"], rows) if rows else None

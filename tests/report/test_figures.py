@@ -4,7 +4,8 @@ import pytest
 
 from lorasweep.analysis.summary import analyse
 from lorasweep.report.draw import draw
-from lorasweep.report.figures import Bars, Scatter, pictures
+from lorasweep.report.figures import pictures
+from lorasweep.report.picture import Bars, Scatter
 from lorasweep.store.records import Scores
 from tests.analysis.planted import planted_grid, sweep, trial
 

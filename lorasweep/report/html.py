@@ -1,0 +1,109 @@
+"""The report as one page that opens from a disk, asks for nothing, and sends nothing.
+
+What is read stands in `page/report.html.jinja` and is there without scripts: question, answers,
+tables, commands (`content.py` collects them). What is drawn is embedded as JSON (`payload.py`), and
+the scripts in `page/` draw it: `base` elements and numbers, `scale` axes, `plot` what a plot does
+when pointed at or focused, `panels` its kinds, `measures` the trials, `sensitivity` and `outcome`
+the figures, `trials` the table, `page` the start. The page's policy lets the browser run that one
+script and no other.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from lorasweep.analysis.summary import Analysis
+from lorasweep.report.content import content_of
+from lorasweep.report.payload import embed
+from lorasweep.store.results import SweepResults
+
+SCRIPTS = (
+    *("base", "scale", "plot", "panels", "measures"),
+    *("sensitivity", "outcome", "trials", "page"),
+)
+# Marks that change the direction of all text after them.
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_LONGEST = 5000
+
+
+def render_page(
+    results: SweepResults,
+    parts: Sequence[tuple[SweepResults, Analysis]],
+    document: Mapping[str, Any],
+    *,
+    setup: Iterable[tuple[str, str]],
+    commands: Iterable[str],
+) -> str:
+    """Write the page.
+
+    Args:
+        parts: the results and their analysis, domain by domain.
+        document: the analysis as `lorasweep.analysis.document.describe` lays it out; what it lacks
+            is left out.
+        setup: how the sweep was made, in pairs of words and values.
+        commands: those that make the trials again and this report from them.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    style, script = page_style(), page_script()
+    data, trials = embed(parts, document)
+    environment = Environment(
+        loader=PackageLoader("lorasweep.report", "page"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        finalize=_plain,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html.jinja").render(
+        results=results,
+        trials=trials,
+        parts=[content_of(part, analysis, document) for part, analysis in parts],
+        warnings=document.get("warnings", []),
+        setup=list(setup),
+        commands="\n".join(commands),
+        # Ours, and embedded as they are; everything else is escaped on its way into the page.
+        style=Markup(style),
+        script=Markup(script),
+        data=Markup(data),
+        policy=_policy(style, script),
+    )
+
+
+def page_style() -> str:
+    """Give the page's style sheet."""
+    return (files("lorasweep.report") / "page" / "page.css").read_text(encoding="utf-8")
+
+
+def page_script() -> str:
+    """Join the page's scripts into one that leaves no name behind."""
+    folder = files("lorasweep.report") / "page"
+    texts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    return "\n".join(['(() => {\n"use strict";', *texts, "})();"])
+
+
+def _plain(value: Any) -> Any:
+    """Keep a name from turning the text around it, and a book from filling the page."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    text = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"
+    return _TURNING.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _policy(style: str, script: str) -> str:
+    """Allow the embedded style and script by what they contain, and nothing else."""
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (style, script)
+    )
+    return (
+        f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )

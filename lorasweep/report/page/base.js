@@ -1,0 +1,128 @@
+// What every other script uses: elements, numbers as text, and safe look-ups.
+// Whatever a user named (a model, a column, a trial) enters the page as text and never as markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function build(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** Make an HTML element; strings among its children become text. */
+function html(tag, attributes = {}, ...children) {
+  return build(document.createElement(tag), attributes, children);
+}
+
+/** Make an SVG element. */
+function svg(tag, attributes = {}, ...children) {
+  return build(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** Look a name up that a user may have chosen; "constructor" is a name like any other. */
+function own(object, name) {
+  return object && Object.hasOwn(object, name) ? object[name] : undefined;
+}
+
+const known = (value) => value !== null && value !== undefined;
+const minus = (text) => text.replace(/^-/, "\u2212");
+
+/** Write a score as the report's text does: three decimals below ten, four digits above. */
+function score(value) {
+  if (!known(value)) return "n/a";
+  const text = Math.abs(value) < 10 ? value.toFixed(3) : String(Number(value.toPrecision(4)));
+  return Number(text) === 0 ? text.replace("-", "") : minus(text);
+}
+
+/** Write a hyperparameter's level: names as they are, numbers with four digits at most. */
+function level(value) {
+  if (!known(value)) return "";
+  if (typeof value !== "number") return String(value);
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return minus(String(value));
+  const size = Math.abs(value);
+  const rounded = Number(value.toPrecision(4));
+  if (size < 1e-3 || size >= 1e6) return minus(rounded.toExponential().replace("e+", "e"));
+  return minus(String(rounded));
+}
+
+const percent = (share) => (known(share) ? `${Math.round(100 * share)}%` : "n/a");
+const count = (number) => number.toLocaleString("en");
+const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
+const between = (low, high, write = score) => `${write(low)} to ${write(high)}`;
+
+/** Write seconds in the unit that reads best. */
+function seconds(value) {
+  if (!known(value)) return "n/a";
+  if (value < 120) return `${Math.round(value)} s`;
+  return value < 7200 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
+}
+
+/** Shorten a name for a place that has no room for all of it; the whole stands in the table. */
+function short(text, length = 24) {
+  const characters = [...String(text)];
+  return characters.length > length ? `${characters.slice(0, length - 1).join("")}\u2026` : text;
+}
+
+/** Join words as a sentence does. */
+function words(list) {
+  const all = [...list];
+  return all.length > 1 ? `${all.slice(0, -1).join(", ")} and ${all.at(-1)}` : `${all[0] ?? ""}`;
+}
+
+/** Give the smallest and largest number of a list that may be long; null where it is empty. */
+function extent(values) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const value of values) {
+    if (!known(value)) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low <= high ? [low, high] : null;
+}
+
+/** Bring items together by a key, in the order of first sight. */
+function grouped(items, key) {
+  const groups = new Map();
+  for (const item of items) {
+    const name = key(item);
+    if (groups.has(name)) groups.get(name).push(item);
+    else groups.set(name, [item]);
+  }
+  return groups;
+}
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** Say something to a screen reader without moving its place. */
+function announce(text) {
+  document.getElementById("announcer").textContent = text;
+}
+
+/** Make a table with a head whose cells say what their columns hold. */
+function tableOf(head, rows, caption) {
+  const numeric = head.map((_, i) => rows.length > 0 && rows.every((row) => isNumeric(row[i])));
+  const cell = (value, i) => html("td", { class: numeric[i] ? "number" : null }, String(value));
+  return html(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    html(
+      "table",
+      {},
+      html("caption", { class: "quiet" }, caption),
+      html("thead", {}, html("tr", {}, ...head.map((name, i) =>
+        html("th", { scope: "col", class: numeric[i] ? "number" : null }, name)))),
+      html("tbody", {}, ...rows.map((row) => html("tr", {}, ...row.map(cell)))),
+    ),
+  );
+}
+
+const isNumeric = (value) => /^(|n\/a|[\u2212-]?[\d,.]+(e[\u2212-]?\d+)?(%| [a-z]+)?)$/.test(String(value));

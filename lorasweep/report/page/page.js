@@ -1,0 +1,107 @@
+// Where it starts: the embedded data are read, figures drawn in their places, and the page's own
+// controls (theme, copying, printing) set up. Everything that is only read is there without scripts.
+
+const FIGURES = {
+  sensitivity: [sensitivityFigure, topFigure, interactionFigure, learningRateFigure, heatFigure, parallelFigure],
+  outcome: [tradeOffFigure, curvesFigure],
+  history: [historyFigure],
+  spectrum: [spectrumFigure],
+  diversity: [diversityFigure],
+};
+
+function start() {
+  const { document: report, parts: packed } = JSON.parse(document.getElementById("data").textContent);
+  const parts = packed.map(unfold);
+  document.body.append(tooltip);
+  const table = trialsTable(parts, document.getElementById("trials-table"));
+  const find = (part, trial) => table.find(part, trial);
+  for (const slot of document.querySelectorAll("[data-figures]")) {
+    const part = parts[Number(slot.dataset.part)];
+    fill(slot, part, report, find);
+  }
+  setUpTheme();
+  setUpCopying();
+  setUpPrinting(table);
+  // A pointer's point moves away with the page; a focused one takes its tooltip along.
+  window.addEventListener("scroll", () => (held ? held() : tooltip.classList.remove("shown")), { passive: true });
+  document.documentElement.classList.add("drawn");
+}
+
+/** Draw a slot's figures; one that cannot be drawn says why, and never takes the others along. */
+function fill(slot, part, report, find) {
+  const left = [];
+  for (const make of FIGURES[slot.dataset.figures]) {
+    const spec = make(part, report);
+    if (spec === null) continue;
+    if (spec.missing) left.push(spec.missing);
+    else {
+      spec.id = `figure-${part.index}-${spec.id}`;
+      slot.append(figureOf(spec, Number(slot.dataset.depth), find));
+    }
+  }
+  if (left.length) slot.append(html("p", { class: "quiet absent" }, left.join(" ")));
+}
+
+function setUpTheme() {
+  const button = document.getElementById("theme");
+  const root = document.documentElement;
+  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
+  const tell = () => {
+    button.textContent = dark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `Switch to ${dark() ? "light" : "dark"} colours`);
+  };
+  button.addEventListener("click", () => {
+    root.dataset.theme = dark() ? "light" : "dark";
+    tell();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+  button.hidden = false;
+  tell();
+}
+
+/** Select a command and copy it; where the clipboard is refused, it stays selected for Ctrl+C. */
+function setUpCopying() {
+  for (const button of document.querySelectorAll("button.copy")) {
+    const command = button.parentElement.querySelector("code");
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const selection = window.getSelection();
+      selection.selectAllChildren(command);
+      let said = "Copied";
+      try {
+        await navigator.clipboard.writeText(command.textContent);
+      } catch {
+        said = "Selected: press Ctrl+C";
+      }
+      button.textContent = said;
+      announce(said);
+      setTimeout(() => { button.textContent = "Copy"; }, 2500);
+    });
+  }
+}
+
+/** On paper nothing can be opened, scrolled or paged: show it all, and put it back afterwards.
+ * Tables that repeat the trials stay closed, since the table of all trials has them. */
+function setUpPrinting(table) {
+  let opened = null; // null until a printer asks, which browsers tell in one way or two
+  const prepare = () => {
+    if (opened) return;
+    table.print?.(true);
+    opened = [...document.querySelectorAll("details:not([open], .repeats)")];
+    for (const details of opened) {
+      details.open = true;
+      details.dispatchEvent(new Event("toggle")); // its own comes too late for the printer
+    }
+  };
+  const restore = () => {
+    table.print?.(false);
+    for (const details of opened ?? []) details.open = false;
+    opened = null;
+  };
+  const paper = matchMedia("print");
+  paper.addEventListener("change", () => (paper.matches ? prepare() : restore()));
+  window.addEventListener("beforeprint", prepare);
+  window.addEventListener("afterprint", restore);
+}
+
+start();
