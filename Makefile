@@ -5,8 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tested torch; on a machine with GPUs choose another wheel, e.g. TORCH="torch==2.13.0+cu130".
 TORCH ?= torch==2.13.0
+SUDO = $(shell test "$$(id -u)" = 0 || echo sudo)
+APT_INSTALL = $(SUDO) apt-get update --quiet && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	apt-get install --yes --quiet --no-install-recommends
 
-.PHONY: tune test lint unit setup docs clean
+.PHONY: tune test lint unit setup sandbox browser docs clean
 
 tune: setup ## Run the built-in sweep on the embedded testbed, to its report.
 	$(BIN)/lorasweep tune --space lr,targets,rank
@@ -21,6 +24,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
+
+# These need root or sudo, so no other target asks for them; the tests say what is missing.
+sandbox: ## Install bubblewrap, in which programs that a model wrote run.
+	command -v bwrap >/dev/null || { $(APT_INSTALL) bubblewrap; }
+
+browser: ## Install Chromium, in which the tests look at report.html.
+	command -v chromium >/dev/null || { $(APT_INSTALL) chromium; }
 
 lint: setup
 	$(BIN)/ruff check .
