@@ -10,6 +10,7 @@ from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.pareto import POOLED
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.summary import Analysis
+from lorasweep.report.curves import draw_curves
 from lorasweep.report.picture import Bar, Bars, Picture, Point, Scatter
 from lorasweep.report.programs import draw_programs
 from lorasweep.report.spectra import draw_spectra
@@ -25,6 +26,7 @@ def pictures(results: SweepResults, analysis: Analysis) -> tuple[Picture, ...]:
         _trade_off(results, analysis),
         _learning_rate(results, analysis),
         _sensitivity(analysis),
+        draw_curves(analysis),
         draw_spectra(results, analysis),
         draw_programs(analysis),
     )

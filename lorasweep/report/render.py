@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lorasweep.analysis.best import RULE
-from lorasweep.analysis.claims.verdict import UNSURE
 from lorasweep.analysis.document import describe, to_json
 from lorasweep.analysis.pareto import POOLED
 from lorasweep.analysis.summary import Analysis, analyse
 from lorasweep.report.draw import draw
+from lorasweep.report.evidence import evidence_tables
 from lorasweep.report.figures import pictures
 from lorasweep.report.findings import answer, findings
 from lorasweep.report.html import render_page
@@ -31,8 +31,9 @@ from lorasweep.report.tables import (
     sensitivity_table,
     status_table,
     trial_table,
+    undecided_table,
 )
-from lorasweep.report.wording import Markdown, duration, escape, number, percent
+from lorasweep.report.wording import Markdown, duration, escape, number, percent, table
 from lorasweep.store.paths import SweepPaths, write_atomically
 from lorasweep.store.records import LaneEnded, Scores
 from lorasweep.store.results import SweepResults
@@ -112,10 +113,11 @@ def render(
     )
     # A command stands in a fence, where nothing is escaped but the fence itself.
     environment.filters["command"] = lambda text: Markdown(text.replace("```", ""))
+    document = describe(results, parts)
     domain = environment.get_template("domain.md.jinja")
     rendered = []
     for (part, analysis), own in zip(parts, drawn, strict=True):
-        body = domain.render(_domain(part, analysis, own, out))
+        body = domain.render(_domain(part, analysis, own, document, out))
         if part.domain:  # its headings stand below the domain's own
             body = re.sub(r"^#", "##", body, flags=re.MULTILINE)
         rendered.append(
@@ -131,7 +133,11 @@ def render(
 
 
 def _domain(
-    results: SweepResults, analysis: Analysis, drawn: Sequence[Picture], out: Path
+    results: SweepResults,
+    analysis: Analysis,
+    drawn: Sequence[Picture],
+    document: Mapping[str, Any],
+    out: Path,
 ) -> dict[str, Any]:
     """Collect what the report says of one domain."""
     found = findings(results, analysis)
@@ -151,7 +157,11 @@ def _domain(
             for method, best in analysis.best.items()
         ],
         "claims": claim_table(analysis.claims),
-        "undecided": [claim for claim in analysis.claims if claim.verdict == UNSURE],
+        "undecided": undecided_table(analysis.claims),
+        "evidence": [
+            {"caption": shown.caption, "table": table(shown.heads, shown.rows)}
+            for shown in evidence_tables(results, analysis, document)
+        ],
         "findings": findings_table(found) if found else None,
         "rankings": [
             {

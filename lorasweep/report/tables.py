@@ -153,6 +153,16 @@ def claim_table(claims: Sequence[Claim]) -> Markdown | None:
     return table(heads, rows) if rows else None
 
 
+def undecided_table(claims: Sequence[Claim]) -> Markdown | None:
+    """Show what these trials cannot tell, and what would decide it; None where there is nothing."""
+    rows = [
+        [claim.statement, claim.reason or "", claim.to_decide or ""]
+        for claim in claims
+        if claim.verdict == UNSURE
+    ]
+    return table(["cannot be told", "because", "what would decide it"], rows) if rows else None
+
+
 def trial_table(results: SweepResults) -> Markdown | None:
     """Show the trials, as many as a reader may scroll through; None where there is none."""
     scores = ["learning", "forgetting", "source accuracy", "response loss"]

@@ -122,7 +122,7 @@ def test_programs_run_only_where_the_user_says_so(path):
 def test_the_twin_of_both_methods_is_small():
     twin = load(FOLDER / "testbed" / "methods.yaml")
     assert [arm.label for arm in twin.arms] == ["code lora", "code full", "math lora", "math full"]
-    assert [arm.search.trials for arm in twin.arms] == [8, 5, 8, 5]
+    assert [arm.search.trials for arm in twin.arms] == [12, 7, 12, 7]
     assert all(arm.evaluate.spectrum for arm in twin.arms)
     assert all(arm.search.scheduler == "none" for arm in twin.arms if arm.method == "full")
     lora, full = twin.arms[:2]
