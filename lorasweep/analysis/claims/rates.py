@@ -26,6 +26,12 @@ from lorasweep.analysis.peak import DRAWS, FEWEST_LRS, Peak, are_rates, find_pea
 _SEED = 20240515
 
 
+_TOO_FEW = (
+    f"{{}} did not complete at enough learning rates, {FEWEST_LRS} and more where other "
+    "hyperparameters vary too, to tell where learning is highest"
+)
+
+
 def _within(what: str, found: Estimate, region: Region) -> Outcome:
     """Judge a best rate, or say that it may lie beyond what was tried on either side."""
     if found.low is None and found.high is None:
@@ -37,14 +43,14 @@ def _ten_times(evidence: Evidence) -> Outcome:
     lora, full = (find_peak(evidence, evidence.frame(m)) for m in ("lora", "full"))
     if lora is None or full is None:
         missing = "full finetuning" if lora else "LoRA"
-        return not_tested(f"{missing} was not tried at {FEWEST_LRS} learning rates or more")
+        return not_tested(_TOO_FEW.format(missing))
     return _within("best learning rate, LoRA over full", ratio_of(lora, full), Region(5, 20))
 
 
 def _recommended(evidence: Evidence) -> Outcome:
     peak = find_peak(evidence, evidence.frame("lora"))
     if peak is None:
-        return not_tested(f"LoRA was not tried at {FEWEST_LRS} learning rates or more")
+        return not_tested(_TOO_FEW.format("LoRA"))
     fixed = Peak(np.zeros(DRAWS), 0.0, 0.0, 0, "")
     return _within("best learning rate of LoRA", ratio_of(peak, fixed), Region(1e-5, 5e-4))
 
