@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lorasweep import cli
+
 # A loaded machine is slow, not wrong.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
@@ -145,3 +147,23 @@ def ray_address() -> Iterator[str]:
         time.sleep(1)
         os.killpg(head.pid, signal.SIGKILL)
         head.wait(timeout=30)
+
+
+@pytest.fixture
+def lorasweep(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lorasweep", *words])
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        else:
+            code = 0
+        shown = capsys.readouterr()
+        return int(code or 0), shown.out, shown.err
+
+    return run

@@ -16,26 +16,6 @@ from lorasweep.spec.sweep import parse_sweep
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def lorasweep(monkeypatch, capsys, tmp_path):
-    """Run the command line in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lorasweep", *words])
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        else:
-            code = 0
-        shown = capsys.readouterr()
-        return int(code or 0), shown.out, shown.err
-
-    return run
-
-
 def test_help_answers_at_once():
     command = [sys.executable, "-m", "lorasweep", "--help"]
     times = []

@@ -9,30 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep import cli
 from tests.folders import DIVERGED, sweep_folder
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "tests" / "data" / "biderman_v2.csv"
-
-
-@pytest.fixture
-def lorasweep(monkeypatch, capsys, tmp_path):
-    """Run the command line in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lorasweep", *words])
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        else:
-            code = 0
-        shown = capsys.readouterr()
-        return int(code or 0), shown.out, shown.err
-
-    return run
 
 
 def analysis(folder):

@@ -41,7 +41,7 @@ def train_command(
     words = [str(SweepPaths(Path(results.origin)).sweep), "--method", method]
     words += ["--space", _one_level({a: configuration[a] for a in arm.space.axes})]
     words += _sets("search", _ALONE)
-    if "search" in results.spec.methods.get(method, {}):  # type: ignore[call-overload]
+    if any(name == method and "search" in own for name, own in results.spec.methods.items()):
         words += _sets(f"methods.{method}.search", _ALONE)
     words += _only_domain(results.spec, results.domain)
     label = "-".join(part for part in (results.spec.name, results.domain, method) if part)

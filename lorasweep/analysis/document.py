@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -163,9 +163,8 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def to_json(results: SweepResults, parts: Sequence[tuple[SweepResults, Analysis]]) -> str:
-    """Write the analysis as JSON text."""
-    document = describe(results, parts)
+def to_json(document: Mapping[str, Any]) -> str:
+    """Write what `describe` gave as JSON text."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

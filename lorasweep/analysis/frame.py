@@ -151,6 +151,16 @@ class Frame:
         """Keep some of the cases."""
         return Frame(tuple(case for case in self.cases if keep(case)))
 
+    def at(self, axis: str, level: Level) -> Frame:
+        """Keep the cases at one level of a hyperparameter."""
+        return self.where(lambda case: case.levels.get(axis) == level)
+
+    def above_zero(self, axis: str) -> Frame:
+        """Keep the cases in which a hyperparameter is a number above zero."""
+        return self.where(
+            lambda case: not isinstance(value := case.levels.get(axis), str | None) and value > 0
+        )
+
     @cached_property
     def scored(self) -> Frame:
         """Keep the cases with a learning score."""

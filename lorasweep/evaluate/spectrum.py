@@ -26,11 +26,10 @@ from lorasweep.evaluate.singular import (
     singular_values,
 )
 from lorasweep.evaluate.weights import Weights, layer_number, read_json
-from lorasweep.model.lora import ATTENTION, MLP
+from lorasweep.model.lora import AMBIGUOUS, ATTENTION, MLP
 from lorasweep.store.records import MatrixSpectrum
 
-# The last two stand in both halves of a block.
-PROJECTIONS = ATTENTION | MLP | {"dense", "c_proj"}
+PROJECTIONS = ATTENTION | MLP | AMBIGUOUS
 # Families whose projections are Conv1D, which keeps its weight as inputs x outputs. The names do
 # not tell: GPT-BigCode has the same ones for linear layers.
 _TRANSPOSED = frozenset({"gpt2", "openai-gpt"})

@@ -46,7 +46,7 @@ MLP = frozenset(
 )
 GATE = "gate_proj"
 # These names stand in both parts of a block, so the module they are in decides.
-_AMBIGUOUS = frozenset({"dense", "c_proj"})
+AMBIGUOUS = frozenset({"dense", "c_proj"})
 _ATTENTION_PARTS = ("attention", "self_attn", "attn", "self_attention")
 
 
@@ -69,11 +69,11 @@ def target_modules(model: Any, targets: str) -> list[str]:
             continue
         *parents, leaf = name.split(".")
         in_attention = leaf in ATTENTION or (
-            leaf in _AMBIGUOUS and any(part in _ATTENTION_PARTS for part in parents[-1:])
+            leaf in AMBIGUOUS and any(part in _ATTENTION_PARTS for part in parents[-1:])
         )
         if in_attention:
             found["attention"].append(name)
-        elif leaf in MLP or leaf in _AMBIGUOUS:
+        elif leaf in MLP or leaf in AMBIGUOUS:
             found["mlp"].append(name)
     wanted = ["attention", "mlp"] if targets in {"all", UNGATED} else [targets]
     # `all` with one half missing would be that other half under a wrong name.

@@ -66,6 +66,7 @@ def write_report(results: SweepResults, out: Path) -> ReportPaths:
     The same trials give the same bytes; each file is replaced whole.
     """
     parts = [(part, analyse(part)) for part in results.parts]
+    document = describe(results, parts)
     drawn = [pictures(part, analysis) for part, analysis in parts]
     figures = [path for own in drawn for picture in own for path in draw(picture, out / "figures")]
     paths = ReportPaths(
@@ -77,13 +78,13 @@ def write_report(results: SweepResults, out: Path) -> ReportPaths:
         figures=tuple(figures),
     )
     write_atomically(paths.trials, format_table(results.trials))
-    write_atomically(paths.analysis, to_json(results, parts))
+    write_atomically(paths.analysis, to_json(document))
     # Last, so that the text never speaks of files that are not there yet.
-    write_atomically(paths.markdown, render(results, parts, drawn, out))
+    write_atomically(paths.markdown, render(results, parts, drawn, document, out))
     page = render_page(
         results,
         parts,
-        describe(results, parts),
+        document,
         setup=_setup(results, parts),
         commands=_commands(results),
     )
@@ -95,12 +96,14 @@ def render(
     results: SweepResults,
     parts: Sequence[tuple[SweepResults, Analysis]],
     drawn: Sequence[Sequence[Picture]],
+    document: Mapping[str, Any],
     out: Path,
 ) -> str:
     """Write the report's text; `out` is where it will lie, to link the weights beside it.
 
     Args:
         parts: the results and their analysis, domain by domain; drawn: the figures of each.
+        document: the analysis as plain values.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -113,7 +116,6 @@ def render(
     )
     # A command stands in a fence, where nothing is escaped but the fence itself.
     environment.filters["command"] = lambda text: Markdown(text.replace("```", ""))
-    document = describe(results, parts)
     domain = environment.get_template("domain.md.jinja")
     rendered = []
     for (part, analysis), own in zip(parts, drawn, strict=True):

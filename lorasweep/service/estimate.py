@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lorasweep.data.batches import steps_of
+from lorasweep.data.batches import steps_for
 from lorasweep.model.shape import Architecture
 from lorasweep.model.size import (
     FP32,
@@ -81,12 +81,16 @@ def _duration(
             return arm.train.steps, float(arm.train.steps * full)
         each = extent.tokens / extent.examples
         return arm.train.steps, arm.train.steps * chosen.batch_size * each
-    if chosen.tokens is not None:
-        return max(1, round(chosen.tokens / full)), float(chosen.tokens)
-    if extent.tokens is None:
+    if chosen.tokens is None and extent.tokens is None:
         return None, None
-    examples = extent.examples or max(1, extent.tokens // seq_len)
-    return steps_of(examples, chosen.batch_size, chosen.epochs), extent.tokens * chosen.epochs
+    steps = steps_for(
+        chosen.tokens,
+        chosen.epochs,
+        batch_size=chosen.batch_size,
+        seq_len=seq_len,
+        examples=extent.examples or max(1, (extent.tokens or 0) // seq_len),
+    )
+    return steps, float(chosen.tokens or (extent.tokens or 0) * chosen.epochs)
 
 
 def shared_tokens(

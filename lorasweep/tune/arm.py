@@ -20,7 +20,7 @@ from lorasweep.tune.callbacks import Board, Recorder
 from lorasweep.tune.cluster import DRIVER, Cluster, window
 from lorasweep.tune.ground import Ground, begin
 from lorasweep.tune.interrupt import Interrupt
-from lorasweep.tune.live import View, announcer, live_view
+from lorasweep.tune.live import View, announcer, live_view, say
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.prepare import Prepared
 from lorasweep.tune.replay import ordered_search, window_of
@@ -45,10 +45,6 @@ class Surroundings:
     view: View
     gauges: Gauges
     interrupt: Interrupt
-
-    def say(self, sentence: str) -> None:
-        """Tell the person in front what is going on."""
-        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def run_arm(
@@ -114,27 +110,29 @@ class _Arm:
             None,
             ground.shape.cpus,
         )
+        # Of this arm's lanes, and never of those of an arm before.
+        around.interrupt.wake = None if ground.fleet is None else ground.fleet.cut_off
         if ground.fleet is None:
             job = self._measured_base(job)
             trainable = tune.with_parameters(run_trial, job=job, shape=ground.shape)
         else:
             ground.fleet.begin(job, self.base)
-            around.interrupt.wake = ground.fleet.cut_off
             trainable = tune.with_parameters(SlotTrial, desk=ground.fleet.desk, root=job.root)
         self._tune(trainable, sees)
 
     def _describe(self) -> None:
         around, ground = self.around, self.ground
         for note in self.prepared.notes:
-            around.say(note)
+            say(around.console, note)
         shape, cluster = ground.shape, ground.cluster
         where = "on this machine" if cluster.own else "on the cluster"
         size = f"{shape.workers} x {shape.cpus:g} CPU"
         size += f" and {shape.gpus:g} GPU" if shape.gpus else ""
-        around.say(
+        say(
+            around.console,
             f"{ground.in_flight} trials at a time {where}, each {size}"
             if ground.fleet is None
-            else f"up to {ground.in_flight} trials under way {where}, in lanes of {size}"
+            else f"up to {ground.in_flight} trials under way {where}, in lanes of {size}",
         )
 
     def _measured_base(self, job: SweepJob) -> SweepJob:
@@ -143,7 +141,7 @@ class _Arm:
         agreement = BASE_AGREEMENT in (*spec.evaluate.learning, *spec.evaluate.source)
         if self.base is not None and not agreement:
             return job
-        around.say("measuring the base model")
+        say(around.console, "measuring the base model")
         scores, samples, wall_s = measure_base(job, shape)
         if self.base is None:
             self.base = scores

@@ -21,7 +21,7 @@ from lorasweep.tune.arm import Surroundings, run_arm
 from lorasweep.tune.callbacks import Board, count_known
 from lorasweep.tune.cluster import Cluster
 from lorasweep.tune.interrupt import Interrupt
-from lorasweep.tune.live import View
+from lorasweep.tune.live import View, say
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.prepare import Prepared
 from lorasweep.tune.replay import known_trials, nothing_left
@@ -49,10 +49,6 @@ class Session:
         self.spec, self.paths, self.journal, self.console = spec, paths, writer, console
         self.started = False
 
-    def say(self, sentence: str) -> None:
-        """Tell the person in front what is going on."""
-        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
     def open(self, prepared: Sequence[Prepared]) -> None:
         """Open the journal of a new sweep, or check that the data are still the same.
 
@@ -60,8 +56,9 @@ class Session:
             SpecError: they are not, so earlier trials could not be compared with later ones.
         """
         if self.journal.repaired_bytes:
-            self.say(
-                f"cut off a torn last line of the journal, {self.journal.repaired_bytes} bytes"
+            say(
+                self.console,
+                f"cut off a torn last line of the journal, {self.journal.repaired_bytes} bytes",
             )
         data = " ".join(dict.fromkeys(one.data.fingerprint for one in prepared))
         opened = [r for r in self.journal.records if isinstance(r, SweepStarted)]
@@ -113,7 +110,7 @@ class Session:
         board = Board(self._planned)
         count_known(board, self.journal)
         if cluster.dashboard:
-            self.say(f"dashboard http://{cluster.dashboard}")
+            say(self.console, f"dashboard http://{cluster.dashboard}")
         around = Surroundings(
             self.paths,
             self.journal,
@@ -129,7 +126,7 @@ class Session:
             arm, name = one.arm, self.spec.name
             if len(prepared) > 1:
                 name = f"{name}-{arm.label.replace(' ', '-')}"
-                self.say(f"{arm.label}, {planned_trials(arm)} trials")
+                say(self.console, f"{arm.label}, {planned_trials(arm)} trials")
             board.enter(arm.domain)
             base = self._known_base(one.spec)
             run_arm(name, one, around, cluster, base, lambda: self._start(prepared))

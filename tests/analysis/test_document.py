@@ -40,7 +40,7 @@ def documents(results):
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
-    return json.loads(to_json(results, parts), parse_constant=refuse)
+    return json.loads(to_json(describe(results, parts)), parse_constant=refuse)
 
 
 def everything():

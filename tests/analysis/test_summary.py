@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from lorasweep.analysis.caution import edge
-from lorasweep.analysis.document import SCHEMA_VERSION, to_json
+from lorasweep.analysis.document import SCHEMA_VERSION, describe, to_json
 from lorasweep.analysis.scale import lay_out
 from lorasweep.analysis.summary import analyse, rank_correlation
 from lorasweep.spec.space import Choices, Range
@@ -15,7 +15,9 @@ def document(results):
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
-    return json.loads(to_json(results, [(results, analyse(results))]), parse_constant=refuse)
+    return json.loads(
+        to_json(describe(results, [(results, analyse(results))])), parse_constant=refuse
+    )
 
 
 def test_the_document_has_what_other_programs_rely_on():
@@ -41,7 +43,9 @@ def test_the_document_has_what_other_programs_rely_on():
 
 def test_the_same_trials_give_the_same_text():
     first, second = (planted_grid(noise=0.01) for _ in range(2))
-    assert to_json(first, [(first, analyse(first))]) == to_json(second, [(second, analyse(second))])
+    assert describe(first, [(first, analyse(first))]) == describe(
+        second, [(second, analyse(second))]
+    )
 
 
 def test_no_trials_are_an_answer_too():

@@ -12,6 +12,7 @@ from unittest.mock import MagicMock
 
 import optuna
 import pytest
+from pyarrow import parquet as files
 
 from lorasweep.errors import SpecError, UsageError
 from lorasweep.service.export import export
@@ -160,9 +161,8 @@ def test_the_exported_csv_is_read_back_to_the_same_trials(folder, tmp_path):
 
 
 def test_parquet_has_the_columns_of_the_csv_with_types(folder, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
     export(folder, csv=tmp_path / "t.csv", parquet=tmp_path / "t.parquet")
-    table = parquet.read_table(tmp_path / "t.parquet")
+    table = files.read_table(tmp_path / "t.parquet")
     header = (tmp_path / "t.csv").read_text().splitlines()[0]
     assert table.column_names == header.split(",")
     rows = table.to_pylist()
@@ -174,7 +174,6 @@ def test_parquet_has_the_columns_of_the_csv_with_types(folder, tmp_path):
 
 
 def test_levels_of_both_kinds_become_text_in_parquet(tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
     folder = sweep_folder(tmp_path / "mine", trials=2)
     paths = SweepPaths(folder)
     with Journal(paths.journal, paths.lock) as journal:
@@ -182,7 +181,7 @@ def test_levels_of_both_kinds_become_text_in_parquet(tmp_path):
         fixed = last.configuration.model_copy(update={"alpha": 32.0})
         journal.append(last.model_copy(update={"trial": "other", "configuration": fixed}))
     export(folder, parquet=tmp_path / "t.parquet")
-    levels = parquet.read_table(tmp_path / "t.parquet")["alpha"].to_pylist()
+    levels = files.read_table(tmp_path / "t.parquet")["alpha"].to_pylist()
     assert sorted(levels) == ["2r", "2r", "32.0"]
 
 
@@ -195,7 +194,6 @@ def test_a_sweep_without_trials_is_exported_too(tmp_path):
 
 
 def test_several_outputs_at_once_and_none_without_force(folder, tmp_path):
-    pytest.importorskip("pyarrow")
     parquet, csv = tmp_path / "new" / "s.parquet", tmp_path / "new" / "t.csv"
     assert [line.split()[0] for line in export(folder, parquet=parquet, csv=csv)] == [
         "csv",

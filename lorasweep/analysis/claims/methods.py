@@ -120,20 +120,13 @@ def _high_rank(evidence: Evidence) -> Outcome:
     return one(what, found, Region(high=max(edge, evidence.margin)))
 
 
-def _is_regularised(case: Case) -> bool:
-    levels = (case.levels.get(name) for name in ("weight_decay", "attention_dropout", "dropout"))
-    return any(not isinstance(level, str | None) and level > 0 for level in levels)
-
-
 def _regularises_more(evidence: Evidence) -> Outcome:
     lora, full = evidence.frame("lora"), evidence.frame("full")
     if missing := _both(evidence, lora, source=True):
         return not_tested(missing)
     parts: list[tuple[str, Estimate | None]] = []
     for name in ("weight_decay", "attention_dropout", "dropout"):
-        own = full.measured.where(
-            lambda c, n=name: not isinstance(v := c.levels.get(n), str | None) and v > 0  # type: ignore[misc]
-        )
+        own = full.measured.above_zero(name)
         if own.cases:
             found = contrast_methods(evidence, own, lora.measured, "cost")
             said = name.replace("_", " ")
@@ -156,8 +149,8 @@ def _large_batch(evidence: Evidence) -> Outcome:
     gaps = [
         contrast_methods(
             evidence,
-            full.where(lambda c, s=size: c.levels.get("batch_size") == s),  # type: ignore[misc]
-            lora.where(lambda c, s=size: c.levels.get("batch_size") == s),  # type: ignore[misc]
+            full.at("batch_size", size),
+            lora.at("batch_size", size),
         )
         for size in (large, small)
     ]

@@ -61,10 +61,7 @@ def _same_for_ranks(evidence: Evidence) -> Outcome:
     if len(ranks) < 2:
         return not_tested("LoRA was not tried at two ranks of 4 or more")
     low, high = min(ranks), max(ranks)
-    peaks = [
-        find_peak(evidence, frame.where(lambda c, r=rank: c.levels.get("rank") == r))  # type: ignore[misc]
-        for rank in (high, low)
-    ]
+    peaks = [find_peak(evidence, frame.at("rank", rank)) for rank in (high, low)]
     if peaks[0] is None or peaks[1] is None:
         return not_tested(f"ranks {low:g} and {high:g} were not tried at {FEWEST_LRS} rates each")
     what = f"best learning rate at rank {high:g} over that at rank {low:g}"
