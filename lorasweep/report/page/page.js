@@ -22,8 +22,7 @@ function start() {
   setUpTheme();
   setUpCopying();
   setUpPrinting(table);
-  // A pointer's point moves away with the page; a focused one takes its tooltip along.
-  window.addEventListener("scroll", () => (held ? held() : tooltip.classList.remove("shown")), { passive: true });
+  window.addEventListener("scroll", scrolled, { passive: true });
   document.documentElement.classList.add("drawn");
 }
 

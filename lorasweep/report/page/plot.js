@@ -9,7 +9,17 @@
 const tooltip = html("div", { class: "tooltip", "aria-hidden": "true" });
 const frames = [];
 let held = null; // puts the tooltip of a focused point back in its place after scrolling
+let shownAt = null; // where the page stood when a tooltip was put in its place
 const REACH = 40; // pixels from which a pointer still finds a target
+
+/**
+ * Follow a scrolled page: a pointer's point moves away with it, a focused one takes its tooltip along.
+ * Browsers tell of a scroll a frame later, when another point may be shown already: that one stays.
+ */
+function scrolled() {
+  if (held) held();
+  else if (`${window.scrollX} ${window.scrollY}` !== shownAt) tooltip.classList.remove("shown");
+}
 
 function frameOf(panel, find) {
   const view = svg("svg", { role: "img", "aria-label": short(panel.alt, 800) });
@@ -64,6 +74,7 @@ function frameOf(panel, find) {
     const top = y - height - 12 > 4 ? y - height - 12 : y + 16;
     tooltip.style.left = `${left}px`;
     tooltip.style.top = `${top}px`;
+    shownAt = `${window.scrollX} ${window.scrollY}`;
   }
 
   function hide() {
