@@ -54,7 +54,7 @@ def sweep_folder(
     domains = tuple(spec.domains) or ("",)
     records: list[Record] = [
         SweepStarted(name=spec.name, identity="i", data="d", time=1e9),
-        SessionChanged(state="started", time=1e9, trials_planned=trials + begun),
+        SessionChanged(state="started", time=1e9, trials_planned=(trials + begun) * len(spec.arms)),
         *(
             BaseMeasured(scores=Scores(learning=0.1, source_accuracy=0.8), domain=domain)
             for domain in domains

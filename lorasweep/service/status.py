@@ -22,8 +22,10 @@ def status_of(folder: Path) -> dict[str, Any]:
     """
     results = load_results(folder)
     ended = [trial for trial in results.trials if trial.status not in {"RUNNING", "PENDING"}]
-    scored = [trial for trial in ended if trial.learning is not None]
-    best = max(scored, key=lambda trial: trial.learning or 0.0, default=None)
+    arms = [arm for part in results.parts for arm in _arms(part)]
+    bests = [arm["best"] for arm in arms if arm["best"] is not None]
+    # Scores of two domains do not compare.
+    one = len({arm["domain"] for arm in arms}) < 2
     return {
         "name": results.name,
         "state": _state(results),
@@ -32,7 +34,8 @@ def status_of(folder: Path) -> dict[str, Any]:
         "tokens": sum(trial.tokens for trial in ended),
         "elapsed_s": None if results.started is None else round(time.time() - results.started, 1),
         "base": None if results.base is None else results.base.model_dump(),
-        "best": None if best is None else _best(best),
+        "best": max(bests, key=lambda best: best["learning"], default=None) if one else None,
+        "arms": arms,
         "journal": str(SweepPaths(folder).journal),
     }
 
@@ -40,6 +43,25 @@ def status_of(folder: Path) -> dict[str, Any]:
 def _state(results: SweepResults) -> str:
     """Name the state in a word."""
     return {None: "not started", "started": "running"}.get(results.state, str(results.state))
+
+
+def _arms(part: SweepResults) -> list[dict[str, Any]]:
+    """Collect the state of each method in one domain."""
+    arms = []
+    for method in dict.fromkeys(trial.method for trial in part.trials):
+        own = [trial for trial in part.trials if trial.method == method]
+        scored = [trial for trial in own if trial.learning is not None]
+        best = max(scored, key=lambda trial: trial.learning or 0.0, default=None)
+        arms.append(
+            {
+                "domain": part.domain,
+                "method": method,
+                "base": None if part.base is None else part.base.model_dump(),
+                "trials": dict(Counter(trial.status for trial in own)),
+                "best": None if best is None else _best(best),
+            }
+        )
+    return arms
 
 
 def _best(trial: TrialResult) -> dict[str, Any]:
@@ -54,13 +76,18 @@ def _best(trial: TrialResult) -> dict[str, Any]:
 
 def show_status(facts: dict[str, Any]) -> None:
     """Print a sweep's state for a person."""
+    from lorasweep.report.wording import level
+
     ended = sum(n for s, n in facts["trials"].items() if s not in {"RUNNING", "PENDING"})
     print(f"{facts['name']}: {facts['state']}, {ended} of {facts['trials_planned'] or '?'} trials")
     for status, count in sorted(facts["trials"].items()):
         print(f"  {status:<9} {count}")
-    if (best := facts["best"]) is not None:
-        print(f"  best      learning {best['learning']:.3f} ({best['trial']})")
-        print(f"            {', '.join(f'{k}={v}' for k, v in best['configuration'].items())}")
+    for arm in facts["arms"]:
+        if (best := arm["best"]) is not None:
+            of = " ".join(filter(None, (arm["domain"], arm["method"])))
+            told = (f"{k}={level(v)}" for k, v in best["configuration"].items())
+            print(f"  best      {of}: learning {best['learning']:.3f} ({best['trial']})")
+            print(f"            {', '.join(told)}")
     print(f"  journal   {facts['journal']}")
 
 

@@ -43,6 +43,8 @@ class Board:
     """Hold the sweep's state as a person follows it.
 
     arm: trials by status that have ended in this arm and session.
+    domain: of the arm under way; bests: the trial of each domain that learned most, since scores
+        of two domains do not compare.
     tokens_per_s: sum over the running trials.
     """
 
@@ -51,16 +53,20 @@ class Board:
     statuses: Counter[str] = field(default_factory=Counter)
     running: dict[str, Running] = field(default_factory=dict)
     recent: list[TrialFinished] = field(default_factory=list)
-    best: TrialFinished | None = None
     ended_here: int = 0
     arm: Counter[str] = field(default_factory=Counter)
     domain: str = ""
+    bests: dict[str, TrialFinished] = field(default_factory=dict)
 
     def enter(self, domain: str) -> None:
-        """Turn to another arm; scores of two domains do not compare."""
+        """Turn to another arm."""
         self.arm.clear()
-        if domain != self.domain:
-            self.domain, self.best = domain, None
+        self.domain = domain
+
+    @property
+    def best(self) -> TrialFinished | None:
+        """Give the trial that learned most in the domain under way."""
+        return self.bests.get(self.domain)
 
     @property
     def ended(self) -> int:
@@ -91,10 +97,11 @@ class Board:
         self.arm[record.status] += here
         self.recent.append(record)
         self.ended_here += here
+        best = self.bests.get(record.domain)
         if record.learning is not None and (
-            self.best is None or record.learning > (self.best.learning or 0.0)
+            best is None or record.learning > (best.learning or 0.0)
         ):
-            self.best = record
+            self.bests[record.domain] = record
 
 
 class Recorder(Callback):  # type: ignore[misc]

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lorasweep.spec.trial import Hyperparameters
 from lorasweep.store.records import TrialFinished
 from lorasweep.tune.callbacks import Board, Running
 
@@ -46,37 +47,47 @@ def say(console: Console, sentence: str) -> None:
 class View:
     """Draw a board; rich asks for it again several times a second."""
 
-    def __init__(self, name: str, board: Board, axes: tuple[str, ...]) -> None:
+    def __init__(
+        self, name: str, board: Board, axes: tuple[str, ...], arm: tuple[str, ...] = ()
+    ) -> None:
         """Remember what to draw.
 
         Args:
             axes: the searched hyperparameters, a column each.
+            arm: what tells the sweep's arms apart, of `domain` and `method`, a column each.
         """
-        self._name, self._board, self._axes = name, board, axes
+        self._name, self._board, self._axes, self._arm = name, board, axes, arm
 
     def __rich__(self) -> RenderableType:
         """Draw the table of trials and the line below it."""
         table = Table(title=f"lorasweep {self._name}", title_justify="left", expand=False)
-        for column in ("trial", "status", *self._axes):
+        for column in ("trial", "status", *self._arm, *self._axes):
             table.add_column(column, no_wrap=True)
         for column in ("done", "loss", "learning", "forgetting", "time"):
             table.add_column(column, justify="right", no_wrap=True)
         running = list(self._board.running.values())
-        for record in self._board.recent[-max(1, _SHOWN - len(running)) :]:
+        ended = self._board.recent[-max(1, _SHOWN - len(running)) :]
+        for record in ended:
             table.add_row(*self._ended(record))
         for trial in running:
             table.add_row(*self._running(trial))
+        stages = {*(r.stage for r in ended), *(r.trial.stage for r in running)}
+        if "confirm" in stages:
+            table.caption, table.caption_justify = "* again, on a further seed", "left"
         return Group(table, self.summary())
 
-    def _levels(self, configuration: object) -> list[str]:
-        values = [getattr(configuration, axis, "-") for axis in self._axes]
+    def _levels(self, configuration: Hyperparameters, domain: str) -> list[str]:
+        values = [
+            domain if column == "domain" else getattr(configuration, column, "-")
+            for column in (*self._arm, *self._axes)
+        ]
         return [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
 
     def _ended(self, record: TrialFinished) -> list[RenderableType]:
         return [
             record.trial[:6] + ("*" if record.stage == "confirm" else ""),
             Text(record.status, style=_STYLES[record.status]),
-            *self._levels(record.configuration),
+            *self._levels(record.configuration, record.domain),
             f"{record.steps} steps",
             number(record.response_loss or record.train_loss),
             number(record.learning),
@@ -89,7 +100,7 @@ class View:
         return [
             running.trial.id[:6] + ("*" if running.trial.stage == "confirm" else ""),
             Text("RUNNING", style=_STYLES["RUNNING"]),
-            *self._levels(running.trial.hyperparameters),
+            *self._levels(running.trial.hyperparameters, self._board.domain),
             f"{latest['percent']}%" if "percent" in latest else "starting",
             number(latest.get("train_loss")),
             "-",
@@ -124,8 +135,9 @@ def announcer(console: Console, board: Board) -> Callable[[TrialFinished], None]
         levels = " ".join(
             f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in searched.items()
         )
+        domain = f"domain={record.domain} " if record.domain else ""
         console.print(
-            f"[{board.ended}/{board.planned}] {record.trial} {record.status} {levels} "
+            f"[{board.ended}/{board.planned}] {record.trial} {record.status} {domain}{levels} "
             f"learning={number(record.learning)} forgetting={number(record.forgetting)}",
             highlight=False,
             markup=False,

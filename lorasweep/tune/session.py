@@ -116,7 +116,7 @@ class Session:
             self.journal,
             self.console,
             board,
-            View(self.spec.name, board, self.spec.axes),
+            View(self.spec.name, board, self.spec.axes, self._telling),
             Gauges(self.spec.name),
             Interrupt(),
         )
@@ -148,6 +148,14 @@ class Session:
             )
         )
         self.started = True
+
+    @property
+    def _telling(self) -> tuple[str, ...]:
+        """Name what differs between the arms."""
+        domains = {arm.domain for arm in self.spec.arms}
+        methods = {arm.method for arm in self.spec.arms}
+        told = (("domain", domains), ("method", methods))
+        return tuple(name for name, values in told if len(values) > 1)
 
     @property
     def _planned(self) -> int:

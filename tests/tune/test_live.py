@@ -62,6 +62,34 @@ def test_the_view_shows_trials_best_speed_and_time_left(board):
     assert "about 5m 5" in text
 
 
+def test_what_tells_arms_apart_has_a_column_each(board):
+    console = Console(width=140, file=io.StringIO(), record=True)
+    board.enter("math")
+    console.print(View("demo", board, ("lr",), ("domain", "method")))
+    text = console.export_text()
+    assert "┃ domain ┃ method ┃ lr" in text
+    assert "│ math   │ lora   │" in text
+
+
+def test_the_best_is_of_the_domain_under_way(board):
+    one = finished("eeeeeeeeee", "COMPLETE", 0.9).model_copy(update={"domain": "code"})
+    board.finish(one, here=False)
+    assert "best learning 0.500 (aaaaaa)" in drawn(board)
+    board.enter("code")
+    assert "best learning 0.900 (eeeeee)" in drawn(board)
+    board.enter("math")
+    assert "best" not in drawn(board)
+
+
+def test_a_further_seed_is_marked_and_the_mark_explained(board):
+    assert "*" not in drawn(board)
+    one = finished("eeeeeeeeee", "COMPLETE", 0.2).model_copy(update={"stage": "confirm"})
+    board.finish(one, here=True)
+    text = drawn(board)
+    assert "eeeeee*" in text
+    assert "* again, on a further seed" in text
+
+
 def test_before_anything_ended_the_time_left_is_unknown():
     assert "time left unknown" in drawn(Board(planned=4))
 
