@@ -7,7 +7,7 @@ from lorasweep.service.status import show_status, status_of
 from lorasweep.store.results import load_results
 from tests.folders import DIVERGED, TASK, sweep_folder
 
-METHODS = {"lora": {}, "full": {}}
+METHODS: dict[str, dict[str, object]] = {"lora": {}, "full": {}}
 DOMAINS = {"code": {"evaluate": TASK["evaluate"]}, "math": {"evaluate": TASK["evaluate"]}}
 
 
