@@ -18,6 +18,7 @@ from lorasweep.store.results import SweepResults
 _INTERVAL = "90% interval"
 _RANGE = "range over seeds"
 _NOISE = "cannot tell its effect from chance"
+_COMPARABLE = 0.5  # an interaction this large beside the largest main effect changes the answer
 _UNSURE = "and more learning: cannot tell whether they go together"
 
 
@@ -81,6 +82,12 @@ def _ranked(ranking: Ranking) -> str:
     hidden = [row.hyperparameter for row in ranking.rows if not row.is_shown]
     if not ranking.rows:
         return f"Which hyperparameter of {ranking.method} matters cannot be told ({ranking.reason})"
+    together = _together(ranking)
+    if not shown and together is not None:
+        return (
+            f"For {ranking.method}, over {ranking.configurations} configurations, no "
+            f"hyperparameter alone stands out from chance, but {together}"
+        )
     if not shown:
         return (
             f"Which hyperparameter of {ranking.method} matters cannot be told: no effect stands "
@@ -102,7 +109,20 @@ def _ranked(ranking: Ranking) -> str:
     )
     if hidden:
         sentence += f", while no effect of {enumerate_words(hidden)} stands out from chance"
-    return sentence
+    return sentence if together is None else f"{sentence}; but {together}"
+
+
+def _together(ranking: Ranking) -> str | None:
+    """Say which pair explains about as much together as the strongest hyperparameter alone."""
+    strongest = max((row.importance for row in ranking.rows if row.is_shown), default=0.0)
+    for pair in ranking.interactions:  # by falling importance
+        if pair.is_shown and pair.importance >= _COMPARABLE * strongest:
+            return (
+                f"{enumerate_words(pair.hyperparameters)} explain {percent(pair.importance)} "
+                f"({percent(pair.low)} to {percent(pair.high)}) together, beyond what each does "
+                "alone: what one does depends on the other"
+            )
+    return None
 
 
 def _bounds(row: Sensitivity) -> str:
@@ -216,6 +236,18 @@ def _about_ranking(ranking: Ranking) -> Iterator[Finding]:
             text = f"{name}: {row.best_level} learned more than {row.worst_level}."
             cost = row.cost_of_wrong_level
             yield Finding(text, n, unit, "learning", cost, row.cost_low, row.cost_high)
+    for pair in ranking.interactions:
+        if pair.is_shown:
+            yield Finding(
+                f"{ranking.method}: {enumerate_words(pair.hyperparameters)} matter together: "
+                "what one does depends on the other.",
+                ranking.configurations,
+                "configurations",
+                "share of variance beyond each alone",
+                pair.importance,
+                pair.low,
+                pair.high,
+            )
 
 
 def _about_trade(results: SweepResults, method: str) -> Iterator[Finding]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from lorasweep.analysis import importance
@@ -22,6 +24,30 @@ def test_the_answer_is_three_sentences():
     assert "then targets" in matters
     assert cost.startswith("The trial that learned most")
     assert all(sentence.endswith(".") for sentence in (use, matters, cost))
+
+
+def crossed(lr=0.0, together=0.1):
+    """Give a grid in which lr helps at one rank as much as it harms at another."""
+    results = planted_grid(lr, 0, 0, noise=0.004)
+    places = [(i, k) for i in (-1, 0, 1) for _ in range(3) for k in (-1, 0, 1)]
+    return sweep(
+        replace(one, learning=one.learning + together * i * k)
+        for one, (i, k) in zip(results.trials, places, strict=True)
+    )
+
+
+def test_what_two_explain_together_is_part_of_the_answer():
+    matters = told(crossed())[1]
+    assert (
+        "no hyperparameter alone stands out from chance, but lr and rank explain 100% (" in matters
+    )
+    matters = told(crossed(lr=0.1))[1]
+    assert "learning varied most with lr (" in matters
+    assert "; but lr and rank explain" in matters
+    assert "together" not in told(crossed(lr=0.1, together=0.02))[1]
+    (pair,) = [f for f in found(crossed()) if f.measure == "share of variance beyond each alone"]
+    assert pair.text == "lora: lr and rank matter together: what one does depends on the other."
+    assert 0.9 < pair.low <= pair.effect <= pair.high <= 1
 
 
 def test_noise_is_answered_with_cannot_tell():
