@@ -69,3 +69,13 @@ class OutOfMemoryError(LorasweepError, MemoryError):
 
 class JournalError(LorasweepError, RuntimeError):
     """Report a journal that is damaged in its middle or of another format."""
+
+
+def in_a_line(error: object, most: int = 300) -> str:
+    """Put what an error says on one line, to stand within a sentence.
+
+    Args:
+        error: of a library, which may say it in many lines, or its text.
+        most: characters to keep.
+    """
+    return " ".join(str(error).split())[:most]

@@ -113,6 +113,26 @@ def test_a_folder_with_other_files_is_refused(lorasweep, tmp_path):
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [
+        ("mine.txt", "must be a folder, and mine.txt is a file"),
+        ("mine.txt/below", "mine.txt/below cannot be written (Not a directory)"),
+        ("/proc/nope", "/proc/nope cannot be written (No such file or directory)"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_one_sentence_before_ray_starts(
+    lorasweep, monkeypatch, tmp_path, out, sentence
+):
+    started = []
+    monkeypatch.setattr("lorasweep.tune.driver.connect", lambda *words: started.append(words))
+    (tmp_path / "mine.txt").write_text("do not touch")
+    code, _, err = lorasweep("tune", "--out", out)
+    assert (code, started) == (2, [])
+    assert err.startswith(f"lorasweep: --out: {sentence}; choose another")
+    assert (tmp_path / "mine.txt").read_text() == "do not touch"
+
+
 def test_the_results_of_another_sweep_are_refused_with_the_difference(lorasweep, tmp_path):
     from lorasweep.spec.sweep import dump_sweep
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,11 @@ def assemble(
             problems.extend(error.problems)
 
     if model is not None:
-        change(override, [f"model.path={model}"])
+        _set_path(content, "model", model)
     if data is not None:
         change(_name_data, data)
     if slots is not None:
-        content["slots"] = int(slots) if slots.isdigit() else slots
+        content["slots"] = int(slots) if slots.isdecimal() else slots
     if seed is not None:
         content["seed"] = seed
     if trials is not None:
@@ -77,7 +77,7 @@ def _name_data(content: Content, data: str) -> None:
     Raises:
         SpecError: domains have their own, and it is not said whose is to give way.
     """
-    override(content, [f"data.path={data}"])
+    _set_path(content, "data", data)
     for name, sections in _mapping(content.get("domains")).items():
         if "path" in _mapping(_mapping(sections).get("data")):
             raise SpecError(
@@ -88,24 +88,36 @@ def _name_data(content: Content, data: str) -> None:
             )
 
 
+def _set_path(content: Content, section: str, path: str) -> None:
+    """Name a model or data as the text stands, whatever it would be in YAML."""
+    content[section] = {**_mapping(content.get(section)), "path": path}
+
+
 def _mapping(value: Any) -> Content:
     """Give a section, or an empty one in the place of what the spec will refuse or fill in."""
     return value if isinstance(value, dict) else {}
 
 
-def _own_sections(content: Content) -> Iterator[Content]:
-    """Give what each method and each domain has of its own."""
-    for part in ("methods", "domains"):
-        for sections in _mapping(content.get(part)).values():
-            yield _mapping(sections)
+def _own(content: Content, part: str) -> Iterator[tuple[str, Content]]:
+    """Give what each of `methods` or `domains` has of its own, by its name."""
+    for name, sections in _mapping(content.get(part)).items():
+        yield name, _mapping(sections)
+
+
+def _keep_axes(sections: Content, axes: Collection[str]) -> None:
+    """Leave a method or a domain these axes of its own space."""
+    own = _mapping(sections.pop("space", None))
+    if kept := {axis: own[axis] for axis in own if axis in axes}:
+        sections["space"] = kept
 
 
 def _set_everywhere(content: Content, section: str, field: str, value: Any) -> None:
     """Set a field for all arms: what a method or a domain says of it gives way."""
     fields = _mapping(content.get(section))
     content[section] = {**fields, field: value}
-    for own in _own_sections(content):
-        _mapping(own.get(section)).pop(field, None)
+    for part in ("methods", "domains"):
+        for _, own in _own(content, part):
+            _mapping(own.get(section)).pop(field, None)
 
 
 def methods_of(content: Content) -> list[str]:
@@ -150,12 +162,15 @@ def choose_axes(content: Content, text: str) -> None:
     """
     methods = methods_of(content)
     named: dict[str, list[str]] = {}
+    given: dict[str, set[str]] = {}  # axes with a range, by whom it is for
     for part in text.split(","):
-        name = part.partition("=")[0].strip()
-        owner, dot, _ = name.partition(".")
+        name, equals, _ = (piece.strip() for piece in part.partition("="))
+        owner, dot, axis = name.partition(".")
         rest = part.partition(".")[2] if dot else part
         for method in [owner] if dot else _owners(methods, name):
             named.setdefault(method, []).append(rest)
+        if equals:
+            given.setdefault(owner if dot else "", set()).add(axis if dot else name)
     problems = [
         f"space.{method}: must be a method of the sweep, {', '.join(methods)}, got {method!r}; "
         "--method names those that run"
@@ -168,12 +183,18 @@ def choose_axes(content: Content, text: str) -> None:
             spaces[method] = parse_space(",".join(parts), _ranges_of(content, method).get)
         except SpecError as error:
             problems += error.problems
-    given = {p.partition("=")[0].strip() for parts in named.values() for p in parts if "=" in p}
-    without_range = {axis for space in spaces.values() for axis in space} - given
-    for own in _own_sections(content):
-        own_space = _mapping(own.pop("space", None))
-        if kept := {axis: own_space[axis] for axis in own_space if axis in without_range}:
-            own["space"] = kept
+    searched = {axis for space in spaces.values() for axis in space}
+    for method, own in _own(content, "methods"):
+        _keep_axes(own, searched - given.get("", set()) - given.get(method, set()))
+    for domain, own in _own(content, "domains"):
+        # What a domain says is for all its methods, so it cannot give way to one of them alone.
+        problems += [
+            f"space.{method}.{axis}: must not be given where domains.{domain}.space.{axis} is, "
+            f"which is for all methods; use --set domains.{domain}.space.{axis}=RANGE"
+            for method in methods[1:]
+            for axis in sorted(given.get(method, set()) & set(_mapping(own.get("space"))))
+        ]
+        _keep_axes(own, searched - given.get("", set()) - given.get(methods[0], set()))
     if problems:
         content["space"] = {"lr": True}
         raise SpecError(problems)

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.errors import UsageError
-from lorasweep.store import journal
-from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import TrialFinished
-from lorasweep.store.results import SweepResults, TrialResult, load_results
+from lorasweep.store.results import SweepResults, TrialResult, last_states, load_history
 
 
 @dataclass(frozen=True)
@@ -42,18 +40,13 @@ def load_ended(folder: Path) -> EndedSweep:
         JournalError: its journal is damaged.
     """
     try:
-        results = load_results(folder)
-        records = journal.read(SweepPaths(folder).journal)
+        results, records = load_history(folder)
     except OSError as error:
         raise UsageError(f"{folder}: the results cannot be read ({error.strerror})") from None
-    ends: dict[str, TrialFinished] = {}
-    for record in records:
-        if isinstance(record, TrialFinished):
-            before = ends.get(record.trial)
-            if before is None or before.status == "FAILED":
-                ends[record.trial] = record
-    open_still = {"RUNNING", "PENDING"}
-    return EndedSweep(
-        results,
-        tuple(Ended(t, ends[t.trial]) for t in results.trials if t.status not in open_still),
-    )
+    states = last_states(records)
+    ended = [
+        Ended(result, record)
+        for result in results.trials
+        if isinstance(record := states[result.trial], TrialFinished)
+    ]
+    return EndedSweep(results, tuple(ended))

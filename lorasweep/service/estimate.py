@@ -234,12 +234,13 @@ def _memory(arm: SweepSpec, shape: Architecture, trained: int) -> dict[str, Any]
 def _disk(arm: SweepSpec, shape: Architecture, trained: float, trials: int) -> dict[str, Any]:
     """Give what trials leave behind, and what each of those under way saves to go on from.
 
-    An adapter is saved in fp32, and a model that was tuned whole as it was computed with.
+    The best of them is there twice, since it is copied to where a user looks for it. An adapter is
+    saved in fp32, and a model that was tuned whole as it was computed with.
     """
     each = FP32 * trained if arm.method == "lora" else _weight_bytes(arm) * shape.parameters
     state = FP32 * (1 + STATES[arm.train.optimizer]) * trained
     return {
-        "disk_gb": trials * each / GIGABYTE,
+        "disk_gb": (trials + 1) * each / GIGABYTE,
         "disk_gb_per_trial": each / GIGABYTE,
         "disk_gb_under_way": state / GIGABYTE,
     }

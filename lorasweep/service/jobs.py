@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lorasweep.errors import LorasweepError, ResourceError
+from lorasweep.errors import LorasweepError, ResourceError, in_a_line
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 
 # Ray lets these two overrule the address it is given.
@@ -71,7 +71,7 @@ def _run_job(spec: SweepSpec, address: str, entrypoint: str) -> int:
             )
         except (OSError, RuntimeError) as error:
             raise LorasweepError(
-                f"--address: the cluster at {address!r} did not take the job ({_reason(error)})"
+                f"--address: the cluster at {address!r} did not take the job ({in_a_line(error)})"
             ) from error
     print(f"job {job}; follow it from elsewhere with `{follow}`", flush=True)
     try:
@@ -81,8 +81,8 @@ def _run_job(spec: SweepSpec, address: str, entrypoint: str) -> int:
         return 130
     except (OSError, RuntimeError, _http_error()) as error:
         raise LorasweepError(
-            f"--address: lost the connection to {address!r} ({_reason(error)}); job {job} goes on, "
-            f"follow it with `{follow}`"
+            f"--address: lost the connection to {address!r} ({in_a_line(error)}); job {job} "
+            f"goes on, follow it with `{follow}`"
         ) from error
     print(f"job {job} {status.lower()}", flush=True)
     return 0 if status == "SUCCEEDED" else 1
@@ -108,8 +108,8 @@ def _connect(address: str) -> Any:
         raise ResourceError(token_sentence(address)) from error
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ResourceError(
-            f"--address: no Ray dashboard answers at {address!r} ({_reason(error)}); open the way "
-            "to one with `ray dashboard cluster.yaml`, or leave the address out to run on this "
+            f"--address: no Ray dashboard answers at {address!r} ({in_a_line(error)}); open the "
+            "way to one with `ray dashboard cluster.yaml`, or leave the address out to run on this "
             "machine"
         ) from error
     finally:
@@ -135,7 +135,3 @@ def _http_error() -> type[Exception]:
     from aiohttp import ClientError
 
     return ClientError
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
 
 from lorasweep.analysis.best import find_best
 from lorasweep.analysis.configurations import configurations
-from lorasweep.report.render import write_report
+from lorasweep.errors import LorasweepError, in_a_line
+from lorasweep.report.render import ReportPaths, write_report
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import SweepResults, load_results
@@ -20,14 +23,24 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
 
     Returns:
         The exit code: 0, 1 if trials failed, 130 if it was interrupted.
+
+    Raises:
+        UsageError: something the user can mend before it starts.
+        LorasweepError: the report cannot be written.
     """
     from lorasweep.tune.driver import tune_sweep
 
     console = Console(stderr=True)
     ending = tune_sweep(spec, folder, console, address)
-    results = load_results(folder)
-    keep_best(results, SweepPaths(folder))
-    report = write_report(results, SweepPaths(folder).report)
+    results, paths = load_results(folder), SweepPaths(folder)
+    best = keep_best(results, paths)  # before the report, which links them
+    try:
+        report = write_report(results, paths.report)
+    except OSError as error:
+        raise LorasweepError(
+            f"{paths.report}: the report cannot be written ({error.strerror or error}); once it "
+            f"can be, `lorasweep report {shlex.quote(str(folder))}` writes it"
+        ) from None
     if ending.state == "interrupted":
         console.print(
             f"interrupted after {ending.ran} trials; run the same command again to go on",
@@ -35,39 +48,71 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
         )
     elif ending.ran == 0:
         console.print("nothing to do: every trial of this sweep has ended", highlight=False)
-    for line in closing(folder, report.markdown):
+    for line in (*closing(results, report, paths), *best):
         print(line)
     if ending.state == "interrupted":
         return 130
     return 1 if any(trial.status == "FAILED" for trial in results.trials) else 0
 
 
-def keep_best(results: SweepResults, paths: SweepPaths) -> None:
-    """Leave each method's best weights where a user looks for them, chosen as the report does."""
-    for part in results.parts:
-        for best in find_best(configurations(part.trials)):
-            trial = paths.trial(best.winner.trial)
-            source = trial.adapter if trial.adapter.is_dir() else trial.model
-            target = paths.best(best.method, part.domain)
-            temporary = target.with_name(f".{target.name}")
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(source, temporary)
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.rename(target)
+def keep_best(results: SweepResults, paths: SweepPaths) -> list[str]:
+    """Leave each method's best weights where a user looks for them, chosen as the report does.
+
+    Returns:
+        A line for each of them: where they lie, or why they do not.
+    """
+    return [
+        f"best     {_keep(best.winner.trial, paths, best.method, part.domain)}"
+        for part in results.parts
+        for best in find_best(configurations(part.trials))
+    ]
 
 
-def closing(folder: Path, report: Path) -> list[str]:
+def _keep(trial: str, paths: SweepPaths, method: str, domain: str) -> str:
+    """Copy a trial's weights unless that has been done; say where they lie, or why they do not."""
+    target, name = paths.best(method, domain), paths.best_trial(method, domain)
+    files = paths.trial(trial)
+    held = name.read_text(encoding="utf-8").strip() if name.is_file() else "another trial"
+    if held == trial:
+        return str(target)
+    source = files.adapter if files.adapter.is_dir() else files.model
+    if source.is_dir():
+        try:
+            _copy(source, target, trial, name.name)
+            return str(target)
+        except OSError as error:
+            reason = f"{source} cannot be copied ({_reason(error)}); mend that and run this again"
+    else:
+        reason = f"{files.root} does not have them any more"
+    earlier = f", which still holds those of {held}" if target.is_dir() else ""
+    return f"the weights of trial {trial} are not in {target}{earlier}: {reason}"
+
+
+def _copy(source: Path, target: Path, trial: str, name: str) -> None:
+    """Put a copy of a folder in the place of another, with a file that names its trial."""
+    temporary = target.with_name(f".{target.name}")
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary)
+        (temporary / name).write_text(f"{trial}\n", encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reason(error: OSError) -> str:
+    """Say why a copy failed; copying a folder tells it file by file."""
+    return str(error.args[0][0][2]) if isinstance(error, shutil.Error) else in_a_line(error)
+
+
+def closing(results: SweepResults, report: ReportPaths, paths: SweepPaths) -> list[str]:
     """Say in a few lines what came out and where it lies."""
-    paths, results = SweepPaths(folder), load_results(folder)
-    counts: dict[str, int] = {}
-    for trial in results.trials:
-        counts[trial.status.lower()] = counts.get(trial.status.lower(), 0) + 1
-    lines = [", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"]
-    lines.append(f"report   {report}")
-    lines.append(f"page     {report.with_name('report.html')}")
-    lines.append(f"journal  {paths.journal}")
-    for domain, method in sorted({(trial.domain, trial.method) for trial in results.trials}):
-        if paths.best(method, domain).is_dir():
-            lines.append(f"best     {paths.best(method, domain)}")
-    return lines
+    counts = Counter(trial.status.lower() for trial in results.trials)
+    return [
+        ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials",
+        f"report   {report.markdown}",
+        f"page     {report.page}",
+        f"journal  {paths.journal}",
+    ]

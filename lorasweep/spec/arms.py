@@ -54,14 +54,15 @@ def for_method(content: Mapping[str, Any], method: str, other: str) -> Content:
     changed = dict(content)
     fixed = content.get("hyperparameters")
     if isinstance(fixed, Mapping):
-        kept = {k: v for k, v in fixed.items() if k in axes_of(method)}
+        # What no method has stays, so that it is refused; as an axis does below.
+        kept = {k: v for k, v in fixed.items() if k in axes_of(method) or k not in AXES}
         if "lr" in kept:
             kept["lr"] = _scaled(kept["lr"], scale)
         changed["hyperparameters"] = {**kept, "method": method}
     space = content.get("space")
     if isinstance(space, Mapping):
         axes = {k: v for k, v in space.items() if k in axes_of(method)}
-        axes |= {k: v for k, v in space.items() if k not in AXES}  # so that they are refused
+        axes |= {k: v for k, v in space.items() if k not in AXES}
         if "lr" in axes:
             axes["lr"] = _scaled_axis(axes["lr"], scale)
         changed["space"] = axes
@@ -84,16 +85,24 @@ def _point(point: Mapping[str, Any], method: str, scale: float) -> Content:
 
 def with_own_range(space: Mapping[str, Any], method: str) -> Content:
     """Put a method's own range in the place of a learning rate that is named without one."""
-    lr = space.get("lr")
-    if lr is True or lr == "default":
-        return {**space, "lr": _scaled_axis(lr, LR_OF_METHOD[method])}
+    if _is_default(space.get("lr")):
+        default = DEFAULT_AXES["lr"].model_dump()
+        return {**space, "lr": _scaled_axis(default, LR_OF_METHOD[method])}
     return dict(space)
 
 
+def _is_default(axis: Any) -> bool:
+    """Tell whether an axis is named without a range."""
+    return axis is True or axis == "default"
+
+
 def _scaled_axis(axis: Any, scale: float) -> Any:
-    """Scale an axis of learning rates in any form in which a sweep may hold it."""
-    if axis is True or axis == "default":
-        axis = DEFAULT_AXES["lr"].model_dump()
+    """Scale an axis of learning rates in any form in which a sweep may hold it.
+
+    One without a range stays so, since each method has a default of its own.
+    """
+    if _is_default(axis):
+        return axis
     if isinstance(axis, str) and ".." in axis:
         low, _, high = axis.partition("..")
         axis = {"low": low, "high": high}

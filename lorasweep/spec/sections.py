@@ -48,6 +48,8 @@ class DataSpec(Frozen):
     heldout_examples: how many examples the response loss is measured on.
     seq_len: tokens per sequence; None is the model's positions, at most 1024.
     limit: read this many examples at most.
+    streaming: read documents one by one, shuffled in a buffer, into a file of tokens in the results
+        folder, for data that do not fit in memory.
     """
 
     path: str = "testbed"
@@ -63,6 +65,18 @@ class DataSpec(Frozen):
     heldout_examples: Positive = 256
     seq_len: Annotated[int, Field(ge=8)] | None = None
     limit: Positive | None = None
+    streaming: bool = False
+
+    @model_validator(mode="after")
+    def _streams_documents(self) -> Self:
+        named = [name for name in ("prompt", "response", "messages") if getattr(self, name)]
+        if self.streaming and (named or self.kind == "instruction"):
+            got = f"{named[0]} {getattr(self, named[0])!r}" if named else f"kind {self.kind}"
+            raise ValueError(
+                f"streaming is for documents, which are a column of text, and not for "
+                f"instructions, got {got}; leave one of the two out"
+            )
+        return self
 
 
 class TrainSpec(Frozen):

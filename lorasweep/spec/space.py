@@ -211,7 +211,8 @@ def parse_space(text: str, known: Callable[[str], Axis | None]) -> dict[str, Any
 
     Args:
         text: axes separated by commas, each a name alone or NAME=RANGE.
-        known: the range that the sweep at hand gives to an axis, None where it has none.
+        known: the range that the sweep at hand gives to an axis, None where it has none; the
+            default range is then left to the method that it is for.
 
     Raises:
         SpecError: an axis is unknown or named twice; all mistakes at once.
@@ -225,7 +226,7 @@ def parse_space(text: str, known: Callable[[str], Axis | None]) -> dict[str, Any
         elif name in space:
             problems.append(f"space.{name}: each axis must be named once, got it twice")
         else:
-            space[name] = value if equals else known(name) or DEFAULT_AXES[name]
+            space[name] = value if equals else known(name) or True
     if problems:
         raise SpecError(problems)
     return space

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -22,7 +22,8 @@ from lorasweep.spec.sections import (
     SearchSpec,
     TrainSpec,
 )
-from lorasweep.spec.space import Space
+from lorasweep.spec.sentences import sentences_of
+from lorasweep.spec.space import Level, Space
 from lorasweep.spec.trial import (
     OF_METHOD,
     Frozen,
@@ -153,7 +154,7 @@ class SweepSpec(Frozen):
                 try:
                     SweepSpec.model_validate(arm)
                 except ValidationError as error:
-                    problems += _sentences(error)
+                    problems += sentences_of(error)
         else:
             problems = [*self._axes_of_the_method(), *self._durations(), *self._batches()]
             problems += self._points()
@@ -170,7 +171,9 @@ class SweepSpec(Frozen):
         ]
 
     def _durations(self) -> list[str]:
-        """Find contradictions in what says how long a trial is."""
+        """Find contradictions in what says how long a trial and its warm-up are."""
+        if self.train.warmup_steps is not None and self.space.warmup is not None:
+            return ["space.warmup: must not be searched where train.warmup_steps sets the warm-up"]
         given = [name for name in ("epochs", "tokens") if name in self.space.axes]
         if self.train.steps is not None and given:
             return [
@@ -186,17 +189,19 @@ class SweepSpec(Frozen):
     def _batches(self) -> list[str]:
         problems = []
         parts = self.resources.workers * (self.train.micro_batch or 1)
-        searched = self.space.levels(2).get("batch_size")
-        path = "hyperparameters.batch_size" if searched is None else "space.batch_size"
-        for size in searched or (self.hyperparameters.batch_size,):
+        owner = "hyperparameters" if self.space.batch_size is None else "space"
+        for size in self.levels_of("batch_size"):
             if int(size) % parts:
                 problems.append(
-                    f"{path}: must divide by resources.workers x train.micro_batch = {parts}, "
-                    f"got {size}"
+                    f"{owner}.batch_size: must divide by resources.workers x train.micro_batch = "
+                    f"{parts}, got {size}"
                 )
         name = "dropout" if self.hyperparameters.method == "lora" else "attention_dropout"
-        dropouts = self.space.levels(2).get(name) or (getattr(self.hyperparameters, name),)
-        if any(dropouts) and self.resources.workers > 1 and self.train.micro_batch is None:
+        if (
+            any(self.levels_of(name))
+            and self.resources.workers > 1
+            and self.train.micro_batch is None
+        ):
             problems.append(
                 "train.micro_batch: must be given with dropout and several workers, since dropout "
                 "is drawn per micro-batch and null lets its size depend on the workers, got null"
@@ -272,6 +277,12 @@ class SweepSpec(Frozen):
         searched = {axis for arm in self.arms for axis in arm.space.axes}
         return tuple(axis for axis in Space.model_fields if axis in searched)
 
+    def levels_of(self, name: str) -> tuple[Level, ...]:
+        """Give the values that an arm's trials have: an axis's levels or ends, or the fixed one."""
+        if name in self.space.axes:
+            return self.space.levels(2)[name]
+        return (getattr(self.hyperparameters, name),)
+
     @property
     def identity(self) -> dict[str, Any]:
         """Give everything that changes the result of a trial besides its own configuration."""
@@ -279,21 +290,33 @@ class SweepSpec(Frozen):
         content = self.model_dump(mode="json", include=sections)
         for measured_besides in ("spectrum", "allow_code_execution"):
             content["evaluate"].pop(measured_besides)
-        for section, later in (("train", "warmup_steps"), ("data", "data_dir")):
-            if content[section][later] is None:  # so that trials from before bear their names
-                content[section].pop(later)
+        later = (("train", "warmup_steps"), ("data", "data_dir"), ("data", "streaming"))
+        for section, field in later:
+            if content[section][field] is None or content[section][field] is False:
+                content[section].pop(field)  # so that trials from before bear their names
+        # Ways to make do with less memory; they change no more than roundings.
+        content["evaluate"]["batch_size"] = EvaluateSpec().batch_size
+        content["train"]["recompute"] = TrainSpec().recompute
         content["rungs"] = self.search.rungs
         return content
 
     @property
-    def search_identity(self) -> str:
-        """Hash everything that decides which trials run; a longer search keeps its first trials."""
+    def search_content(self) -> dict[str, Any]:
+        """Give everything that decides which trials run; a longer search keeps its first trials."""
         if self.arms != (self,):
-            return content_hash([arm.search_identity for arm in self.arms])
-        search = self.search.model_dump(mode="json", exclude={"trials", "confirm", "seeds"})
-        space = self.space.model_dump(mode="json")
-        fixed = self.hyperparameters.model_dump(mode="json")
-        return content_hash([self.identity, search, space, fixed, self.seed])
+            return {arm.label: arm.search_content for arm in self.arms}
+        return {
+            **self.identity,
+            "search": self.search.model_dump(mode="json", exclude={"trials", "confirm", "seeds"}),
+            "space": self.space.model_dump(mode="json"),
+            "hyperparameters": self.hyperparameters.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+    @property
+    def search_identity(self) -> str:
+        """Hash what decides which trials run."""
+        return content_hash(self.search_content)
 
     def trial(
         self,
@@ -307,16 +330,17 @@ class SweepSpec(Frozen):
         hyperparameters = OF_METHOD[self.method].model_validate(given)
         seed = self.seed if seed is None else seed
         content = hyperparameters.model_dump(mode="json")
-        for unused in self._unused_durations(hyperparameters):
+        for unused in self._unused(hyperparameters):
             content.pop(unused)
         trial = content_hash([self.identity, content, seed])
         return TrialSpec(id=trial, hyperparameters=hyperparameters, seed=seed, stage=stage)
 
-    def _unused_durations(self, hyperparameters: Hyperparameters) -> tuple[str, ...]:
-        """Name what would say how long a trial is, if nothing else did."""
+    def _unused(self, hyperparameters: Hyperparameters) -> tuple[str, ...]:
+        """Name what would say how long a trial or its warm-up is, if nothing else did."""
+        warmup = () if self.train.warmup_steps is None else ("warmup",)
         if self.train.steps is not None:
-            return ("epochs", "tokens")
-        return ("tokens",) if hyperparameters.tokens is None else ("epochs",)
+            return ("epochs", "tokens", *warmup)
+        return ("tokens" if hyperparameters.tokens is None else "epochs", *warmup)
 
     @property
     def is_grid(self) -> bool:
@@ -331,43 +355,6 @@ def _filled(sections: Any) -> Any:
     return {name: {} if own is None else own for name, own in sections.items()}
 
 
-def _sentences(error: ValidationError) -> list[str]:
-    """Phrase all of pydantic's findings, each of them once."""
-    sentences = [
-        sentence
-        for e in error.errors()
-        for sentence in _sentence(_path(e["loc"]), e["type"], e["msg"], e["input"]).splitlines()
-    ]
-    return list(dict.fromkeys(sentences))
-
-
-def _sentence(path: str, kind: str, message: str, value: Any) -> str:
-    """Phrase one of pydantic's findings as where, rule and value."""
-    owner, _, field = path.rpartition(".")
-    if kind == "extra_forbidden" and owner == "hyperparameters" and field in Space.model_fields:
-        return f"{path}: {has_no('full' if field in axes_of('lora') else 'lora', field)}"
-    if kind == "extra_forbidden":
-        return f"{path}: no such field; check its spelling"
-    if kind == "missing":
-        return f"{path}: must be given"
-    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    shown = repr(value) if len(repr(value)) < 80 else f"{repr(value)[:77]}..."
-    got = "" if "got " in message or kind == "value_error" else f", got {shown}"
-    if kind == "string_pattern_mismatch":
-        message = "must be letters, digits, '.', '_' or '-', 64 at most"
-    return f"{path}: {message}{got}" if path else f"{message}{got}"
-
-
-def _path(location: Sequence[int | str]) -> str:
-    """Join a location, leaving out the names pydantic gives to the members of a union."""
-    parts = [
-        str(part) for part in location if not str(part).startswith(("literal[", "constrained-"))
-    ]
-    if len(parts) > 1 and parts[0] == "hyperparameters" and parts[1] in OF_METHOD:
-        parts.pop(1)
-    return ".".join(part for part in parts if part not in {"int", "float", "str"})
-
-
 def parse_sweep(content: Mapping[str, Any]) -> SweepSpec:
     """Check a sweep's content; what sections say of each other once each of them is right.
 
@@ -377,7 +364,7 @@ def parse_sweep(content: Mapping[str, Any]) -> SweepSpec:
     try:
         return SweepSpec.model_validate(content)
     except ValidationError as error:
-        raise SpecError(_sentences(error)) from None
+        raise SpecError(sentences_of(error)) from None
 
 
 def dump_sweep(spec: SweepSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 from lorasweep.errors import SpecError, UsageError
@@ -11,12 +12,27 @@ from lorasweep.store.paths import SweepPaths
 
 
 def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
-    """Refuse a folder that holds something else; writes nothing.
+    """Make a sweep's results folder, or refuse one that holds something else or takes no files.
 
     Raises:
         SpecError: the folder holds another sweep; the sentence names the difference.
-        UsageError: the folder holds files that are no sweep.
+        UsageError: the folder holds files that are no sweep, is a file, or cannot be written.
     """
+    try:
+        _check_content(paths, spec)
+        paths.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=paths.root) as probe:
+            probe.write(b"probe")
+    except OSError as error:
+        raise UsageError(
+            f"--out: {paths.root} cannot be written ({error.strerror or error}); choose another "
+            "folder"
+        ) from None
+
+
+def _check_content(paths: SweepPaths, spec: SweepSpec) -> None:
+    if paths.root.is_file():
+        raise UsageError(f"--out: must be a folder, and {paths.root} is a file; choose another")
     if not paths.sweep.is_file():
         if paths.root.exists() and any(paths.root.iterdir()):
             raise UsageError(
@@ -24,39 +40,43 @@ def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
                 "other files; choose another"
             )
         return
-    earlier = parse_sweep(read_yaml(paths.sweep))
-    if earlier.search_identity != spec.search_identity:
+    if found := differences(parse_sweep(read_yaml(paths.sweep)), spec):
         raise SpecError(
             [
-                f"--out: {paths.root} holds the results of another sweep "
-                f"({'; '.join(differences(earlier, spec)[:3])}); choose another folder"
+                f"--out: {paths.root} holds the results of another sweep ({'; '.join(found[:3])}); "
+                "choose another folder"
             ]
         )
 
 
 def differences(there: SweepSpec, here: SweepSpec) -> list[str]:
     """Name the fields in which two sweeps differ, those left out that change no result."""
-    old, new = _flat(there.model_dump(mode="json")), _flat(here.model_dump(mode="json"))
-    harmless = (
-        "name",
-        "question",
-        "resources",
-        "slots",
-        "deepspeed",
-        "evaluate.spectrum",
-        "evaluate.allow_code_execution",
-        "search.trials",
-        "search.seeds",
-    )
+    old, new = _decisive(there), _decisive(here)
+    if old.keys() != new.keys():
+        return [f"{' and '.join(old)} there, {' and '.join(new)} here"]
+    found: dict[str, list[str]] = {}
+    for arm in old:
+        for field in sorted(old[arm].keys() | new[arm].keys()):
+            before, now = old[arm].get(field), new[arm].get(field)
+            if before != now:
+                found.setdefault(f"{field} {before!r} there and {now!r} here", []).append(arm)
+    # What differs in every arm is said once.
     return [
-        f"{key} {old.get(key)!r} there and {new.get(key)!r} here"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(harmless)
+        difference if len(arms) == len(old) else f"{', '.join(arms)}: {difference}"
+        for difference, arms in found.items()
     ]
 
 
+def _decisive(spec: SweepSpec) -> dict[str, dict[str, Any]]:
+    """Give the fields that decide which trials run and what they give, arm by arm."""
+    fields = {arm.label: _flat(arm.search_content) for arm in spec.arms}
+    for own in fields.values():
+        own.pop("rungs")  # which follow from fields of the search
+    return fields
+
+
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value:
         return {prefix: value}
     parts: dict[str, Any] = {}
     for key, item in value.items():

@@ -13,7 +13,6 @@ from lorasweep.spec.trial import canonical_json
 from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults, TrialResult
 
-_EVALUATED = ("learning", "source", "tasks", "limit")
 _DURATIONS = ("epochs", "tokens")
 
 
@@ -41,13 +40,15 @@ class Piece:
         if not self.arms:
             return {"origin": self.sweep.origin}
         arm = next(iter(self.arms.values()))
-        data = arm.data.model_dump(mode="json")
-        evaluate = arm.evaluate.model_dump(mode="json", include=set(_EVALUATED))
+        # What else sets the trials of two sweeps apart stands beside their axes (`settings`).
         return {
             "model.path": arm.model.path,
             "model.revision": arm.model.revision,
-            **{f"data.{name}": value for name, value in data.items()},
-            **{f"evaluate.{name}": value for name, value in evaluate.items()},
+            **{
+                f"{section}.{name}": value
+                for section in ("data", "evaluate")
+                for name, value in arm.identity[section].items()
+            },
         }
 
 
@@ -146,7 +147,9 @@ def settings(arms: Sequence[SweepSpec]) -> list[Settings]:
 
 def _trained(arm: SweepSpec) -> dict[str, Level]:
     """Give what an arm holds fixed in training, as levels."""
-    fixed = {f"train.{name}": value for name, value in arm.train.model_dump(mode="json").items()}
+    # The identity has the same value in all arms of a field that changes no result.
+    train = {**arm.train.model_dump(mode="json"), **arm.identity["train"]}
+    fixed = {f"train.{name}": value for name, value in train.items()}
     return {
         name: _level(value) for name, value in {**fixed, "model.dtype": arm.model.dtype}.items()
     }

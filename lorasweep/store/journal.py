@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,39 +43,26 @@ def decode(line: str) -> Record:
     return RECORD.validate_python(content)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Give each line with its number from 1 and its offset in bytes."""
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            yield number, offset, line
-            offset += len(line)
-
-
 def _scan(path: Path) -> tuple[list[Record], int]:
     """Read all records, and give the length in bytes of the part that is whole.
 
     Raises:
-        JournalError: a line other than the last is damaged.
+        JournalError: a line is damaged; a torn last one is not, since a crash leaves it.
     """
+    # At once, since a line that the writer completes meanwhile would else be read in two parts.
+    content = path.read_bytes() if path.exists() else b""
+    *lines, torn = content.split(b"\n")
     records: list[Record] = []
-    lines = list(_lines(path)) if path.exists() else []
-    for number, offset, line in lines:
+    for number, line in enumerate(lines, start=1):
         try:
-            if not line.endswith(b"\n"):
-                raise ValueError("torn")
             records.append(decode(line.decode("utf-8")))
         except (ValueError, ValidationError) as error:
-            # A crash can only tear the line it was writing. A whole last line with a wrong checksum
-            # was changed by something else, and so is damage like any other.
-            if number == len(lines) and not line.endswith(b"\n"):
-                return records, offset
             reason = str(error).splitlines()[0]
             raise JournalError(
                 f"{path}, line {number}: the journal is damaged ({reason}); restore the file from "
                 "a backup, or start again with another --out"
             ) from None
-    return records, sum(len(line) for _, _, line in lines)
+    return records, len(content) - len(torn)
 
 
 def read(path: Path) -> list[Record]:

@@ -53,6 +53,10 @@ class SweepPaths:
         """Give the state of one such run at a step."""
         return self.trunks / key / str(step)
 
+    def tokens(self, key: str) -> Path:
+        """Give the folder of tokens that were made of a stream of documents."""
+        return self.root / "tokens" / key
+
     @property
     def ray(self) -> Path:
         """What Ray writes for itself; a cache that may be deleted."""
@@ -71,6 +75,10 @@ class SweepPaths:
     def best(self, method: str, domain: str = "") -> Path:
         """Give the best weights of a method, an ordinary PEFT or transformers folder."""
         return self.root / "best" / domain / method
+
+    def best_trial(self, method: str, domain: str = "") -> Path:
+        """Give the file that names the trial whose weights those are."""
+        return self.best(method, domain) / "trial.txt"
 
     def trial(self, trial: str) -> TrialPaths:
         """Name the files of one trial."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import (
+    ArmStarted,
     BaseMeasured,
     CodeScores,
     LaneEnded,
@@ -65,6 +66,14 @@ class TrialResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """Hold how a lane ended, and the label of the arm whose trials it held."""
+
+    arm: str
+    ended: LaneEnded
+
+
+@dataclass(frozen=True, slots=True)
 class SweepResults:
     """Hold all trials of one sweep, or of one of its domains, and what is needed to read them.
 
@@ -92,7 +101,7 @@ class SweepResults:
     trials_planned: int | None = None
     started: float | None = None
     notes: tuple[str, ...] = ()
-    lanes: tuple[LaneEnded, ...] = ()
+    lanes: tuple[Lane, ...] = ()
     sweeps: tuple[SweepResults, ...] = ()
 
     @property
@@ -112,7 +121,6 @@ class SweepResults:
             axes=tuple(axis for axis in self.axes if axis in searched),
             trials=tuple(trial for trial in self.trials if trial.domain == domain),
             base=self.bases.get(domain),
-            is_grid=self.is_grid,
         )
 
     @property
@@ -125,37 +133,59 @@ class SweepResults:
         return next(own, None)
 
 
-def fold_trials(records: Iterable[Record]) -> tuple[TrialResult, ...]:
-    """Keep each trial's latest state, ordered by number and seed.
+def last_states(records: Iterable[Record]) -> dict[str, TrialStarted | TrialFinished]:
+    """Give the record of each trial's latest state, by the trial.
 
     A final state is never undone, but for FAILED: a failed trial is tried again.
     """
     latest: dict[str, TrialStarted | TrialFinished] = {}
-    spectra: dict[str, tuple[MatrixSpectrum, ...]] = {}
     for record in records:
         if isinstance(record, TrialStarted | TrialFinished):
             before = latest.get(record.trial)
             if not isinstance(before, TrialFinished) or before.status == "FAILED":
                 latest[record.trial] = record
-        elif isinstance(record, SpectrumMeasured):
-            spectra[record.trial] = record.matrices
+    return latest
+
+
+def fold_trials(records: Sequence[Record]) -> tuple[TrialResult, ...]:
+    """Keep each trial's latest state, ordered by number and seed."""
+    spectra = {r.trial: r.matrices for r in records if isinstance(r, SpectrumMeasured)}
     return tuple(
         sorted(
             (
                 replace(_result(record), spectrum=spectra.get(record.trial, ()))
-                for record in latest.values()
+                for record in last_states(records).values()
             ),
             key=lambda r: (r.domain, r.method != "lora", r.stage != "search", r.number, r.seed),
         )
     )
 
 
+# What only a trial's end tells; the record and the result have the same names for it.
+_AT_THE_END = (
+    "status",
+    "learning",
+    "source_accuracy",
+    "forgetting",
+    "response_loss",
+    "train_loss",
+    "tasks",
+    "code",
+    "steps",
+    "tokens",
+    "wall_s",
+    "train_s",
+    "evaluate_s",
+    "trainable",
+    "error",
+)
+
+
 def _result(record: TrialStarted | TrialFinished) -> TrialResult:
     configuration = record.configuration.model_dump(exclude_none=True)
-    method = configuration.pop("method")
-    started = TrialResult(
+    result = TrialResult(
         trial=record.trial,
-        method=method,
+        method=configuration.pop("method"),
         status="RUNNING",
         seed=record.seed,
         hyperparameters=configuration,
@@ -164,35 +194,22 @@ def _result(record: TrialStarted | TrialFinished) -> TrialResult:
         stage=record.stage,
     )
     if isinstance(record, TrialStarted):
-        return started
-    return TrialResult(
-        trial=record.trial,
-        method=method,
-        status=record.status,
-        seed=record.seed,
-        hyperparameters=configuration,
-        domain=record.domain,
-        number=record.number,
-        stage=record.stage,
-        learning=record.learning,
-        source_accuracy=record.source_accuracy,
-        forgetting=record.forgetting,
-        response_loss=record.response_loss,
-        train_loss=record.train_loss,
-        tasks=record.tasks,
-        code=record.code,
-        steps=record.steps,
-        tokens=record.tokens,
-        wall_s=record.wall_s,
-        train_s=record.train_s,
-        evaluate_s=record.evaluate_s,
-        trainable=record.trainable,
-        error=record.error,
-    )
+        return result
+    return replace(result, **{name: getattr(record, name) for name in _AT_THE_END})
 
 
 def load_results(folder: Path) -> SweepResults:
     """Read a results folder, finished or not.
+
+    Raises:
+        UsageError: the folder holds no sweep.
+        JournalError: its journal is damaged.
+    """
+    return load_history(folder)[0]
+
+
+def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
+    """Read a results folder, and give the records of its journal besides.
 
     Raises:
         UsageError: the folder holds no sweep.
@@ -210,7 +227,8 @@ def load_results(folder: Path) -> SweepResults:
     begun = [r for r in sessions if r.state == "started"]
     bases = {r.domain: r.scores for r in records if isinstance(r, BaseMeasured)}
     opened = [r for r in records if isinstance(r, SweepStarted)]
-    lanes = [r for r in records if isinstance(r, LaneEnded)]
+    lanes = _lanes(records)
+    told = (r.note for r in sessions if r.note)
     state = sessions[-1].state if sessions else None
     trials = fold_trials(records)
     if not journal.is_held(paths.lock):
@@ -220,7 +238,7 @@ def load_results(folder: Path) -> SweepResults:
             replace(trial, status="PENDING") if trial.status == "RUNNING" else trial
             for trial in trials
         )
-    return SweepResults(
+    results = SweepResults(
         name=spec.name,
         question=spec.question,
         axes=spec.axes,
@@ -235,8 +253,23 @@ def load_results(folder: Path) -> SweepResults:
         started=opened[0].time if opened else None,
         notes=tuple(
             dict.fromkeys(
-                [*(r.note for r in sessions if r.note), *(n for lane in lanes for n in lane.notes)]
+                [
+                    *(r.note for r in sessions if r.note),
+                    *(n for lane in lanes for n in lane.ended.notes),
+                ]
             )
         ),
-        lanes=tuple(lanes),
+        lanes=lanes,
     )
+    return results, records
+
+
+def _lanes(records: Iterable[Record]) -> tuple[Lane, ...]:
+    """Give every lane with its arm; arms follow one another, each after the lanes before it."""
+    lanes, arm = [], ""
+    for record in records:
+        if isinstance(record, ArmStarted):
+            arm = f"{record.domain} {record.method}".strip()
+        elif isinstance(record, LaneEnded):
+            lanes.append(Lane(arm, record))
+    return tuple(lanes)

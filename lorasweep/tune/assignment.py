@@ -18,8 +18,7 @@ def width_of(spec: SweepSpec, data: TrainingData, engine: Engine, workers: int) 
     """
     if not engine.shares_rows:
         return None
-    sizes = spec.space.levels(2).get("batch_size")
-    least = min(int(size) for size in sizes or [spec.hyperparameters.batch_size])
+    least = min(int(size) for size in spec.levels_of("batch_size"))
     return row_width(data.train, spec.train.micro_batch or least // workers, engine.attention_cost)
 
 

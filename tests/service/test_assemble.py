@@ -199,3 +199,61 @@ def test_the_last_word_is_that_of_an_assignment():
 def test_a_file_that_names_an_unknown_method_is_refused_by_its_own_sentence(file):
     content = {"space": {"lr": True}, "methods": {"dora": {}, "full": {}}}
     assert refusal(file(content), space="lr") == ("methods: must be of lora, full, got 'dora'",)
+
+
+LORAS, FULLS = Range(low=1e-5, high=5e-3, log=True), Range(low=1e-6, high=5e-4, log=True)
+OF_FULL = {"hyperparameters": {"method": "full"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "ranges"),
+    [
+        ({**OF_FULL, "space": {"warmup": True}}, {"space": "lr"}, [FULLS]),
+        ({**OF_FULL, "space": {"lr": True}}, {"method": "lora"}, [LORAS]),
+        ({"space": {"rank": True}}, {"method": "full", "space": "lr"}, [FULLS]),
+        ({"space": {"rank": True}}, {"method": "lora,full", "space": "lr"}, [LORAS, FULLS]),
+        ({"space": {"rank": True}}, {"method": "lora,full", "space": "rank,full.lr"}, [FULLS]),
+    ],
+)
+def test_a_learning_rate_without_any_range_has_its_methods_default(file, content, options, ranges):
+    spec = assemble(file(content), **options)
+    assert [arm.space.lr for arm in spec.arms if arm.space.lr is not None] == ranges
+
+
+def test_a_range_for_one_method_leaves_the_others_what_they_have(file):
+    own = {"lora": {}, "full": {"space": {"lr": "1e-6..1e-5"}}}
+    content = {"methods": own, "space": {"lr": "1e-5..1e-2", "rank": [4]}}
+    spec = assemble(file(content), space="lora.lr=1e-4..1e-3,rank")
+    mine, its = Range(low=1e-4, high=1e-3, log=True), Range(low=1e-6, high=1e-5, log=True)
+    assert [arm.space.lr for arm in spec.arms] == [mine, its]
+    spec = assemble(file(content), space="lr=1e-4..1e-3,rank")  # without an owner it is for all
+    shared = Range(low=1e-5, high=1e-4, log=True)
+    assert [arm.space.lr for arm in spec.arms] == [mine, shared]
+
+
+def test_a_range_for_one_method_is_refused_where_a_domain_has_one_for_all(file):
+    content = {
+        "methods": {"lora": {}, "full": {}},
+        "domains": {"code": {"space": {"lr": "1e-4..1e-3"}}},
+        "space": {"lr": "1e-5..1e-2", "rank": [4]},
+    }
+    assert refusal(file(content), space="lr,rank,full.lr=1e-6..1e-5") == (
+        "space.full.lr: must not be given where domains.code.space.lr is, which is for all "
+        "methods; use --set domains.code.space.lr=RANGE",
+    )
+
+
+@pytest.mark.parametrize("path", ["/data/my #1 set", "[a].jsonl", "./run: final", "2024", "*"])
+def test_a_path_is_taken_as_it_stands(path):
+    spec = assemble(None, model=path, data=path)
+    assert (spec.model.path, spec.data.path) == (path, path)
+
+
+def test_a_number_of_slots_is_written_in_digits():
+    assert assemble(None, slots="3").slots == 3
+    assert refusal(None, slots="²") == ("slots: must be auto or a number of at least 1, got '²'",)
+
+
+def test_a_misspelt_hyperparameter_is_refused_for_any_method(file):
+    content = {"hyperparameters": {"wamup": 0.2}, "space": {"lr": True}}
+    assert "wamup" in refusal(file(content), method="full")[0]

@@ -63,6 +63,9 @@ def test_the_plan_of_a_7b_sweep_takes_published_numbers_and_says_so():
     assert full["zero_stage"] == 2
     assert full["disk_gb_per_trial"] == pytest.approx(13.48, abs=0.01)
     assert lora["disk_gb_per_trial"] == pytest.approx(0.16, abs=0.001)
+    # Two trials each, and a copy of the better one.
+    assert full["disk_gb"] == pytest.approx(3 * full["disk_gb_per_trial"])
+    assert lora["disk_gb"] == pytest.approx(3 * lora["disk_gb_per_trial"])
 
 
 def test_the_throughput_that_is_given_is_that_of_every_arm():
@@ -187,6 +190,15 @@ def test_unknown_data_leave_out_what_depends_on_them():
     )["arms"]
     assert arm["tokens"] == 10 * 16 * 1024
     assert any("full sequences are taken" in note for note in arm["notes"])
+
+
+def test_a_plan_reads_nothing_of_what_is_streamed(tmp_path):
+    (tmp_path / "data.jsonl").write_text("not even JSON")
+    data = DataSpec(path=str(tmp_path / "data.jsonl"), streaming=True)
+    extent = measure_extent(data, ModelSpec(), 256, 2048)
+    assert extent == Extent(None, None, "unknown, since a plan does not read what is streamed")
+    published = DataSpec(path="open-web-math/open-web-math", streaming=True)
+    assert measure_extent(published, ModelSpec(**LARGE), 4096, 32_000).tokens == 14_700_000_000
 
 
 def test_a_limit_takes_its_share_of_published_data():

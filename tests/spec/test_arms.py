@@ -79,7 +79,8 @@ def test_full_finetuning_takes_a_tenth_of_a_shared_learning_rate(lr, tenth):
     assert full.space.lr == tenth
     assert lora.space == parse_sweep({"space": {"lr": lr}}).space
     # Written for another method, before anything has read it:
-    assert parse_sweep(for_method({"space": {"lr": lr}}, "full", "lora")).space.lr == tenth
+    written = for_method({"space": {"lr": lr}, "hyperparameters": {}}, "full", "lora")
+    assert parse_sweep(written).space.lr == tenth
 
 
 def test_full_finetuning_shares_what_it_has_and_drops_what_it_lacks():

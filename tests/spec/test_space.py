@@ -179,7 +179,7 @@ def test_the_space_option_takes_known_ranges_before_default_ones():
     known: dict[str, Axis] = {"rank": mine}
     assert parse_space("lr=1e-5..1e-2, targets,rank", known.get) == {
         "lr": "1e-5..1e-2",
-        "targets": DEFAULT_AXES["targets"],
+        "targets": True,
         "rank": mine,
     }
 

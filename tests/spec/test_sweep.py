@@ -118,7 +118,9 @@ SECTIONS = {
 
 
 def agreeing(content: dict[str, Any]) -> dict[str, Any]:
-    """Give the micro-batch that dropout on several workers needs."""
+    """Give the micro-batch that dropout on several workers needs; warm up in one way only."""
+    if "warmup" in content["space"] and "warmup_steps" in content.get("train", {}):
+        content["train"] = {k: v for k, v in content["train"].items() if k != "warmup_steps"}
     workers = content.get("resources", {}).get("workers", 1)
     if "dropout" in content["space"] and workers != 1:
         micro_batch = content.get("train", {}).get("micro_batch") or 1
@@ -279,6 +281,26 @@ def test_remote_code_may_run_from_a_pinned_revision_or_a_folder(tmp_path):
     assert parse_sweep(small(model=local)).model.trust_remote_code
 
 
+@pytest.mark.parametrize(
+    ("field", "got"),
+    [
+        ({"kind": "instruction"}, "kind instruction"),
+        ({"prompt": "q", "response": "a"}, "prompt 'q'"),
+        ({"messages": "turns"}, "messages 'turns'"),
+    ],
+)
+def test_only_documents_are_streamed(field, got):
+    with pytest.raises(SpecError, match=rf"data: streaming is for documents, .*, got {got}; leave"):
+        parse_sweep(small(data={"streaming": True, **field}))
+    assert parse_sweep(small(data={"streaming": False, **field}))
+
+
+def test_a_trial_from_before_there_were_streams_bears_its_name():
+    data = parse_sweep(small()).identity["data"]
+    assert "streaming" not in data
+    assert parse_sweep(small(data={"streaming": True})).identity["data"]["streaming"] is True
+
+
 OTHER: dict[type[Frozen], dict[str, object]] = {
     ModelSpec: {
         "path": "org/model",
@@ -301,6 +323,7 @@ OTHER: dict[type[Frozen], dict[str, object]] = {
         "heldout_examples": 7,
         "seq_len": 64,
         "limit": 100,
+        "streaming": True,
     },
     TrainSpec: {
         "steps": 5,
@@ -310,14 +333,12 @@ OTHER: dict[type[Frozen], dict[str, object]] = {
         "schedule": "constant",
         "warmup_steps": 10,
         "clip": None,
-        "recompute": True,
     },
     EvaluateSpec: {
         "learning": ["gsm8k"],
         "source": ["hellaswag"],
         "tasks": "tasks",
         "limit": 3,
-        "batch_size": 2,
     },
     LoraHyperparameters: {
         "lr": 1e-3,
@@ -332,7 +353,11 @@ OTHER: dict[type[Frozen], dict[str, object]] = {
         "tokens": 4096,
     },
 }
-MEASURED_BESIDES = {"spectrum", "allow_code_execution"}
+NO_MATTER = {
+    TrainSpec: {"recompute"},
+    EvaluateSpec: {"spectrum", "allow_code_execution", "batch_size"},
+    LoraHyperparameters: {"method"},
+}
 SECTION_OF = {ModelSpec: "model", DataSpec: "data", TrainSpec: "train", EvaluateSpec: "evaluate"}
 
 
@@ -354,7 +379,7 @@ def test_the_id_of_a_trial_notices_every_field_that_changes_its_result(section, 
 
 def test_no_field_was_left_out_of_the_laws_about_the_id():
     for section, others in OTHER.items():
-        assert set(section.model_fields) - {"method", *MEASURED_BESIDES} == set(others)
+        assert set(section.model_fields) - NO_MATTER.get(section, set()) == set(others)
 
 
 def test_the_id_of_a_trial_notices_seed_and_rungs():
@@ -374,7 +399,8 @@ def test_the_id_of_a_trial_notices_seed_and_rungs():
         {"search": {"algorithm": "random", "trials": 99, "seeds": 5, "confirm": 9}},
         {"space": {"targets": True}},
         {"deepspeed": {"stage": 3, "offload": True}},
-        {"evaluate": {"spectrum": True, "allow_code_execution": True}},
+        {"evaluate": {"spectrum": True, "allow_code_execution": True, "batch_size": 2}},
+        {"train": {"recompute": True}},
         {"domain": "code"},
     ],
 )
@@ -406,8 +432,8 @@ def test_the_id_ignores_epochs_where_tokens_set_the_duration():
 def test_the_id_of_a_lora_trial_is_the_same_in_every_release():
     testbed, published = parse_sweep(default_sweep(None, None)), parse_sweep(small())
     values = {"lr": 3e-3, "targets": "all", "rank": 8}
-    assert testbed.trial(values).id == "fbd3838368"
-    assert testbed.trial(values, seed=1).id == "95ae0fe2bb"
+    assert testbed.trial(values).id == "7fb18f9768"
+    assert testbed.trial(values, seed=1).id == "606340e42d"
     assert published.trial({"lr": 1e-4, "epochs": 2.0}).id == "aefdf6d316"
 
 
@@ -567,3 +593,28 @@ def test_the_best_or_all_are_repeated_on_each_further_seed(
 ):
     search = SearchSpec(confirm=confirm, seeds=seeds)
     assert search.repetitions(configurations) == repetitions
+
+
+def test_a_warmup_that_nothing_reads_is_neither_searched_nor_part_of_a_trials_name():
+    train = {"schedule": "trapezoidal", "warmup_steps": 10}
+    with pytest.raises(SpecError, match="must not be searched where"):
+        parse_sweep({"space": {"warmup": [0.1, 0.2]}, "train": train})
+    one, other = (
+        parse_sweep({"space": {"lr": True}, "train": train, "hyperparameters": {"warmup": share}})
+        for share in (0.1, 0.2)
+    )
+    assert one.trial({"lr": 1e-4}).id == other.trial({"lr": 1e-4}).id
+
+
+def test_making_do_with_less_memory_leaves_a_sweep_the_same():
+    less = {"evaluate": {"batch_size": 2}, "train": {"recompute": True}}
+    assert parse_sweep(small(**less)).search_identity == parse_sweep(small()).search_identity
+    other = parse_sweep(small(evaluate={"limit": 2}))
+    assert other.search_identity != parse_sweep(small()).search_identity
+
+
+def test_the_values_of_a_hyperparameter_are_its_levels_its_ends_or_the_fixed_one():
+    spec = parse_sweep({"space": {"lr": "1e-5..1e-3", "rank": [4, 16]}})
+    assert spec.levels_of("lr") == (1e-5, 1e-3)
+    assert spec.levels_of("rank") == (4, 16)
+    assert spec.levels_of("batch_size") == (spec.hyperparameters.batch_size,)

@@ -1,6 +1,8 @@
 import contextlib
+import io
 import json
 import multiprocessing
+import os
 import re
 from pathlib import Path
 
@@ -134,6 +136,35 @@ def test_what_is_appended_is_read_also_while_the_writer_goes_on(path):
         assert writer.repaired_bytes == 0
         writer.append(LAST)
     assert journal.read(path) == [*RECORDS, LAST]
+
+
+def test_a_line_that_is_completed_while_it_is_read_is_no_damage(path, monkeypatch):
+    first, second = (encode(record).encode() for record in RECORDS[:2])
+
+    class Watched(io.FileIO):
+        """Let the writer go on each time that a reader has come to the end."""
+
+        def readinto(self, buffer):
+            if count := super().readinto(buffer):
+                return count
+            os.pwrite(self.fileno(), second[20:] + first, self.tell())
+            return 0
+
+        def readall(self):
+            content = super().readall()
+            os.pwrite(self.fileno(), second[20:] + first, self.tell())
+            return content
+
+    def watch(path: Path, mode: str = "r") -> io.BufferedReader:
+        assert mode == "rb"
+        return io.BufferedReader(Watched(path, "r+"))
+
+    path.parent.mkdir()
+    path.write_bytes(first + second[:20])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", watch)
+        assert journal.read(path) == RECORDS[:1]
+    assert journal.read(path) == [*RECORDS[:2], RECORDS[0]]
 
 
 def test_a_journal_that_is_not_there_has_no_records(path):

@@ -102,6 +102,14 @@ def test_what_each_sweep_holds_fixed_in_training_counts_as_a_hyperparameter():
     )
 
 
+def test_what_changes_no_result_sets_no_sweeps_apart():
+    a = sweep("a", [trial("t1")])
+    b = sweep("b", [trial("t2")], train={"recompute": True}, evaluate={"batch_size": 4})
+    merged = merge([a, b])
+    assert merged.parts == (merged,)
+    assert merged.axes == ("lr",)
+
+
 def test_durations_of_one_kind_keep_their_number():
     short = sweep("a", [trial("t1")], train={"steps": 10})
     long = sweep("b", [trial("t2", epochs=2.0)], train={"steps": 20})

@@ -10,6 +10,8 @@ from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths, write_atomically
 from lorasweep.store.records import (
     BaseMeasured,
+    CodeScores,
+    Distinct,
     FinalStatus,
     Record,
     Scores,
@@ -20,6 +22,10 @@ from lorasweep.store.records import (
 )
 from lorasweep.store.results import fold_trials, load_results
 
+FEW = Distinct(all=1.0, passed=None, failed=1.0)
+PROGRAMS = CodeScores(
+    problems=1, samples=2, pass_at={"1": 0.5}, exact=FEW, whitespace=FEW, syntax=FEW
+)
 STATUSES: list[FinalStatus] = ["COMPLETE", "PRUNED", "DIVERGED", "FAILED"]
 
 
@@ -109,6 +115,7 @@ def test_a_result_carries_everything_that_the_record_says():
         response_loss=1.5,
         train_loss=1.25,
         tasks={"math": 0.5},
+        code={"humaneval": PROGRAMS},
         steps=10,
         tokens=1000,
         wall_s=9.0,
