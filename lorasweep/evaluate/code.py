@@ -12,9 +12,11 @@ from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
 from lorasweep.evaluate import diversity
 from lorasweep.evaluate.code_task import CodeTask, Problem, load_problems
-from lorasweep.evaluate.generate import CACHE_BYTES, Sampling, sample
+from lorasweep.evaluate.gather import of_all_workers
+from lorasweep.evaluate.generate import Sampling, sample
 from lorasweep.evaluate.passes import pass_at
 from lorasweep.evaluate.sandbox import Outcome, Sandbox
+from lorasweep.evaluate.writing import rows_at_a_time
 from lorasweep.model.served import Served
 from lorasweep.store.records import CodeScores, Distinct
 
@@ -113,10 +115,11 @@ class CodeSuite:
         """
         answers = [CodeAnswers() for _ in range(served.copies)]
         for name, task in self._tasks.items():
-            asked = _gather(self._ask(name, task, served), self._shard)
-            _refuse_idleness(name, [answer for own in asked for answer in own])
+            shares = of_all_workers(self._ask(name, task, served), self._shard)
+            _refuse_idleness(name, [answer for share in shares for own in share for answer in own])
             for copy, answer in enumerate(answers):
-                solved = sorted(asked[copy], key=lambda problem: problem.number)
+                solved = [problem for share in shares for problem in share[copy]]
+                solved.sort(key=lambda problem: problem.number)
                 answer.scores[name] = _score(task, solved)
                 for problem in solved:
                     answer.completions.extend(problem.completions)
@@ -134,7 +137,7 @@ class CodeSuite:
             sampling,
             numbers=[problem.number for problem in problems],
             tokenizer=self._tokenizer,
-            batch_size=max(self._batch_size, CACHE_BYTES // served.cache_bytes),
+            batch_size=rows_at_a_time(served, self._batch_size),
             device=self._device,
         )
         # Copies that learned little write the same, and what is the same runs once.
@@ -187,17 +190,6 @@ def _answer(
         {form: diversity.count(written, passed) for form, written in forms.items()},
         next((outcome.detail for outcome in outcomes if outcome.status == "failed_to_run"), ""),
     )
-
-
-def _gather(shares: list[list[_Answer]], shard: Shard) -> list[list[_Answer]]:
-    """Give for each copy the answers of all workers, which must all call it."""
-    if shard.workers == 1:
-        return shares
-    import torch.distributed
-
-    everyone: list[Any] = [None] * shard.workers
-    torch.distributed.all_gather_object(everyone, shares)
-    return [[answer for share in everyone for answer in share[copy]] for copy in range(len(shares))]
 
 
 def _score(task: CodeTask, answers: Sequence[_Answer]) -> CodeScores:

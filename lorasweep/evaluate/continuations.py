@@ -4,12 +4,13 @@ Texts are sorted by length, so that those of one batch are nearly as long as eac
 any padding is computed; a row of its own lets each of them stand at position 0, in any model.
 
 Shape legend: C copies, N continuations, B texts of a batch, T tokens of its longest text, K tokens
-whose successor is predicted, A tokens that are asked for, S those of all batches, V vocabulary.
+whose successor is predicted, A tokens that are asked for, P of them at a time, S those of all
+batches, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
@@ -22,6 +23,11 @@ from torch import Tensor
 from lorasweep.data.batches import EVEN, FEWEST_PREDICTIONS
 from lorasweep.errors import LorasweepError
 from lorasweep.model.served import Served, predictions_at
+
+# Memory goes to a number for each prediction and token of the vocabulary. Where that has 152,000
+# tokens, these are 1.2 GB of logits in bf16 for each copy, and 0.6 GB of likelihoods in fp32.
+MOST_PREDICTIONS = 4096  # of a batch, unless one text has more
+AT_A_TIME = 1024  # tokens that are judged at a time
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a context, and of what follows it
 
@@ -67,7 +73,7 @@ class Continuations:
         """Sort and batch them.
 
         Args:
-            batch_size: texts of a batch.
+            batch_size: texts of a batch, of which it has fewer where much is predicted in each.
             positions: tokens that the model takes; a longer text loses its beginning.
 
         Raises:
@@ -89,14 +95,10 @@ class Continuations:
             key=len,
             reverse=True,
         )
+        predictions = [int(self.lengths_N[texts[text]].max()) for text in asked]
         self._batches = [
-            _batch(
-                {text: texts[text] for text in asked[first : first + batch_size]},
-                pairs,
-                pad,
-                positions,
-            )
-            for first in range(0, len(asked), batch_size)
+            _batch({text: texts[text] for text in asked[part]}, pairs, pad, positions)
+            for part in _parts(predictions, batch_size)
         ]
 
     def ask(self, served: Served, device: torch.device) -> Likelihoods:
@@ -116,6 +118,22 @@ class Continuations:
             log_CN[copy] = np.bincount(owners_S, log_S, count)
             right_CN[copy] = np.bincount(owners_S, right_S, count)
         return Likelihoods(log_CN, right_CN)
+
+
+def _parts(predictions: Sequence[int], batch_size: int) -> Iterator[slice]:
+    """Cut texts into batches.
+
+    Args:
+        predictions: in each text.
+    """
+    first = room = 0
+    for place, wanted in enumerate(predictions):
+        if place > first and (place - first == batch_size or wanted > room):
+            yield slice(first, place)
+            first = place
+        room = (MOST_PREDICTIONS if place == first else room) - wanted
+    if predictions:
+        yield slice(first, len(predictions))
 
 
 def _batch(
@@ -156,9 +174,18 @@ def _ask(model: Any, copies: int, batch: _Batch, device: torch.device) -> Tensor
         inputs = batch.ids_BT.repeat(copies, 1).to(device)
         logits_CKV = model(input_ids=inputs, use_cache=False).logits[0].view(*places_CK.shape, -1)
     predictions_A, tokens_A = batch.predictions_A.to(device), batch.tokens_A.to(device)
+    return torch.stack([_judge(logits_KV, predictions_A, tokens_A) for logits_KV in logits_CKV])
+
+
+def _judge(logits_KV: Tensor, predictions_A: Tensor, tokens_A: Tensor) -> Tensor:
+    """Give the log-likelihood of every asked token, and whether it is the likeliest: 2 x A.
+
+    That is done in fp32, which takes twice the room of bf16, so for some of the tokens at a time.
+    """
     answers = []
-    for logits_KV in logits_CKV:  # one by one, since fp32 takes twice the room of bf16
-        log_KV = logits_KV.float().log_softmax(-1)
-        right_A = log_KV.argmax(-1)[predictions_A] == tokens_A
-        answers.append(torch.stack([log_KV[predictions_A, tokens_A], right_A.float()]))
-    return torch.stack(answers)
+    parts = (torch.split(asked_A, AT_A_TIME) for asked_A in (predictions_A, tokens_A))
+    for predictions_P, tokens_P in zip(*parts, strict=True):
+        log_PV = logits_KV[predictions_P].log_softmax(-1, dtype=torch.float32)
+        log_P = log_PV.gather(1, tokens_P[:, None])[:, 0]
+        answers.append(torch.stack([log_P, (log_PV.argmax(-1) == tokens_P).float()]))
+    return torch.cat(answers, dim=1)

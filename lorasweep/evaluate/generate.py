@@ -26,10 +26,8 @@ from lorasweep.errors import LorasweepError
 from lorasweep.evaluate.nucleus import draw
 from lorasweep.evaluate.reader import open_reader, row_width
 from lorasweep.evaluate.transcript import Transcript
+from lorasweep.evaluate.writing import PIECE, end_tokens
 from lorasweep.model.served import Served
-
-PIECE = 8  # tokens that are written before it is looked who has ended
-CACHE_BYTES = 2**28  # of one copy, within which more rows are written to than the batch size says
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def sample(
         kept = kept if room is None else [prompt[-room:] for prompt in kept]
         count = len(kept) * sampling.samples
         texts = [[""] * count for _ in range(served.copies)]
-        transcript = Transcript(tokenizer, kept, _ends(model, tokenizer), sampling.until)
+        transcript = Transcript(tokenizer, kept, end_tokens(model, tokenizer), sampling.until)
         for batch in _batches(kept, numbers, sampling, batch_size):
             written_CNM = _write(
                 model, served.copies, batch, sampling, transcript, tokenizer.pad_token_id, device
@@ -139,13 +137,6 @@ def _room(model: Any, max_tokens: int) -> int | None:
             f"prompt needs some, got {max_tokens}"
         )
     return int(positions - max_tokens)
-
-
-def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Give the tokens that end a text, of which chat models have several."""
-    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ends = ends if isinstance(ends, list) else [ends]
-    return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
 
 
 def _batches(

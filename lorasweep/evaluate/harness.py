@@ -1,4 +1,7 @@
-"""Put lm-eval's tasks to models in memory, the problems dealt to all workers."""
+"""Put lm-eval's tasks to models in memory, the problems dealt to all workers.
+
+Shape legend: C copies, K tasks, N continuations.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,10 +22,20 @@ from numpy.typing import NDArray
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
 from lorasweep.evaluate.continuations import Continuations
+from lorasweep.evaluate.gather import of_all_workers
 from lorasweep.model.served import Served
 
-# The paper's measures come first: strict match for GSM8K, plain accuracy for multiple choice.
-_PREFERRED = ("exact_match,strict-match", "acc,none", "exact_match,none")
+# A metric, and the filter that answers went through before it. The paper's measures come first:
+# strict match for GSM8K, plain accuracy for multiple choice.
+Measure = tuple[str, str]
+_PREFERRED: tuple[Measure, ...] = (
+    ("exact_match", "strict-match"),
+    ("acc", "none"),
+    ("exact_match", "none"),
+)
+
+# What a measure makes of the answers to each problem, beside the problem's number.
+Values = dict[Measure, list[tuple[int, Any]]]
 
 SHOTS_SEED = 1234  # lm-eval's own
 
@@ -74,16 +88,6 @@ def _compiling_once() -> Iterator[None]:
         env.from_string = compile_anew
 
 
-def _metric(scores: dict[str, Any]) -> str:
-    """Choose the metric of a task that counts as its score."""
-    named = [key for key in scores if "," in key and "_stderr" not in key]
-    chosen = next((key for key in _PREFERRED if key in named), None)
-    chosen = chosen or next((k for k in named if isinstance(scores[k], int | float)), None)
-    if chosen is None:
-        raise LorasweepError(f"evaluate: the task must report a number, got {sorted(scores)}")
-    return chosen
-
-
 class _Remembered:
     """Render a task's template for a problem once; what it gives depends on no model."""
 
@@ -103,29 +107,55 @@ class _Remembered:
 class _Share:
     """Hold a worker's share of a task.
 
-    problems: the requests of each problem, which bear the answers of the model asked last.
+    problems: the requests of each problem, which bear the answers of the model asked last, by its
+        number among those of all workers.
     """
 
     task: Any
-    problems: list[list[Any]]
+    problems: dict[int, list[Any]]
 
-    def score(self) -> float:
-        """Give the mean over the problems, as lm-eval's evaluator aggregates their answers."""
-        from lm_eval.api.metrics import mean
-
+    def values(self) -> Values:
+        """Give what this worker's answers are worth, in every measure that may be the score."""
+        if not self.problems:
+            return {}  # lm-eval has no answers to filter
         self.task.apply_filters()
-        values: dict[tuple[str, str], list[Any]] = defaultdict(list)
-        for key in self.problems[0][0].filtered_resps:
-            for requests in self.problems:
+        values: Values = defaultdict(list)
+        for number, requests in self.problems.items():
+            for key in requests[0].filtered_resps:
                 answers = [request.filtered_resps[key] for request in requests]
                 for metric, value in self.task.process_results(requests[0].doc, answers).items():
-                    values[metric, key].append(value)
-        aggregation = self.task.aggregation()
-        scores = {
-            f"{metric},{key}": aggregation.get(metric, mean)(measured)
-            for (metric, key), measured in values.items()
+                    values[metric, key].append((number, value))
+        higher_is_better = self.task.higher_is_better()
+        return {
+            (metric, key): column
+            for (metric, key), column in values.items()
+            if higher_is_better.get(metric)
         }
-        return float(scores[_metric(scores)])
+
+    def score(self, shares: list[Values]) -> float:
+        """Aggregate the values of all workers as lm-eval's evaluator does those of one.
+
+        Raises:
+            LorasweepError: no measure for which higher is better comes out as a number.
+        """
+        from lm_eval.api.metrics import mean
+
+        values: Values = defaultdict(list)
+        for share in shares:
+            for measure, column in share.items():
+                values[measure].extend(column)
+        preferred = [measure for measure in _PREFERRED if measure in values]
+        aggregation = self.task.aggregation()
+        for measure in dict.fromkeys((*preferred, *values)):
+            in_order = [value for _, value in sorted(values[measure], key=itemgetter(0))]
+            score = aggregation.get(measure[0], mean)(in_order)
+            if isinstance(score, int | float):
+                return float(score)
+        raise LorasweepError(
+            "evaluate: a task must report a number for which higher is better, got "
+            f"{', '.join(sorted({metric for metric, _ in values})) or 'none'} from "
+            f"{self.task.config.task!r}; name another task"
+        )
 
 
 def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
@@ -142,7 +172,7 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
     count = len(task.eval_docs) if limit is None else min(limit, len(task.eval_docs))
     mine = range(shard.worker, count, shard.workers)
     if not mine:
-        return _Share(task, [])
+        return _Share(task, {})
     for template in ("doc_to_text", "doc_to_target", "doc_to_choice"):
         if hasattr(task, template):
             setattr(task, template, _Remembered(getattr(task, template)))
@@ -155,12 +185,12 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
             f"evaluate: task {name!r} cannot put its problems to a model ({type(error).__name__}: "
             f"{reason}); mend its task file"
         ) from error
-    problems: dict[int, list[Any]] = defaultdict(list)
+    problems: dict[int, list[Any]] = defaultdict(list)  # by their place among this worker's
     for request in task.instances:
         problems[request.doc_id].append(request)
     for requests in problems.values():
         requests.sort(key=lambda request: request.idx)
-    return _Share(task, list(problems.values()))
+    return _Share(task, {mine[place]: requests for place, requests in problems.items()})
 
 
 class Suite:
@@ -196,20 +226,20 @@ class Suite:
         self._shares = {name: _share(task, limit, shard) for name, task in tasks.items()}
         self._requests: dict[str, list[Any]] = defaultdict(list)
         for share in self._shares.values():
-            for request in chain.from_iterable(share.problems):
+            for request in chain.from_iterable(share.problems.values()):
                 self._requests[request.request_type].append(request)
         self._lm = ServedLM(tokenizer, batch_size, device)
         # The same may be asked often: a choice alone, or a problem of two tasks.
         asked = {request.args: request for request in self._requests["loglikelihood"]}
         self._pairs = self._lm.encode(list(asked.values()))
-        self._numbers = {arguments: [number] for number, arguments in enumerate(asked)}
+        self._numbers = {arguments: number for number, arguments in enumerate(asked)}
         self._continuations: Continuations | None = None
 
     def scores(self, served: Served) -> list[dict[str, float]]:
         """Score all copies of a model on all tasks.
 
         Returns:
-            For each copy each task's score, the mean over its problems.
+            For each copy each task's score, which does not depend on how many workers there are.
         """
         if not self._shares:
             return [{} for _ in range(served.copies)]
@@ -218,19 +248,20 @@ class Suite:
                 self._continuations = self._lay_out()
             likelihoods = self._continuations.ask(served, self._device)
             written = self._lm.write(self._repeated("generate_until"))
-        sums = torch.zeros(served.copies, len(self._shares), 2, dtype=torch.float64)
+        own = []
         for copy in range(served.copies):
             self._answer(likelihoods.log_CN[copy], likelihoods.right_CN[copy], written[copy])
-            for place, share in enumerate(self._shares.values()):
-                if share.problems:
-                    count = len(share.problems)
-                    sums[copy, place] = torch.tensor([share.score() * count, count])
+            own.append([share.values() for share in self._shares.values()])
+        everyone = of_all_workers(own, self._shard)
+        scores_CK = torch.zeros(served.copies, len(self._shares), dtype=torch.float64)
+        if self._shard.worker == 0:  # which has a problem of every task; the others add nothing
+            for copy in range(served.copies):
+                for place, share in enumerate(self._shares.values()):
+                    shares = [theirs[copy][place] for theirs in everyone]
+                    scores_CK[copy, place] = share.score(shares)
         return [
-            {
-                name: total / problems
-                for name, (total, problems) in zip(self._shares, totals, strict=True)
-            }
-            for totals in self._shard.total(sums.to(self._device)).tolist()
+            dict(zip(self._shares, scores, strict=True))
+            for scores in self._shard.total(scores_CK.to(self._device)).tolist()
         ]
 
     def _repeated(self, kind: str) -> list[Any]:
@@ -239,12 +270,6 @@ class Suite:
 
     def _lay_out(self) -> Continuations:
         """Batch everything that is judged by its likelihood, now that the model's size is known."""
-        for request in self._requests["loglikelihood_rolling"]:
-            if request.args not in self._numbers:
-                windows = self._lm.windows(*request.args)
-                first = len(self._pairs)
-                self._numbers[request.args] = list(range(first, first + len(windows)))
-                self._pairs.extend(windows)
         return Continuations(
             self._pairs,
             batch_size=self._batch_size,
@@ -261,9 +286,7 @@ class Suite:
         for request in chain.from_iterable(self._requests.values()):
             request.resps, request.filtered_resps = [], {}
         for request in self._repeated("loglikelihood"):
-            (number,) = self._numbers[request.args]
+            number = self._numbers[request.args]
             request.resps.append((float(log_N[number]), bool(greedy_N[number])))
-        for request in self._repeated("loglikelihood_rolling"):
-            request.resps.append(float(log_N[self._numbers[request.args]].sum()))
         for request, text in zip(self._repeated("generate_until"), written, strict=True):
             request.resps.append(text)

@@ -15,6 +15,7 @@ from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.agreement import BaseSamples, base_agreement
 from lorasweep.evaluate.code import CodeAnswers, CodeSuite, Completion
 from lorasweep.evaluate.continuations import Continuations
+from lorasweep.evaluate.cores import programs_at_a_time
 from lorasweep.evaluate.harness import Suite
 from lorasweep.evaluate.heldout import measure_heldout, responses
 from lorasweep.evaluate.sandbox import Sandbox
@@ -80,7 +81,7 @@ class Measurement:
             shard=self.shard,
             device=self.device,
             sandbox=Sandbox(),
-            at_a_time=torch.get_num_threads(),
+            at_a_time=programs_at_a_time(self.device),
         )
 
     @cached_property

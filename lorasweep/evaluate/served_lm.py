@@ -2,7 +2,8 @@
 
 Import it only where lm-eval is about to run: it takes seconds.
 
-Shape legend: C copies, B contexts, L of them that go on, R rows of all copies, T tokens.
+Shape legend: C copies, B contexts, L of them that go on, R rows of all copies, T tokens, E end
+tokens.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache, PretrainedConfig
 
 from lorasweep.data.batches import even
 from lorasweep.evaluate.continuations import Pair
-from lorasweep.evaluate.generate import CACHE_BYTES, PIECE
+from lorasweep.evaluate.writing import PIECE, end_tokens, rows_at_a_time
 from lorasweep.model.served import Served
 
 SEED = 1234  # of answers that a task wants sampled; lm-eval's own
@@ -34,7 +34,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
     """Turn requests into tokens as lm-eval does, and generate for all copies of a model at once."""
 
     def __init__(self, tokenizer: Any, batch_size: int, device: torch.device) -> None:
-        """Make it without a model; only `windows` and `write` need one."""
+        """Make it without a model; only `write` needs one."""
         nobody = SimpleNamespace(config=PretrainedConfig(), device=device)
         super().__init__(
             pretrained=nobody, backend="causal", tokenizer=tokenizer, batch_size=batch_size
@@ -68,23 +68,13 @@ class ServedLM(HFLM):  # type: ignore[misc]
         """Hand back what `loglikelihood` has made of the requests, instead of computing."""
         return [(context, continuation) for _, context, continuation in requests]
 
-    def windows(self, text: str) -> list[Pair]:
-        """Cut a text into pieces that the model takes, each after as much as fits before it."""
-        windows = get_rolling_token_windows(
-            token_list=self.tok_encode(text),
-            prefix_token=self.prefix_token_id,
-            max_seq_len=self.max_length,
-            context_len=1,
-        )
-        return [make_disjoint_window(window) for window in windows]
-
     def write(self, requests: Sequence[Any]) -> list[list[str]]:
         """Give for each copy what it writes in answer to each request.
 
         lm-eval asks copy by copy; what it asks the first one, all of them answer at once.
         """
         assert self._served is not None
-        self.batch_size_per_gpu = max(self._rows, CACHE_BYTES // self._served.cache_bytes)
+        self.batch_size_per_gpu = rows_at_a_time(self._served, self._rows)
         self._written = [deque() for _ in range(self._served.copies)]
         answers = []
         for copy in range(self._served.copies):
@@ -190,5 +180,9 @@ class ServedLM(HFLM):  # type: ignore[misc]
     def _ended(self, written_RT: Tensor, stop: list[str]) -> Tensor:
         """Tell of each text whether it holds something that ends it."""
         texts = self.tokenizer.batch_decode(written_RT)
-        ended = [any(end in text for end in stop) for text in texts]
-        return torch.tensor(ended, device=written_RT.device)
+        stopped = [any(end in text for end in stop) for text in texts]
+        ends_E = torch.tensor(
+            sorted(end_tokens(self.model, self.tokenizer)), device=written_RT.device
+        )
+        ended_R = torch.isin(written_RT, ends_E).any(1)
+        return ended_R | torch.tensor(stopped, device=written_RT.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -82,7 +83,10 @@ def _located(files: Any, folder: Path) -> Any:
         return {split: _located(file, folder) for split, file in files.items()}
     if isinstance(files, list):
         return [_located(file, folder) for file in files]
-    return files if "://" in str(files) else str((folder / str(files)).resolve())
+    if "://" in str(files):
+        return files
+    # A file's name may be a pattern; what the folder happens to be called is none.
+    return os.path.normpath(Path(glob.escape(str(folder.resolve()))) / str(files))
 
 
 @functools.cache
@@ -100,7 +104,8 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
     where there is nothing else.
 
     Raises:
-        SpecError: a task is unknown or a group, or its data cannot be had.
+        SpecError: a task is unknown or a group, its data cannot be had, or it has no metric for
+            which higher is better.
     """
     if all(name in BUILT_IN for name in names):
         return {}
@@ -132,11 +137,31 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
                 ]
             ) from error
         (loaded[name],) = objects.values()
+        _require_metric(task, loaded[name])
         loaded[name].set_config(
             key="num_fewshot",
             value=loaded[name].get_config("num_fewshot") or 0 if shots is None else shots,
         )
     return loaded
+
+
+def _require_metric(name: str, task: Any) -> None:
+    """See that a task has a metric for which higher is better, as it is of every suite's mean.
+
+    Raises:
+        SpecError: it has none.
+    """
+    higher_is_better = task.higher_is_better()
+    # What is rolled has perplexities alone, whatever its file says of them.
+    if task.OUTPUT_TYPE == "loglikelihood_rolling" or not any(higher_is_better.values()):
+        metrics = ", ".join(higher_is_better) or "none"
+        raise SpecError(
+            [
+                f"evaluate: task {name!r} must have a metric for which higher is better, such as "
+                f"acc or exact_match, got {metrics}; name another task, or give it such a metric "
+                "in a task file of your own"
+            ]
+        )
 
 
 def _is_ours(name: str, files: dict[str, dict[str, Any]]) -> bool:

@@ -70,6 +70,29 @@ metric_list:
 """
 # The same choices without a question as well, whose likelihood is taken off.
 WEIGHED = CHOOSE.replace("task: chosen", "task: weighed").replace("acc_norm", "acc_mutual_info")
+# The same choices, and a metric that is no mean over the problems.
+CORRELATE = (
+    CHOOSE.partition("metric_list")[0].replace("chosen", "correlated")
+    + """
+metric_list:
+  - metric: mcc
+    aggregation: matthews_corrcoef
+    higher_is_better: true
+"""
+)
+# The same choices, and before accuracy a metric for which lower is better.
+NORM = (
+    CHOOSE.partition("metric_list")[0].replace("chosen", "normed")
+    + """
+metric_list:
+  - metric: brier_score
+    aggregation: brier_score
+    higher_is_better: false
+  - metric: acc_norm
+    aggregation: mean
+    higher_is_better: true
+"""
+)
 FOLLOW = """
 task: followed
 dataset_path: json
@@ -88,21 +111,21 @@ metric_list:
     aggregation: perplexity
     higher_is_better: false
 """
-# Some texts are longer than what the model takes, 128 tokens.
-ROLL = """
-task: rolled
+# The mean log-likelihood of what follows, which is a little different for every model.
+BELIEVE = """
+task: believed
 dataset_path: json
 dataset_kwargs:
   data_files:
     test: questions.jsonl
 test_split: test
-output_type: loglikelihood_rolling
-doc_to_text: ""
-doc_to_target: "{{ ' '.join([question] * (10 * (answer | length))) }}"
+output_type: loglikelihood
+doc_to_text: "Question: {{question}}\\nAnswer:"
+doc_to_target: " #### {{answer}}"
 metric_list:
-  - metric: bits_per_byte
-    aggregation: bits_per_byte
-    higher_is_better: false
+  - metric: perplexity
+    aggregation: mean
+    higher_is_better: true
 """
 SAMPLE = GENERATE.replace("task: told", "task: sampled").replace(
     "do_sample: false", "do_sample: true\n  temperature: 1.0"
@@ -112,7 +135,9 @@ TASKS = {
     "chosen": CHOOSE,
     "weighed": WEIGHED,
     "followed": FOLLOW,
-    "rolled": ROLL,
+    "believed": BELIEVE,
+    "correlated": CORRELATE,
+    "normed": NORM,
     "sampled": SAMPLE,
 }
 # Adapters of copies: rank, targets.

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lorasweep.errors import LorasweepError
+from lorasweep.evaluate import continuations
 from lorasweep.evaluate.continuations import Continuations, Pair
 from lorasweep.model.packed import PackedCopies
 from tests.evaluate.taught import CPU, alone, load, serve
@@ -54,13 +55,60 @@ def test_likelihoods_equal_those_of_one_continuation_after_another(
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_a_copy_answers_the_same_in_any_company(tiny_model: Path, batch_size: int):
     served, _ = serve(tiny_model, copies=4)
-    continuations = Continuations(PAIRS, batch_size=batch_size, pad=0, positions=128)
-    together = continuations.ask(served, CPU)
+    asked = Continuations(PAIRS, batch_size=batch_size, pad=0, positions=128)
+    together = asked.ask(served, CPU)
     for copy, by_itself in enumerate(alone(served)):
-        answers = continuations.ask(by_itself, CPU)
+        answers = asked.ask(by_itself, CPU)
         assert np.array_equal(answers.log_CN[0], together.log_CN[copy])
         assert np.array_equal(answers.right_CN[0], together.right_CN[copy])
     assert len({tuple(log) for log in together.log_CN.tolist()}) == 4
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tell how many predictions are in fp32 at a time."""
+    counts: list[int] = []
+    log_softmax = torch.Tensor.log_softmax
+
+    def watched(logits_PV: torch.Tensor, dim: int, dtype: torch.dtype) -> torch.Tensor:
+        counts.append(len(logits_PV))
+        return log_softmax(logits_PV, dim, dtype=dtype)
+
+    monkeypatch.setattr(torch.Tensor, "log_softmax", watched)
+    return counts
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, 64])
+def test_how_many_tokens_are_judged_at_a_time_changes_nothing(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, rows: list[int], at_a_time: int
+):
+    served, _ = serve(tiny_model, copies=2)
+    asked = Continuations(PAIRS, batch_size=100, pad=0, positions=128)
+    expected = asked.ask(served, CPU)
+    assert max(rows) == asked.lengths_N.sum()
+    rows.clear()
+    monkeypatch.setattr(continuations, "AT_A_TIME", at_a_time)
+    answers = asked.ask(served, CPU)
+    assert max(rows) == at_a_time
+    assert np.array_equal(answers.log_CN, expected.log_CN)  # bit for bit
+    assert np.array_equal(answers.right_CN, expected.right_CN)
+
+
+def test_a_batch_has_fewer_texts_where_much_is_predicted(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    served, _ = serve(tiny_model)
+    counts: list[int] = []
+    head = served._packed.base.get_output_embeddings()
+    head.register_forward_hook(lambda _, __, logits_1KV: counts.append(logits_1KV.shape[1]))
+    pairs: list[Pair] = [([first], list(range(first, first + 20))) for first in range(1, 8)]
+    monkeypatch.setattr(continuations, "MOST_PREDICTIONS", 45)
+    some = Continuations([*pairs, PAIRS[4]], batch_size=4, pad=0, positions=128).ask(served, CPU)
+    assert counts == [56, 40, 40, 40, 20]  # the longest alone is more
+    monkeypatch.undo()
+    many = Continuations([*pairs, PAIRS[4]], batch_size=4, pad=0, positions=128).ask(served, CPU)
+    assert counts[5:] == [56 + 60, 80]
+    assert some.log_CN[0].tolist() == pytest.approx(many.log_CN[0].tolist(), rel=1e-6)
 
 
 def _texts_asked(served: PackedCopies, pairs: list[Pair]) -> int:

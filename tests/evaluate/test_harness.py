@@ -97,7 +97,9 @@ def test_a_model_that_knows_nothing_tells_nothing(tiny_model: Path, tasks_folder
     [
         (("chosen", "chosen@2", "followed", "weighed"), None, "acc,none"),
         (("told",), None, "exact_match,strict-match"),
-        (("rolled",), None, "bits_per_byte,none"),
+        (("believed",), None, "perplexity,none"),
+        (("correlated",), None, "mcc,none"),
+        (("normed",), None, "acc_norm,none"),
         (("testbed_math",), 20, "exact_match,strict-match"),
         (("testbed_hellaswag", "testbed_arc", "testbed_winogrande"), 20, "acc,none"),
     ],
@@ -117,7 +119,7 @@ def test_scores_and_answers_are_those_of_lm_eval(
         answers = _answers(tasks)
         for name in names:
             measured, expected = _of_lm_eval(copy, tokenizer, tasks_folder, name, limit)
-            if name == "rolled":
+            if name == "believed":
                 assert scores[name] == pytest.approx(measured[metric], rel=1e-6)
             else:
                 assert scores[name] == measured[metric]
@@ -147,7 +149,7 @@ def test_a_copy_answers_the_same_in_any_company(
     for scores, copy in zip(together, alone(served), strict=True):
         assert suite.scores(copy) == [scores]  # bit for bit
     assert _answers(tasks) == last
-    assert len({scores["rolled"] for scores in together}) == 4
+    assert len({scores["believed"] for scores in together}) == 4
     assert len({scores["told"] for scores in together}) > 1
 
 
@@ -174,6 +176,25 @@ def test_that_some_answers_have_ended_changes_no_other(
     assert suite.scores(served) == at_once
     assert _answers(tasks) == answers
     assert len({str(answer) for answer in answers["testbed_math"]}) > 5
+
+
+def test_an_answer_ends_at_each_of_the_end_tokens_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    served, tokenizer = serve(MODEL)
+    suite, tasks = _suite(tokenizer, tmp_path, ("testbed_math",), 4, 16)
+    suite.scores(served)
+    unended = _answers(tasks)
+    another = tokenizer(unended["testbed_math"][0][0])["input_ids"][1]
+    settings = served._packed.base.generation_config
+    settings.eos_token_id = [tokenizer.eos_token_id, another]
+    monkeypatch.setattr(served_lm, "PIECE", 1000)
+    suite.scores(served)
+    at_once = _answers(tasks)
+    assert at_once != unended
+    monkeypatch.setattr(served_lm, "PIECE", 2)
+    suite.scores(served)
+    assert _answers(tasks) == at_once
 
 
 def test_what_is_not_written_word_by_word_is_written_at_once(
@@ -216,7 +237,7 @@ def test_another_model_gives_its_own_answers(
     answers = _answers(tasks)
     other = suite.scores(tiny)
     assert other == _suite(tokenizer, tasks_folder, OWN)[0].scores(tiny)
-    assert all(other[0][name] != first[0][name] for name in ("told", "followed", "rolled"))
+    assert all(other[0][name] != first[0][name] for name in ("told", "followed", "believed"))
     assert suite.scores(taught) == first
     assert _answers(tasks) == answers
 
@@ -225,7 +246,7 @@ def test_a_second_model_is_asked_without_building_anything_anew(
     taught_model: Path, tasks_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     served, tokenizer = serve(taught_model)
-    names = ("chosen@2", "weighed", "followed", "rolled")
+    names = ("chosen@2", "weighed", "followed", "believed")
     suite, _ = _suite(tokenizer, tasks_folder, names)
     scores = suite.scores(served)
 
@@ -317,6 +338,15 @@ def test_the_number_of_workers_changes_neither_scores_nor_prompts(
     for name in names:
         assert not mine[name].keys() & others[name].keys()
         assert mine[name] | others[name] == asked[name]
+
+
+def test_a_score_that_is_no_mean_does_not_depend_on_the_number_of_workers(
+    taught_model: Path, tasks_folder: Path, two_workers: TwoWorkers
+):
+    expected = _of_copies(taught_model, tasks_folder, ("correlated", "normed"))
+    first, second = two_workers(_of_copies, taught_model, tasks_folder, ("correlated", "normed"))
+    assert first == second == expected
+    assert 0 < expected[0]["correlated"] < 1
 
 
 def _of_copies(

@@ -175,6 +175,64 @@ def test_a_task_without_its_data_is_refused(tasks_folder: Path, tmp_path: Path):
     assert "questions.jsonl" in sentence
 
 
+@pytest.mark.parametrize("name", ["tasks [v2]", "what?", "*"])
+def test_a_folder_may_be_called_like_a_pattern(tasks_folder: Path, tmp_path: Path, name: str):
+    folder = tmp_path / name
+    folder.mkdir()
+    for file in ("told.yaml", "questions.jsonl"):
+        (folder / file).write_bytes((tasks_folder / file).read_bytes())
+    spec = EvaluateSpec(learning=("told",), source=(), tasks=str(folder))
+    assert look_for_tasks(spec)
+    (loaded,) = load_tasks(("told",), spec).values()
+    assert len(loaded.eval_docs) == 10
+
+
+PERPLEXITIES = "word_perplexity, byte_perplexity, bits_per_byte"
+BLEU_LESS = """
+output_type: generate_until
+metric_list:
+  - metric: ter
+    aggregation: ter
+    higher_is_better: false
+"""
+MISNAMED = """
+output_type: loglikelihood_rolling
+metric_list:
+  - metric: bits_per_byte
+    aggregation: bits_per_byte
+    higher_is_better: true
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "metrics"),
+    [
+        ("output_type: loglikelihood_rolling", PERPLEXITIES),
+        (BLEU_LESS, "ter"),
+        (MISNAMED, "bits_per_byte"),
+    ],
+)
+def test_a_task_without_a_metric_for_which_higher_is_better_is_refused(
+    tasks_folder: Path, tmp_path: Path, content: str, metrics: str
+):
+    task = yaml.safe_load(content) | {
+        "task": "rolled",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tasks_folder / "questions.jsonl")}},
+        "test_split": "test",
+        "doc_to_text": "",
+        "doc_to_target": "a",
+    }
+    (tmp_path / "rolled.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    with pytest.raises(SpecError) as error:
+        load_tasks(("rolled@0",), EvaluateSpec(tasks=str(tmp_path)))
+    assert _sentence(error) == (
+        "evaluate: task 'rolled' must have a metric for which higher is better, such as acc or "
+        f"exact_match, got {metrics}; name another task, or give it such a metric in a task file "
+        "of your own"
+    )
+
+
 def test_shots_of_what_is_built_in_are_refused():
     with pytest.raises(SpecError) as error:
         load_tasks(("response_accuracy@5",), EvaluateSpec())
