@@ -11,6 +11,9 @@ from lorasweep.analysis.pareto import POOLED
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.summary import Analysis
 from lorasweep.report.curves import draw_curves
+from lorasweep.report.heat import draw_heat
+from lorasweep.report.history import draw_history
+from lorasweep.report.parallel import draw_parallel
 from lorasweep.report.picture import Bar, Bars, Picture, Point, Scatter
 from lorasweep.report.programs import draw_programs
 from lorasweep.report.spectra import draw_spectra
@@ -18,6 +21,7 @@ from lorasweep.report.wording import enumerate_words, level, number, percent
 from lorasweep.store.results import SweepResults, TrialResult
 
 _MOST_GROUPS = 8
+_MOST_PANELS = 24
 
 
 def pictures(results: SweepResults, analysis: Analysis) -> tuple[Picture, ...]:
@@ -26,15 +30,28 @@ def pictures(results: SweepResults, analysis: Analysis) -> tuple[Picture, ...]:
         _trade_off(results, analysis),
         _learning_rate(results, analysis),
         _sensitivity(analysis),
+        draw_heat(results, analysis),
+        draw_parallel(results, analysis),
         draw_curves(analysis),
         draw_spectra(results, analysis),
         draw_programs(analysis),
+        draw_history(results, analysis),
     )
     # A domain of a table may have any name, a path among them.
     prefix = f"{quote(results.domain, safe='').replace('%', '_')}-" if results.domain else ""
     return tuple(
-        replace(picture, name=f"{prefix}{picture.name}") for picture in found if picture is not None
+        replace(_cut(picture), name=f"{prefix}{picture.name}")
+        for picture in found
+        if picture is not None
     )
+
+
+def _cut(picture: Picture) -> Picture:
+    """Leave out what no image has room for; a table may hold any number of methods."""
+    if (more := len(picture.panels) - _MOST_PANELS) <= 0:
+        return picture
+    caption = f"{picture.caption}; {more} further panels are left out"
+    return replace(picture, caption=caption, panels=picture.panels[:_MOST_PANELS])
 
 
 def _trade_off(results: SweepResults, analysis: Analysis) -> Picture | None:

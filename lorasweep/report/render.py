@@ -18,6 +18,7 @@ from lorasweep.report.evidence import evidence_tables
 from lorasweep.report.figures import pictures
 from lorasweep.report.findings import answer, findings
 from lorasweep.report.html import render_page
+from lorasweep.report.lanes import describe_lanes
 from lorasweep.report.picture import Picture
 from lorasweep.report.programs import program_table
 from lorasweep.report.spectra import spectrum_table
@@ -35,7 +36,7 @@ from lorasweep.report.tables import (
 )
 from lorasweep.report.wording import Markdown, duration, escape, number, percent, table
 from lorasweep.store.paths import SweepPaths, write_atomically
-from lorasweep.store.records import LaneEnded, Scores
+from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults
 from lorasweep.store.table import format_table
 
@@ -230,8 +231,7 @@ def _setup(
         if part.base is not None:
             of = f" ({part.domain})" if part.domain else ""
             rows.append((f"Base before tuning{of}", _scores(part.base)))
-    # Lanes of several arms and sessions that say the same are said once.
-    rows += dict.fromkeys((f"Lane {lane.lane}", _lane(lane)) for lane in results.lanes)
+    rows += describe_lanes(results)
     totals = [analysis.totals for _, analysis in parts]
     tokens, wall_s = sum(t.tokens for t in totals), sum(t.wall_s for t in totals)
     if wall_s or tokens:
@@ -251,15 +251,6 @@ def _scores(base: Scores) -> str:
         f"learning {number(base.learning)}, source accuracy {number(base.source_accuracy)}, "
         f"response loss {number(base.response_loss)} nats per token"
     )
-
-
-def _lane(lane: LaneEnded) -> str:
-    """Say how many trials shared a base, and why."""
-    speeds = ", ".join(f"{speed:,.0f} with {n}" for n, speed in lane.tokens_per_s.items())
-    measured = f" (tokens a second: {speeds})" if speeds else ""
-    busy = "" if lane.occupancy is None else f"; {percent(lane.occupancy)} of them were filled"
-    slots = "1 slot" if lane.slots == 1 else f"{lane.slots} slots"
-    return f"{slots} on one base, {lane.reason}{measured}{busy}"
 
 
 def _weights(method: str, domain: str, out: Path) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from lorasweep.service.ended import Ended, EndedSweep
 from lorasweep.spec.space import Axis, Level, Range
 from lorasweep.spec.sweep import SweepSpec
+from lorasweep.store.results import TrialResult
 
 if TYPE_CHECKING:
     import optuna
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 # As they were told to the search: what ended early or diverged is worse than all that completed,
 # and what failed says nothing (`tune/search.py`).
 _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "DIVERGED": "PRUNED", "FAILED": "FAIL"}
-# Few, since Optuna writes them one by one, which is what a long export waits for.
 _ATTRIBUTES = (
     *("trial", "status", "stage", "seed", "source_accuracy", "forgetting", "response_loss"),
     *("train_loss", "tokens", "trainable", "tasks", "error"),
@@ -98,7 +99,34 @@ def _write_study(sweep: EndedSweep, arm: SweepSpec, storage: optuna.storages.RDB
         for axis, found in arm.space.axes.items()
     }
     study.add_trials(_frozen(number, ended, space) for number, ended in enumerate(of_arm))
+    _add_attributes(storage, name, [ended.result for ended in of_arm])
     return name
+
+
+def _add_attributes(
+    storage: optuna.storages.RDBStorage, study: str, trials: Sequence[TrialResult]
+) -> None:
+    """Write what else is known of a study's trials, all at once.
+
+    `add_trials` would find each trial again for each attribute, which takes most of its time.
+    """
+    with storage.engine.begin() as connection:
+        numbers = connection.exec_driver_sql(
+            "SELECT number, trial_id FROM trials JOIN studies USING (study_id)"
+            " WHERE study_name = ?",
+            (study,),
+        )
+        rows = [
+            (trial_id, name, json.dumps(value))
+            for number, trial_id in numbers
+            for name in _ATTRIBUTES
+            if (value := getattr(trials[number], name)) is not None and value != {}
+        ]
+        if rows:
+            connection.exec_driver_sql(
+                "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)",
+                rows,
+            )
 
 
 def distribution(axis: Axis, tried: Iterable[Level]) -> BaseDistribution:
@@ -115,14 +143,13 @@ def distribution(axis: Axis, tried: Iterable[Level]) -> BaseDistribution:
 def _frozen(
     number: int, ended: Ended, space: dict[str, BaseDistribution]
 ) -> optuna.trial.FrozenTrial:
-    """Write a trial as Optuna would hold it, had it run there."""
+    """Write a trial as Optuna would hold it, had it run there, its attributes left out."""
     import optuna
 
     trial, record = ended.result, ended.record
     is_scored = trial.status == "COMPLETE" and trial.learning is not None
     state = _STATES[trial.status] if is_scored or trial.status != "COMPLETE" else "FAIL"
     levels = trial.hyperparameters
-    attributes = {name: getattr(trial, name) for name in _ATTRIBUTES}
     return optuna.trial.FrozenTrial(
         number=number,
         trial_id=number,
@@ -132,7 +159,7 @@ def _frozen(
         datetime_complete=datetime.fromtimestamp(record.time),
         params={name: levels[name] for name in space if name in levels},
         distributions={name: found for name, found in space.items() if name in levels},
-        user_attrs={k: v for k, v in attributes.items() if v is not None and v != {}},
+        user_attrs={},
         system_attrs={},
         intermediate_values={
             rung.percent: -rung.response_loss

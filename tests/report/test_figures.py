@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 
 from lorasweep.analysis.summary import analyse
-from lorasweep.report.draw import draw
 from lorasweep.report.figures import pictures
 from lorasweep.report.picture import Bars, Scatter
 from lorasweep.store.records import Scores
@@ -14,10 +13,26 @@ def drawn(results):
     return {picture.name: picture for picture in pictures(results, analyse(results))}
 
 
-def test_a_finished_sweep_has_three_figures():
+def test_a_finished_sweep_has_six_figures():
     found = drawn(planted_grid(noise=0.01))
-    assert list(found) == ["trade-off", "learning-rate", "sensitivity"]
+    assert list(found) == [
+        *("trade-off", "learning-rate", "sensitivity"),
+        *("heat-map", "parallel-coordinates", "history"),
+    ]
     assert all(picture.alt.endswith(".") for picture in found.values())
+
+
+def test_the_figures_of_a_domain_are_named_after_it():
+    trials = tuple(replace(t, domain="a/b") for t in planted_grid().trials)
+    (part,) = replace(planted_grid(), trials=trials).parts
+    assert all(name.startswith("a_2Fb-") for name in drawn(part))
+    assert "a_2Fb-heat-map" in drawn(part)
+
+
+def test_more_panels_than_an_image_holds_are_counted():
+    found = drawn(sweep(trial(f"t{i}", i / 90, method=f"m{i}", lr=1e-4) for i in range(90)))
+    assert len(found["history"].panels) == 24
+    assert found["history"].caption.endswith("; 66 further panels are left out")
 
 
 def test_the_trade_off_marks_the_base_and_the_front():
@@ -55,13 +70,3 @@ def test_bars_hold_the_ranking():
 @pytest.mark.parametrize("results", [sweep([]), sweep([trial("a", status="FAILED", lr=1e-4)])])
 def test_nothing_to_show_gives_no_figure(results):
     assert drawn(results) == {}
-
-
-def test_each_figure_is_drawn_twice(tmp_path):
-    png, svg = draw(drawn(planted_grid(noise=0.01))["sensitivity"], tmp_path)
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert svg.read_text(encoding="utf-8").startswith("<?xml")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "sensitivity.png",
-        "sensitivity.svg",
-    ]

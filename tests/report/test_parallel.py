@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import pytest
+
+from lorasweep.analysis.summary import analyse
+from lorasweep.report.parallel import MOST_LINES, draw_parallel
+from tests.analysis.planted import planted_grid, planted_sample, sweep, trial
+
+
+def drawn(results):
+    return draw_parallel(results, analyse(results))
+
+
+def test_each_trial_is_a_line_across_its_settings():
+    results = planted_grid(noise=0.01)
+    picture = drawn(results)
+    (panel,) = picture.panels
+    assert panel.title == "27 trials of lora"
+    assert [axis.name for axis in panel.axes] == ["lr", "targets", "rank", "learning"]
+    names = {axis.name: axis.levels for axis in panel.axes}
+    assert names["targets"] == ("all", "attention", "mlp")
+    ranked = sorted(results.trials, key=lambda t: t.learning)
+    for line, trial_ in zip(panel.lines, ranked, strict=True):
+        assert names["targets"][int(line[1])] == trial_.hyperparameters["targets"]
+        assert line[-1] == trial_.learning
+    assert (panel.shades[0], panel.shades[-1]) == (0.0, 1.0)
+    assert list(panel.shades) == sorted(panel.shades)
+    assert "drawn" not in picture.caption
+
+
+def test_the_alternative_text_says_what_the_best_have():
+    assert drawn(planted_grid()).alt == (
+        "Parallel coordinates. lora, 27 trials: the best, learning 0.540, has lr=0.001, "
+        "targets=all, rank=64; the worst learned 0.200. The best tenth have lr 0.001, "
+        "targets all and rank 16 and 64."
+    )
+
+
+def test_an_interval_is_an_axis_of_numbers():
+    results = planted_sample(40)
+    (panel,) = drawn(results).panels
+    rates = [t.hyperparameters["lr"] for t in results.trials]
+    axis = panel.axes[0]
+    assert (axis.levels, axis.log) == ((), True)
+    assert (axis.low, axis.high) == pytest.approx((min(rates), max(rates)))
+    assert sorted(line[0] for line in panel.lines) == sorted(rates)
+
+
+def test_only_completed_trials_are_lines():
+    results = planted_grid()
+    lost = trial("x", 9.0, status="DIVERGED", lr=1e-3, targets="all", rank=256)
+    (panel,) = drawn(replace(results, trials=(*results.trials, lost))).panels
+    assert len(panel.lines) == 27
+
+
+def test_a_setting_that_a_trial_lacks_is_a_gap():
+    results = planted_grid()
+    other = trial("x", 0.3, lr=1e-3, rank=4)
+    (panel,) = drawn(replace(results, trials=(*results.trials, other))).panels
+    assert sum(None in line for line in panel.lines) == 1
+
+
+def test_of_very_many_trials_some_are_drawn_and_the_caption_says_so():
+    results = planted_sample(1000)
+    picture = drawn(results)
+    (panel,) = picture.panels
+    scores = sorted(t.learning for t in results.trials)
+    assert len(panel.lines) == MOST_LINES == len({line[-1] for line in panel.lines})
+    assert (panel.lines[0][-1], panel.lines[-1][-1]) == (scores[0], scores[-1])
+    assert f"; {MOST_LINES} of 1,000 trials are drawn" in picture.caption
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        sweep([]),
+        sweep([trial("a", 0.5, lr=1e-4, targets="all", rank=4)]),
+        sweep((trial(f"t{i}", i / 9, lr=10.0**-i) for i in range(4)), axes=("lr",)),
+        sweep(trial(f"t{i}", status="PRUNED", targets="ab"[i % 2], rank=i) for i in range(4)),
+    ],
+    ids=["no trials", "one trial", "one axis", "no scores"],
+)
+def test_without_two_axes_and_two_scores_there_are_no_lines(results):
+    assert drawn(results) is None
+
+
+def test_equal_scores_have_one_colour():
+    results = planted_grid()
+    results = replace(results, trials=tuple(replace(t, learning=0.5) for t in results.trials))
+    (panel,) = drawn(results).panels
+    assert set(panel.shades) == {1.0}
