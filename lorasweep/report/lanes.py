@@ -10,7 +10,7 @@ from lorasweep.store.results import SweepResults
 def describe_lanes(results: SweepResults) -> list[tuple[str, str]]:
     """Say of each lane how many trials shared its base, and why; what recurs is said once."""
     several = results.spec is not None and len(results.spec.arms) > 1
-    rows = {}
+    rows: dict[tuple[str, str], None] = {}
     for lane in results.lanes:
         of = f" ({lane.arm})" if several and lane.arm else ""
         rows[f"Lane {lane.ended.lane}{of}", _told(lane.ended)] = None

@@ -251,14 +251,7 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
         state=state,
         trials_planned=begun[-1].trials_planned if begun else None,
         started=opened[0].time if opened else None,
-        notes=tuple(
-            dict.fromkeys(
-                [
-                    *(r.note for r in sessions if r.note),
-                    *(n for lane in lanes for n in lane.ended.notes),
-                ]
-            )
-        ),
+        notes=tuple(dict.fromkeys([*told, *(n for lane in lanes for n in lane.ended.notes)])),
         lanes=lanes,
     )
     return results, records
