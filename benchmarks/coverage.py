@@ -2,6 +2,7 @@
 
 Every table is made from a function whose variance shares, costs or threshold are known, with normal
 noise; counted is how often a 90% interval holds the truth. Shares count the noise into the total.
+The arms named `methods-` count verdicts on two methods that were searched (`searches.py`).
 
     python benchmarks/coverage.py --out benchmarks/results/coverage.json
     python benchmarks/coverage.py --out /tmp/try.json --tables 20 --arms factorial-additive
@@ -10,6 +11,7 @@ noise; counted is how often a 90% interval holds the truth. Shares count the noi
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
 import math
@@ -221,14 +223,16 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=200)
     parser.add_argument("--arms", help="names separated by commas; all by default")
     options = parser.parse_args()
-    known = arms(options.tables)
+    # By its own name, as this file is run; tests import this module as part of a package.
+    searches = importlib.import_module("searches")
+    known = {**arms(options.tables), **searches.methods_arms(options.tables)}
     results = []
     for name in options.arms.split(",") if options.arms else known:
         began = time.process_time()
         found = known[name]()
         spent = round(time.process_time() - began, 2)
         results.append({"arm": name, "cpu_s": spent, "tables": options.tables, **found})
-        print(name, json.dumps(found["intervals"]), flush=True)
+        print(name, json.dumps(found.get("intervals", found.get("verdicts"))), flush=True)
         document = {"environment": environment(), "level": 0.9, "arms": results}
         options.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

@@ -13,15 +13,16 @@ import numpy as np
 
 from lorasweep.analysis.anova import is_factorial
 from lorasweep.analysis.configurations import Configuration
+from lorasweep.analysis.costs import range_interval
 from lorasweep.analysis.effects import Fit, fit_factorial, fit_sampled, sampled_blocks
-from lorasweep.analysis.redraw import redraw_scores
+from lorasweep.analysis.redraw import Redrawn, redraw_scores
 from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
 from lorasweep.analysis.scale import Scale
 
 # Biderman et al. (2024, v2, appendix B) count the learning rates that reach 90% of the best one's.
 CLOSE = 0.9
 _SEED = 20240515
-_DRAWS, _CHUNK = 400, 50
+_DRAWS, _FEWEST_DRAWS = 400, 50
 _MOST_ROWS = 20_000
 
 
@@ -78,15 +79,18 @@ def compare_levels(
 ) -> tuple[Alternatives, ...]:
     """Compare the best scores at the levels of each hyperparameter of one method.
 
-    Intervals redraw the scores from a model of what the hyperparameters do, and bound the error by
-    how far the best of redrawn scores lie from the model's own best: a maximum of noisy scores is
-    too high, at each level by about as much.
+    The best of noisy scores is too high, the more so the more settings come close to the best, and
+    differences of bests are too large. Both are told by redrawn scores and taken out; the range of
+    the bests is then tested against each size (`costs.range_interval`). Where interactions are in
+    the fit, its values stand for the scores, being less noisy, and the interval also reaches as far
+    as the redrawn bests themselves, which know that another setting may be the best one.
     """
     scored = [c for c in configurations if c.learning is not None]
     if not scored:
         return ()
     sample = lay_out_sample(scored, scales)
     fit = _fit(sample)
+    drawn = _redrawn(fit) if fit else None
     found = []
     for name, scale in scales.items():
         having = [c for c in configurations if name in c.hyperparameters]
@@ -104,7 +108,7 @@ def compare_levels(
             )
             continue
         column = sample.names.index(name)
-        found.append(_compare(name, labels, sample, column, fit))
+        found.append(_compare(name, labels, sample, column, fit, drawn))
     return tuple(found)
 
 
@@ -146,6 +150,7 @@ def _compare(
     sample: Sample,
     column: int,
     fit: Fit | None,
+    drawn: Redrawn | None,
 ) -> Alternatives:
     parts = sample.parts[:, column]
     order = np.argsort(parts, kind="stable")
@@ -153,17 +158,24 @@ def _compare(
     bests = _bests(order, starts, sample.scores[None])[0]
     top = float(bests.max())
     costs = top - bests
-    drawn, true = _redrawn(order, starts, fit) if fit else (None, None)
     low = high = spread_low = spread_high = odds = counted = None
-    if drawn is not None and true is not None:
-        error = _behind(drawn) - _behind(true)
-        bounds = costs - np.quantile(error, [0.95, 0.05], axis=0)
-        low, high = np.clip(bounds, 0.0, None)
-        low, high = np.minimum(low, costs), np.maximum(high, costs)
-        wide = np.ptp(drawn, axis=1) - np.ptp(true, axis=1)
-        spread_low, spread_high = np.ptp(bests) - np.quantile(wide, [0.95, 0.05])
+    if fit is not None and drawn is not None:
+        with_pairs = len(sample.scales) == 1 or len(fit.blocks) > len(sample.scales)
+        true = _bests(order, starts, drawn.true)
+        found = _bests(order, starts, fit.fitted[None])[0] if with_pairs else bests
+        error = _bests(order, starts, drawn.fitted if with_pairs else drawn.noisy) - true
+        luck = error.mean(axis=0)
+        spread_low, spread_high = range_interval(found - luck, error - luck)
         # Redrawn around the bests as found, each with the error of its own draw.
-        likely = bests - (drawn - true)
+        likely = found - error
+        low, high = np.quantile(_behind(likely), [0.05, 0.95], axis=0)
+        if with_pairs:
+            reach = np.quantile(np.ptp(true, axis=1), [0.05, 0.95])
+            spread_low = min(spread_low, float(reach[0]))
+            spread_high = max(spread_high, float(reach[1]))
+            further = np.quantile(_behind(true), [0.05, 0.95], axis=0)
+            low, high = np.minimum(low, further[0]), np.maximum(high, further[1])
+        low, high = np.minimum(low, costs), np.maximum(high, costs)
         close = likely >= CLOSE * likely.max(axis=1, keepdims=True)
         odds = close.mean(axis=0)
         counted = np.quantile(close.sum(axis=1) - 1, [0.05, 0.95], method="nearest")
@@ -200,7 +212,7 @@ def _compare(
         alternatives_low=min(int(counted[0]), count) if bounded and counted is not None else None,
         alternatives_high=max(int(counted[1]), count) if bounded and counted is not None else None,
         others=len(labels) - 1,
-        redrawn=0 if drawn is None else len(drawn),
+        redrawn=0 if drawn is None else len(drawn.true),
         reason=_reason(sayable=sayable, redrawn=drawn is not None, n=len(parts)),
     )
 
@@ -221,16 +233,6 @@ def _behind(bests: Floats) -> Floats:
     return behind
 
 
-def _redrawn(order: Codes, starts: Codes, fit: Fit) -> tuple[Floats, Floats]:
-    """Draw the best score of each part with noise and, of the same draws, without it."""
-    rng = np.random.default_rng(_SEED)
-    n = len(fit.fitted)
-    draws = int(np.clip(2_000_000 // n, _CHUNK, _DRAWS))
-    drawn, true = [], []
-    for _ in range(0, draws, _CHUNK):
-        scores = redraw_scores(fit, _CHUNK, rng)
-        spread = np.sqrt(fit.rest * fit.df / np.maximum(rng.chisquare(fit.df, (_CHUNK, 1)), 1e-12))
-        true.append(_bests(order, starts, scores))
-        noise = spread * rng.standard_normal((_CHUNK, n))
-        drawn.append(_bests(order, starts, scores + noise))
-    return np.vstack(drawn), np.vstack(true)
+def _redrawn(fit: Fit) -> Redrawn:
+    draws = int(np.clip(2_000_000 // len(fit.fitted), _FEWEST_DRAWS, _DRAWS))
+    return redraw_scores(fit, draws, np.random.default_rng(_SEED))

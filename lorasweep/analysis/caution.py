@@ -46,6 +46,7 @@ def warn(
     sentences = list(_about_all(results))
     for method, trials in by_method.items():
         sentences += _about_method(method, trials)
+        sentences += _about_pairs(method, trials, scales[method])
         if rankings[method].design == "none":
             sentences.append(f"{method}: no ranking, {rankings[method].reason}.")
         elif rankings[method].reason:
@@ -103,6 +104,27 @@ def _about_method(method: str, trials: Sequence[TrialResult]) -> Iterator[str]:
     unscored = sum(t.status == "COMPLETE" and t.learning is None for t in finished)
     if unscored:
         yield f"{method}: {unscored} completed trials have no learning score and are left out."
+
+
+def _about_pairs(
+    method: str, trials: Sequence[TrialResult], scales: Mapping[str, Scale]
+) -> Iterator[str]:
+    """Name hyperparameters that were never varied by themselves."""
+    for name, scale in scales.items():
+        for other, beside in scales.items():
+            if other == name or scale.is_interval or beside.is_interval:
+                continue
+            pairs = {
+                (trial.hyperparameters[other], trial.hyperparameters[name])
+                for trial in trials
+                if is_scored(trial) and {name, other} <= set(trial.hyperparameters)
+            }
+            own = len({value for _, value in pairs})
+            if own > 1 and len({at for at, _ in pairs}) == len(pairs):
+                yield (
+                    f"{method}: at each {other} only one {name} was tried, so what {name} does "
+                    f"cannot be told from what {other} does."
+                )
 
 
 def _about_best(best: Best, scales: Mapping[str, Scale]) -> Iterator[str]:

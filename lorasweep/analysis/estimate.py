@@ -15,12 +15,28 @@ FEWEST = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """Hold what an interval would be if searches had found their best, and what they may not have.
+
+    low, high: the 90% interval between the best found.
+    below, above: why the interval reaches further down and up than that, and what to run to
+        narrow it, in a sentence each; None where it does not.
+    """
+
+    low: float | None
+    high: float | None
+    below: tuple[str, str] | None
+    above: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """Hold an effect and how sure it is.
 
     low, high: 90% interval; None where it has no bound on that side, or is not known.
     n: how many of `of` it rests on.
     basis: how it was compared, as part of a sentence.
+    search: None where nothing was left to search.
     """
 
     effect: float
@@ -29,12 +45,13 @@ class Estimate:
     n: int
     of: str
     basis: str
+    search: Search | None = None
 
     def scaled(self, factor: float) -> Estimate:
         """Give the effect in another unit; a negative factor swaps the bounds."""
         bounds = (self.low, self.high) if factor >= 0 else (self.high, self.low)
         low, high = (None if bound is None else bound * factor for bound in bounds)
-        return replace(self, effect=self.effect * factor, low=low, high=high)
+        return replace(self, effect=self.effect * factor, low=low, high=high, search=None)
 
 
 def student(df: float) -> float:
@@ -116,12 +133,27 @@ def correlation_of(left: Sequence[float], right: Sequence[float], *, of: str) ->
 def minus(left: Estimate, right: Estimate, basis: str) -> Estimate:
     """Give the difference of two independent effects; their reaches add as squares."""
     effect, n = left.effect - right.effect, left.n + right.n
-    bounds = (left.low, left.high, right.low, right.high)
-    if any(bound is None for bound in bounds):
-        return Estimate(effect, None, None, n, left.of, basis)
-    one, two = ((e.high or 0.0) - (e.low or 0.0) for e in (left, right))
-    reach = math.hypot(one, two) / 2
-    return Estimate(effect, effect - reach, effect + reach, n, left.of, basis)
+    low = _apart(effect, -1, (left.effect, left.low), (right.effect, right.high))
+    high = _apart(effect, 1, (left.effect, left.high), (right.effect, right.low))
+    search = None
+    if left.search or right.search:
+        one, two = (e.search or Search(e.low, e.high, None, None) for e in (left, right))
+        search = Search(
+            _apart(effect, -1, (left.effect, one.low), (right.effect, two.high)),
+            _apart(effect, 1, (left.effect, one.high), (right.effect, two.low)),
+            one.below or two.above,
+            one.above or two.below,
+        )
+    return Estimate(effect, low, high, n, left.of, basis, search)
+
+
+def _apart(
+    effect: float, side: int, left: tuple[float, float | None], right: tuple[float, float | None]
+) -> float | None:
+    """Give the bound of a difference from the two effects and the bounds that widen that side."""
+    if left[1] is None or right[1] is None:
+        return None
+    return effect + side * math.hypot(left[1] - left[0], right[1] - right[0])
 
 
 def share_of(count: float, total: float, *, of: str) -> Estimate:

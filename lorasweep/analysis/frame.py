@@ -21,6 +21,8 @@ _MOST_LEVELS = 5
 _MOST_NAMES = 30
 # Fewer degrees of freedom than this give no standard deviation to rely on.
 FEWEST_FREE = 3
+# Places along a curve at which its top is looked for.
+_PLACES = 41
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,13 @@ class Column:
 
     levels: those that occur, numbers in order; codes: index of each case's level.
     places: log10 of a positive number that spans a factor of ten or is a learning rate, else the
-        number; None for text and where some cases lack it.
+        number; None for text and where some cases lack it. is_log: they are logarithms.
     """
 
     levels: tuple[Level, ...]
     codes: Codes
     places: Floats | None
+    is_log: bool = False
 
 
 def _column(name: str, values: Sequence[Level | None]) -> Column:
@@ -107,13 +110,13 @@ def _column(name: str, values: Sequence[Level | None]) -> Column:
         levels = tuple(sorted(dict.fromkeys(known), key=float))
     index = {level: i for i, level in enumerate(levels)}
     codes = np.array([index[value] for value in known], dtype=np.int64)
-    places = None
+    places, log = None, False
     if not texts:
         numbers = np.array([float(value) for value in known])
         low, high = numbers.min(), numbers.max()
         log = low > 0 and (name in {"lr", "rank", "trainable", *DURATIONS} or high / low >= 10)
         places = np.log10(numbers) if log else numbers
-    return Column(levels, codes, places)
+    return Column(levels, codes, places, log)
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,10 @@ class Frame:
             return self.columns[name].levels
         return tuple({case.levels[name]: None for case in self.cases if name in case.levels})
 
+    def coded(self) -> Mapping[str, Floats]:
+        """Give how `fit` codes each hyperparameter by itself, (cases, coefficients)."""
+        return {name: _features(column, None) for name, column in self.columns.items()}
+
     def fit(
         self, outcome: str, focus: str | None = None, shape: str = "levels", line: str = ""
     ) -> Fit | None:
@@ -208,11 +215,30 @@ class Frame:
         return fit_design(design, self.outcome(outcome), own)
 
 
+def _is_curve(column: Column) -> bool:
+    return column.places is not None and len(column.levels) > _MOST_LEVELS
+
+
+def settings_of(column: Column) -> tuple[tuple[Level, ...], Floats]:
+    """Give settings of a hyperparameter, (settings,), and how `Frame.fit` codes them by itself.
+
+    They are its levels, or places along the curve that it is taken for; none where it is left out.
+    """
+    if not _is_curve(column):
+        if len(column.levels) > _MOST_NAMES:
+            return (), np.zeros((0, 0))
+        return column.levels, np.eye(len(column.levels))
+    assert column.places is not None  # a curve has places
+    places = np.linspace(column.places.min(), column.places.max(), _PLACES)
+    z = places - column.places.mean()
+    levels = tuple(float(x) for x in (10**places if column.is_log else places))
+    return levels, np.stack([z, z**2], axis=1)
+
+
 def _features(column: Column, shape: str | None) -> Floats:
     """Code a hyperparameter: in its shape, else as levels where they are few and as a curve."""
     if shape is None:
-        few = len(column.levels) <= _MOST_LEVELS
-        shape = "levels" if column.places is None or few else "curve"
+        shape = "curve" if _is_curve(column) else "levels"
         if shape == "levels" and len(column.levels) > _MOST_NAMES:
             return np.zeros((len(column.codes), 0))
     if shape == "levels":

@@ -9,6 +9,8 @@ generalized fiducial inference").
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from lorasweep.analysis.effects import Fit
@@ -97,19 +99,49 @@ def chance_variances(fit: Fit, level: float) -> Floats:
     return np.array(bounds)
 
 
-def redraw_scores(fit: Fit, draws: int, rng: np.random.Generator) -> Floats:
-    """Draw what the scores would be without noise, (draws, configurations).
+@dataclass(frozen=True, slots=True)
+class Redrawn:
+    """Hold redrawn scores of all configurations, (draws, configurations).
 
-    Weights are drawn as empirical Bayes has them (Efron and Morris 1973): drawn towards 0 by what
-    noise has added to their length, so that redrawn effects are on average as large as true ones.
+    true: what the scores would be without noise; fitted: what a fit to new scores of these would
+        give; noisy: new scores themselves.
     """
-    scores = np.full((draws, len(fit.fitted)), fit.fitted.mean())
+
+    true: Floats
+    fitted: Floats
+    noisy: Floats
+
+
+def redraw_scores(fit: Fit, draws: int, rng: np.random.Generator) -> Redrawn:
+    """Redraw scores from what the effects may be.
+
+    Each block's weights are normal around 0 with a standard deviation of which any value is as
+    likely as another (Gelman 2006, "Prior distributions for variance parameters in hierarchical
+    models"), so they are drawn towards 0 by what noise has added to their length; how far is drawn
+    too, since a small effect may be found small by luck.
+    """
+    from scipy.special import gammainc, gammaincinv
+
+    n = len(fit.fitted)
+    factor = fit.df / np.maximum(rng.chisquare(fit.df, draws), 1e-12)
+    noise = np.sqrt(factor)[:, None]
+    mean = np.sqrt(fit.rest / n) * noise * rng.standard_normal((draws, 1))
+    true, error = np.full((draws, n), fit.fitted.mean()), mean + np.zeros((draws, n))
     for block, weights, covariance in zip(fit.blocks, fit.weights, fit.covariances, strict=True):
-        found = float(weights @ weights)
-        if found == 0:
+        found, trace, k = float(weights @ weights), float(np.trace(covariance)), len(weights)
+        values, turn = np.linalg.eigh(covariance)
+        root = (turn * np.sqrt(np.maximum(values, 0.0))).T @ block.columns.T
+        error += noise * (rng.standard_normal((draws, k)) @ root)
+        if found == 0 or trace == 0:
+            true += block.columns @ weights
             continue
-        kept = max(0.0, 1 - float(np.trace(covariance)) / found)
-        values, turn = np.linalg.eigh(kept * covariance)
-        normal = rng.standard_normal((draws, len(weights))) * np.sqrt(np.maximum(values, 0.0))
-        scores += (kept * weights + normal @ turn.T) @ block.columns.T
-    return scores
+        # The share taken off is a gamma variable that is at most 1 (Strawderman 1971).
+        half, shape = found / (trace / k * factor) / 2, max((k - 1) / 2, 0.25)
+        most = gammainc(shape, half)
+        off = gammaincinv(shape, rng.uniform(size=draws) * most) / half
+        kept = np.clip(1 - off, 0.0, 1.0)[:, None]
+        true += kept * (block.columns @ weights)
+        true += np.sqrt(kept) * noise * (rng.standard_normal((draws, k)) @ root)
+    true += mean
+    spread = np.sqrt(fit.rest) * noise
+    return Redrawn(true, true + error, true + spread * rng.standard_normal((draws, n)))

@@ -196,6 +196,20 @@ def test_the_order_of_importance_is_read_from_the_ranking():
     assert failed["lr-most-sensitive"].verdict == FAILS
 
 
+def test_two_learning_rates_do_not_tell_how_much_they_matter():
+    judged = judge(lora_trials(PLAIN, lrs=worlds.LRS[:2]), ranked=True)
+    for name in RANKED:
+        assert judged[name].verdict == UNSURE
+        assert "LoRA completed at 2 learning rates" in (judged[name].reason or "")
+
+
+def test_how_long_a_model_trains_is_no_rival_of_the_learning_rate():
+    long = replace(PLAIN, bend=0.2, modules=(-0.1, 0.0, 0.0), by_epoch=0.5)
+    ranked = judge(lora_trials(long), ranked=True)["lr-most-sensitive"]
+    assert ranked.verdict == HOLDS
+    assert "epochs" not in ranked.evidence
+
+
 def test_every_claim_is_planted_here():
     assert {d.id for d in CATALOGUE} == {*TRUE_AND_FALSE, *RANKED}
 

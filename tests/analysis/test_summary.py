@@ -116,3 +116,15 @@ def test_rank_correlation_against_a_worked_example():
     assert rank_correlation([1, 2, 3, 4, 5], [5, 6, 7, 8, 7]) == pytest.approx(0.8207826817)
     assert rank_correlation([1, 2, 3], [1, 2, 3]) is None
     assert rank_correlation([1, 1, 1, 1], [1, 2, 3, 4]) is None
+
+
+def test_a_hyperparameter_that_never_varied_by_itself_is_named():
+    rates = {4: 2e-3, 16: 2e-3, 64: 1e-3}
+    trials = [
+        trial(f"t{number}", 0.1 * number, lr=rates[rank], rank=rank, epochs=epochs)
+        for number, (rank, epochs) in enumerate((r, e) for r in rates for e in (1, 2))
+    ]
+    (tied,) = [w for w in analyse(sweep(trials)).warnings if "cannot be told from" in w]
+    assert tied.startswith("lora: at each rank only one lr was tried")
+    apart = [*trials, trial("t9", 0.3, lr=2e-3, rank=64, epochs=1)]
+    assert not any("cannot be told from" in w for w in analyse(sweep(apart)).warnings)

@@ -8,6 +8,9 @@ Three ways, by what the design allows and never by what comes out:
 2. *At equal settings*: a regression on all hyperparameters, each by itself, whose residuals give
    the interval; an average over the learning rates tried.
 3. *By seeds*: the best of each, with the luck of being best taken out (`analysis/expected.py`).
+
+Two methods whose spaces were searched have room for what the search may still gain
+(`claims/searched.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lorasweep.analysis.claims.searched import Side, allow_for_search
 from lorasweep.analysis.estimate import FEWEST, Estimate, around, mean_of
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.expected import Expected, spread_of
@@ -30,14 +34,19 @@ _TUNED = frozenset(
 )
 
 
-def best_of(cases: Sequence[Case], outcome: str) -> float | None:
-    """Give the outcome of the case that learned most; None where none has both."""
+def best_case(cases: Sequence[Case], outcome: str) -> Case | None:
+    """Give the case that learned most; None where none has the outcome too."""
     known = [
         c for c in cases if c.learning is not None and (outcome != "cost" or c.cost is not None)
     ]
-    if not known:
+    return max(known, key=lambda case: (case.learning or 0.0, -(case.cost or 0.0)), default=None)
+
+
+def best_of(cases: Sequence[Case], outcome: str) -> float | None:
+    """Give the outcome of the case that learned most; None where none has both."""
+    best = best_case(cases, outcome)
+    if best is None:
         return None
-    best = max(known, key=lambda case: (case.learning or 0.0, -(case.cost or 0.0)))
     return best.learning if outcome == "learning" else best.cost
 
 
@@ -147,7 +156,8 @@ def contrast_methods(
 ) -> Estimate | None:
     """Estimate an outcome of one method's best less that of another's, at equal durations.
 
-    The best of each is the configuration expected to learn most.
+    The best of each is the configuration expected to learn most. Where a method was searched, and
+    not laid out by hand, the interval has room for what its search may still gain.
     """
     shared = shared_axes(left, right)
     by_key: tuple[dict[object, list[Case]], dict[object, list[Case]]] = ({}, {})
@@ -155,17 +165,26 @@ def contrast_methods(
         for case in frame.cases:
             groups.setdefault(tuple(case.levels.get(name) for name in shared), []).append(case)
     keys = [key for key in by_key[0] if key in by_key[1]]
-    pairs = [(best_of(by_key[0][key], outcome), best_of(by_key[1][key], outcome)) for key in keys]
-    gaps = [a - b for a, b in pairs if a is not None and b is not None]
-    if len(gaps) >= FEWEST:
-        said = ", ".join(shared)
-        return mean_of(
-            gaps,
-            of="matched settings",
-            basis=f"the best of each method at equal {said}",
-            floor=floor_of(evidence, outcome, len(gaps)),
-        )
-    return _best_by_seeds(evidence, left, right, outcome)
+    pairs = [
+        (best_case(by_key[0][key], outcome), best_case(by_key[1][key], outcome)) for key in keys
+    ]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if len(both) < FEWEST:
+        return _best_by_seeds(evidence, left, right, outcome)
+    gaps = [_value(a, outcome) - _value(b, outcome) for a, b in both]
+    said = ", ".join(shared)
+    found = mean_of(
+        gaps,
+        of="matched settings",
+        basis=f"the best of each method at equal {said}",
+        floor=floor_of(evidence, outcome, len(gaps)),
+    )
+    sides = Side(left, tuple(a for a, _ in both)), Side(right, tuple(b for _, b in both))
+    return allow_for_search(evidence, found, len(gaps) - 1, sides, outcome, shared)
+
+
+def _value(case: Case, outcome: str) -> float:
+    return (case.learning if outcome == "learning" else case.cost) or 0.0
 
 
 def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) -> Estimate | None:
@@ -173,25 +192,26 @@ def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) 
     noise, values, errors, n = evidence.noise[outcome], [], [], 0
     if noise.sd is None:
         return None
+    sides = []
     for frame in (left, right):
         scored = frame.scored if outcome == "learning" else frame.measured
         if not scored.cases:
             return None
-        index = int(np.argmax(scored.learning))
-        case = scored.cases[index]
-        n += case.n
+        observed = scored.cases[int(np.argmax(scored.learning))]
+        n += observed.n
+        whole = evidence.frame(observed.configuration.method).scored
+        expected = evidence.expected[observed.configuration.method]
         if outcome == "learning":
-            whole = evidence.frame(case.configuration.method).scored
-            expected = evidence.expected[case.configuration.method]
-            value, error = _expected(whole.cases, expected, scored.cases)
+            case, value, error = _expected(whole.cases, expected, scored.cases)
             if error is None:
                 return None
         else:
-            value, error = case.cost or 0.0, noise.sd / math.sqrt(case.n)
+            case, value, error = observed, observed.cost or 0.0, noise.sd / math.sqrt(observed.n)
+        sides.append(Side(frame, (case,)))
         values.append(value)
         errors.append(error)
     by_seeds = noise.basis == "seeds"
-    return around(
+    found = around(
         values[0] - values[1],
         math.hypot(*errors),
         noise.df,
@@ -202,16 +222,18 @@ def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) 
         else "a run of the best of each method, as a regression predicts it",
         floor=floor_of(evidence, outcome, 1),
     )
+    shared = shared_axes(left, right)
+    return allow_for_search(evidence, found, noise.df, (sides[0], sides[1]), outcome, shared)
 
 
 def _expected(
     whole: Sequence[Case], expected: Expected, kept: Sequence[Case]
-) -> tuple[float, float | None]:
-    """Give the highest expected learning among the cases that were kept, and its error."""
+) -> tuple[Case, float, float | None]:
+    """Give the case with the highest expected learning among those kept, that and its error."""
     wanted = {id(case) for case in kept}
     places = [i for i, case in enumerate(whole) if id(case) in wanted]
     best = max(places, key=lambda i: float(expected.values[i]))
-    return float(expected.values[best]), spread_of(expected, best)
+    return whole[best], float(expected.values[best]), spread_of(expected, best)
 
 
 def slope(frame: Frame, axis: str, outcome: str, *, per: str) -> Estimate | None:

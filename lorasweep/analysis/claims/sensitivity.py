@@ -16,10 +16,12 @@ from lorasweep.analysis.claims.verdict import (
 )
 from lorasweep.analysis.estimate import Estimate
 from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.frame import DURATIONS
 from lorasweep.analysis.importance import Ranking, Sensitivity
 
 _ORDER = ("lr", "targets", "rank")
 _NEGLIGIBLE = 0.01
+_FEWEST_RATES = 3  # fewer do not show that learning rises with the rate and falls again
 
 
 def _rows(evidence: Evidence) -> tuple[Ranking | None, dict[str, Sensitivity]]:
@@ -45,7 +47,20 @@ def _gap(ranking: Ranking, left: Sensitivity, right: Sensitivity) -> Part:
     return Part(what, estimate, Region(low=0.0))
 
 
+def _few_rates(evidence: Evidence) -> Outcome | None:
+    """Refuse to judge how much the learning rate matters where it was hardly varied."""
+    column = evidence.frame("lora").scored.columns.get("lr")
+    if column is None or len(column.levels) >= _FEWEST_RATES:
+        return None
+    return not_tested(
+        f"LoRA completed at {len(column.levels)} learning rates, and {_FEWEST_RATES} are needed to "
+        "see how much they matter"
+    )
+
+
 def _in_order(evidence: Evidence) -> Outcome:
+    if few := _few_rates(evidence):
+        return few
     ranking, rows = _rows(evidence)
     lacking = [name for name in _ORDER if name not in rows]
     if ranking is None or lacking:
@@ -56,14 +71,19 @@ def _in_order(evidence: Evidence) -> Outcome:
 
 
 def _lr_first(evidence: Evidence) -> Outcome:
+    if few := _few_rates(evidence):
+        return few
     ranking, rows = _rows(evidence)
-    others = [row for name, row in rows.items() if name != "lr"]
+    # How long a model is trained is a budget and not a setting to get right.
+    others = [row for name, row in rows.items() if name not in {"lr", *DURATIONS}]
     if ranking is None or "lr" not in rows or not others:
         return not_tested("no importance of lr beside another hyperparameter of LoRA")
     return Outcome(tuple(_gap(ranking, rows["lr"], row) for row in others))
 
 
 def _all_matter(evidence: Evidence) -> Outcome:
+    if few := _few_rates(evidence):
+        return few
     ranking, rows = _rows(evidence)
     wanted = [name for name in (*_ORDER, "alpha") if name in rows]
     if ranking is None or not set(_ORDER) <= set(wanted):

@@ -190,10 +190,24 @@ def decide(definition: Definition, evidence: Evidence) -> Claim:
     )
     if verdict != UNSURE:
         return claim
+    if searched := _searched(deciding):
+        return replace(claim, reason=searched[0], to_decide=searched[1])
     if found.low is None and found.high is None:
         reason = f"{found.n} {found.of} give no interval"
         return replace(claim, reason=reason, to_decide=f"{definition.to_run}.")
     return replace(claim, reason=_straddles(deciding), to_decide=_more(deciding, definition))
+
+
+def _searched(part: Part) -> tuple[str, str] | None:
+    """Say what further search may find and what to run, where only that leaves it undecided."""
+    found, search = part.estimate, part.estimate.search
+    if search is None:
+        return None
+    best = replace(found, low=search.low, high=search.high)
+    if part.region.judge(best) == UNSURE:
+        return None
+    down = part.region.judge(replace(best, low=found.low)) == UNSURE
+    return search.below if down else search.above
 
 
 def _number(value: float) -> str:

@@ -1,0 +1,192 @@
+"""How often is one method wrongly called behind another? Simulated searches with known best scores.
+
+LoRA is searched over learning rate, targets and rank, full finetuning over the learning rate alone;
+counted are the verdicts on two claims. Run by `coverage.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lorasweep.analysis.claims.methods import CLAIMS
+from lorasweep.analysis.claims.verdict import Claim, decide
+from lorasweep.analysis.configurations import configurations
+from lorasweep.analysis.evidence import collect
+from lorasweep.store.results import SweepResults, TrialResult
+
+TARGETS = ("attention", "mlp", "all")
+RANKS = (4, 16, 64)
+# Learning by decades off the best rate.
+PEAKS: dict[str, Callable[[float], float]] = {
+    "parabola": lambda x: -0.06 * x * x,
+    "flat": lambda x: -0.015 * x * x,
+    "steep": lambda x: -0.03 * x * x if x < 0 else -0.25 * x * x,
+    "bell": lambda x: 0.3 * math.expm1(-4.5 * x * x),
+}
+GAPS = (0.0, 0.03, 0.06, 0.12)
+JUDGED = {
+    claim.id: claim for claim in CLAIMS if claim.id in {"lora-learns-less", "lora-forgets-less"}
+}
+Point = tuple[float, int, int]
+
+
+def lora_score(peak: str, point: Point) -> float:
+    """Score a point of LoRA's space; `moving` has a best rate that depends on the others."""
+    x, j, k = point
+    if peak == "moving":
+        off = x - 1.2 + 0.3 * (k - 2) + 0.2 * (j - 2)
+        worse = (-0.02, -0.007, 0.0)[k] * (1.0 if j == 2 else 0.3)
+        return 0.6 + PEAKS["parabola"](off) + (-0.04, -0.01, 0.0)[j] + worse
+    return 0.6 + PEAKS[peak](x - 1.2) + (-0.04, -0.01, 0.0)[j] + (-0.02, -0.007, 0.0)[k]
+
+
+def search_points(
+    score: Callable[[Point], float], n: int, noise: float, rng: np.random.Generator, *, learns: bool
+) -> tuple[list[Point], list[float]]:
+    """Search two decades of learning rate, three targets and three ranks.
+
+    A search that learns draws a quarter at random, and then changes one of the best fifth so far,
+    as tree-structured Parzen estimators mostly do.
+    """
+    points: list[Point] = []
+    scores: list[float] = []
+    for i in range(n):
+        point = (float(rng.uniform(0, 2)), int(rng.integers(3)), int(rng.integers(3)))
+        if learns and i >= max(4, n // 4):
+            best = np.argsort(scores)[::-1][: 2 + len(scores) // 5]
+            x, j, k = points[int(rng.choice(best))]
+            near = float(np.clip(rng.normal(x, 0.35), 0, 2))
+            keep = rng.uniform(size=3) < (1 - 1 / (len(best) + 1), 0.75, 0.75)
+            point = (
+                near if keep[0] else point[0],
+                j if keep[1] else point[1],
+                k if keep[2] else point[2],
+            )
+        points.append(point)
+        scores.append(score(point) + noise * float(rng.standard_normal()))
+    return points, scores
+
+
+def search_trials(
+    method: str,
+    score: Callable[[Point], float],
+    forgets: float | None,
+    how: tuple[int, float, bool, int],
+    rng: np.random.Generator,
+) -> list[TrialResult]:
+    """Make the trials of a search, the best of it repeated on a second seed.
+
+    Args:
+        how: trials, noise, whether the search learns, and how many of the best are repeated.
+    """
+    n, noise, learns, confirm = how
+    points, scores = search_points(score, n, noise, rng, learns=learns)
+    runs = [(i, 0, learning) for i, learning in enumerate(scores)]
+    for i in np.argsort(scores)[::-1][:confirm].tolist():
+        runs.append((i, 1, score(points[i]) + noise * float(rng.standard_normal())))
+    trials = []
+    for i, seed, learning in runs:
+        x, j, k = points[i]
+        levels: dict[str, Any] = {"lr": 10 ** (x - (5 if method == "lora" else 6))}
+        if method == "lora":
+            levels |= {"targets": TARGETS[j], "rank": RANKS[k]}
+        lost = None
+        if forgets is not None:
+            best = 1.2 if method == "lora" else 0.9
+            lost = forgets + 0.03 * (x - best) + noise * float(rng.standard_normal())
+        trials.append(
+            TrialResult(
+                trial=f"{method}{i}-{seed}",
+                method=method,
+                status="COMPLETE",
+                seed=seed,
+                hyperparameters=levels,
+                number=i,
+                stage="confirm" if seed else "search",
+                learning=learning,
+                forgetting=lost,
+                source_accuracy=None if lost is None else 0.6 - lost,
+            )
+        )
+    return trials
+
+
+def judge_methods(
+    n: int,
+    *,
+    learns: bool,
+    tables: int,
+    noise: float = 0.01,
+    peak: str = "parabola",
+    confirm: int = 2,
+    forgetting: bool = False,
+) -> dict[str, Any]:
+    """Count verdicts where full finetuning's best is ahead of LoRA's by each of some gaps.
+
+    With a gap of 0 both are equal at their best, and `holds here` is false; with a larger one
+    `does not hold here` is. `as found` is without room for what the searches may still gain.
+    """
+    rng = np.random.default_rng(2026)
+    how = (n, noise, learns, confirm)
+    ids = ("lora-learns-less", *(("lora-forgets-less",) if forgetting else ()))
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for gap in GAPS:
+        counts: dict[str, Counter[str]] = {}
+        for _ in range(tables):
+            lora = search_trials(
+                "lora", lambda p: lora_score(peak, p), 0.1 if forgetting else None, how, rng
+            )
+            top = PEAKS["parabola" if peak == "moving" else peak]
+            full = search_trials(
+                "full",
+                lambda p, top=top, gap=gap: 0.6 + gap + top(p[0] - 0.9),  # type: ignore[misc]
+                0.1 + gap if forgetting else None,
+                how,
+                rng,
+            )
+            results = SweepResults(
+                "methods", "?", ("lr", "targets", "rank"), (*lora, *full), origin="made"
+            )
+            evidence = collect(results, configurations(results.trials), {})
+            for claim in (decide(JUDGED[name], evidence) for name in ids):
+                counts.setdefault(claim.id, Counter())[claim.verdict] += 1
+                counts.setdefault(f"{claim.id}, as found", Counter())[_as_found(claim)] += 1
+        for name, verdicts in counts.items():
+            shares = {verdict: round(count / tables, 4) for verdict, count in verdicts.items()}
+            found.setdefault(name, {})[f"gap {gap:g}"] = dict(sorted(shares.items()))
+    settings = {"trials": n, "learns": learns, "noise": noise, "peak": peak, "confirm": confirm}
+    return {**settings, "verdicts": found}
+
+
+def _as_found(claim: Claim) -> str:
+    for part in claim.parts:
+        search = part.estimate.search
+        if search is not None:
+            return part.region.judge(replace(part.estimate, low=search.low, high=search.high))
+    return claim.verdict
+
+
+def methods_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Name what is simulated of two methods."""
+
+    def judge(n: int, *, learns: bool, **how: Any) -> Callable[[], dict[str, Any]]:
+        return lambda: judge_methods(n, learns=learns, tables=tables, **how)
+
+    made = {}
+    for learns in (False, True):
+        way = "learning" if learns else "random"
+        for n in (12, 20, 40):
+            made[f"methods-{way}-{n}"] = judge(n, learns=learns)
+            for peak in ("flat", "steep", "moving", "bell"):
+                made[f"methods-{way}-{n}-{peak}"] = judge(n, learns=learns, peak=peak)
+        for noise in (0.005, 0.02):
+            made[f"methods-{way}-20-noise-{noise:g}"] = judge(20, learns=learns, noise=noise)
+        made[f"methods-{way}-20-one-seed"] = judge(20, learns=learns, confirm=0)
+        made[f"methods-{way}-20-forgetting"] = judge(20, learns=learns, forgetting=True)
+    return made

@@ -1,0 +1,292 @@
+"""What a method's search may still gain beyond the best that it has found.
+
+Methods are compared at the best of each. After equally many trials a search over many
+hyperparameters is further from its best than one over few, and would be called behind for that
+alone. A regression on all hyperparameters says what the best setting within the searched space may
+score: response surface methodology (Box and Wilson 1951, "On the experimental attainment of optimum
+conditions"), its top redrawn within the regression's error, since the top of a noisy surface is
+further off than the surface itself says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lorasweep.analysis.anova import is_factorial
+from lorasweep.analysis.estimate import SIDE, Estimate, Floats, Search, student
+from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.frame import Case, Codes, Fit, Frame, settings_of
+from lorasweep.analysis.peak import are_rates
+from lorasweep.analysis.scale import lay_out
+from lorasweep.spec.space import Level
+
+_SEED = 20240515
+DRAWS = 1000
+# Many trials leave little to gain, and fewer draws are enough to say so.
+_MANY, _FEW_DRAWS = 1000, 200
+# Decades around the best learning rate that the surface is fitted to: the fewest that hold enough
+# trials, since a parabola fits a peak better than its far sides.
+_WINDOWS = (0.25, 0.5, 1.0)
+_ENOUGH, _EACH = 12, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Hold what a method's search may still gain.
+
+    draws: (draws,), of learning none below 0, or of what forgetting changes by.
+    at: the setting that the regression expects to learn most, as text.
+    """
+
+    draws: Floats
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Hold one of two methods that are compared.
+
+    frame: its cases; best: the best of them at each setting of what is held equal.
+    """
+
+    frame: Frame
+    best: tuple[Case, ...]
+
+    @property
+    def method(self) -> str:
+        """Name the method."""
+        return self.best[0].configuration.method
+
+    @property
+    def who(self) -> str:
+        """Name the method in a sentence."""
+        return {"lora": "LoRA", "full": "full finetuning"}.get(self.method, self.method)
+
+
+def allow_for_search(
+    evidence: Evidence,
+    found: Estimate,
+    df: float,
+    sides: tuple[Side, Side],
+    outcome: str,
+    held: Sequence[str],
+) -> Estimate:
+    """Widen the interval of a method's best less another's by what searches may still gain.
+
+    The lower bound allows for a gain of the other method alone, the upper one for a gain of this
+    one. Forgetting may move either way, as it does from the best found to the best there is.
+
+    Args:
+        found: with Student's interval on `df` degrees of freedom.
+        sides: the method and the other.
+        held: hyperparameters at which methods are compared, which are not theirs to tune.
+    """
+    if found.low is None or found.high is None:
+        return found
+    rooms = [_room(evidence, side, outcome, held, i) for i, side in enumerate(sides)]
+    if all(room is not None and not room.draws.any() for room in rooms):
+        return found
+    error = (found.high - found.low) / 2 / student(df)
+    chance = found.effect + error * np.random.default_rng(_SEED).standard_t(df, DRAWS)
+    own, other = (None if room is None else np.resize(room.draws, DRAWS) for room in rooms)
+    none = np.zeros(DRAWS)
+    # Learning of either can only rise; forgetting of both may move either way.
+    down = (none if outcome == "learning" else own, other)
+    up = (own, none if outcome == "learning" else other)
+    low = _bound(chance, down, SIDE)
+    high = _bound(chance, up, 1 - SIDE)
+    said = [_said(side, room, outcome) for side, room in zip(sides, rooms, strict=True)]
+    search = Search(found.low, found.high, said[1] or said[0], said[0] or said[1])
+    return replace(
+        found,
+        low=None if low is None else min(low, found.low),
+        high=None if high is None else max(high, found.high),
+        basis=f"{found.basis}; with room for what further search may find",
+        search=search,
+    )
+
+
+def _bound(chance: Floats, moved: tuple[Floats | None, Floats | None], side: float) -> float | None:
+    own, other = moved
+    if own is None or other is None:
+        return None
+    return float(np.quantile(chance + own - other, side))
+
+
+def _room(
+    evidence: Evidence, side: Side, outcome: str, held: Sequence[str], number: int
+) -> Room | None:
+    if is_chosen(evidence, side.method, side.frame, held):
+        return Room(np.zeros(DRAWS), "")
+    frame = side.frame.scored if outcome == "learning" else side.frame.measured
+    return room_beyond(frame, side.best, outcome, held, evidence.margin, stream=number)
+
+
+def _said(side: Side, room: Room | None, outcome: str) -> tuple[str, str] | None:
+    """Say what the search of a method leaves open, and what to run."""
+    if room is None:
+        return (
+            f"the trials of {side.who} are too few to tell what its search may still gain",
+            f"Run more trials of {side.who}, or what was searched as a grid.",
+        )
+    if not room.draws.any():
+        return None
+    if outcome == "cost":
+        why = f"further search of {side.who} may learn more where it forgets more or less"
+    else:
+        gain = float(np.quantile(room.draws, 1 - SIDE))
+        why = (
+            f"the search of {side.who} may still gain up to {gain:.2g} of learning, as a "
+            "regression on its trials has it"
+        )
+    return (
+        why,
+        f"Search {side.who} on, first around {room.at}, where the regression expects it to learn "
+        "most.",
+    )
+
+
+def is_chosen(evidence: Evidence, method: str, frame: Frame, held: Sequence[str]) -> bool:
+    """Tell whether the levels that differ were chosen by hand and crossed: nothing was searched.
+
+    Args:
+        held: hyperparameters at which methods are compared, which are not theirs to tune.
+    """
+    tuned = [name for name in frame.columns if name not in held]
+    arm = evidence.results.arm(method)
+    if not tuned or (evidence.results.is_grid if arm is None else arm.is_grid):
+        return True
+    axes = {} if arm is None else arm.space.axes
+    for name in tuned:
+        values = [level for case in frame.cases if (level := case.levels.get(name)) is not None]
+        if lay_out(name, values, axes.get(name)).is_interval:
+            return False
+    return is_factorial(np.stack([column.codes for column in frame.columns.values()], axis=1))
+
+
+def room_beyond(
+    frame: Frame,
+    best: Sequence[Case],
+    outcome: str,
+    held: Sequence[str],
+    margin: float,
+    *,
+    stream: int = 0,
+) -> Room | None:
+    """Draw what the best setting may gain over the best that were found, averaged over these.
+
+    Args:
+        frame: the cases of one method that have the outcome.
+        best: the best case at each setting of what is held.
+        outcome: `learning`, or `cost` for what forgetting changes by at that best setting.
+        stream: of random numbers, one for each method.
+        margin: a gain of less learning does not matter and leaves forgetting as it was found.
+
+    Returns:
+        None where the trials are too few to tell.
+    """
+    near = _near(frame, best)
+    surface = _surface(near, "learning", held, stream)
+    costs = _surface(near, "cost", held, stream) if outcome == "cost" else None
+    if surface is None or (outcome == "cost" and costs is None):
+        return None
+    draws = np.zeros(len(surface.beta))
+    for case in best:
+        index = next(i for i, own in enumerate(near.cases) if own is case)
+        # What the best has beyond the surface is not held against it: where the surface is too
+        # flat, the best setting has as much.
+        gain, tops = surface.climb(index)
+        if costs is not None:
+            gain = np.where(gain > margin, costs.change(index, tops), 0.0)
+        draws += gain / len(best)
+    return Room(draws, surface.top)
+
+
+def _near(frame: Frame, best: Sequence[Case]) -> Frame:
+    """Keep the cases around the best learning rates, where there are enough of them."""
+    if "lr" not in frame.columns or not are_rates(frame):
+        return frame
+    rates = np.log10([float(case.levels["lr"]) for case in frame.cases])
+    wanted = np.log10([float(case.levels["lr"]) for case in best])
+    off = np.abs(rates[:, None] - wanted).min(axis=1)
+    enough = max(_ENOUGH, _EACH * (1 + sum(b.shape[1] for b in frame.coded().values())))
+    reach = next((w for w in _WINDOWS if int((off <= w).sum()) >= enough), None)
+    if reach is None:
+        return frame
+    return Frame(tuple(c for c, own in zip(frame.cases, off, strict=True) if own <= reach))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ridge:
+    """Hold one tuned hyperparameter: its settings, their codes, and where its coefficients are."""
+
+    levels: tuple[Level, ...]
+    rows: Floats
+    own: slice
+
+
+@dataclass(frozen=True, slots=True)
+class _Surface:
+    """Hold a regression whose coefficients are redrawn, (draws, coefficients)."""
+
+    design: Floats
+    fit: Fit
+    beta: Floats
+    ridges: Mapping[str, _Ridge]
+
+    def climb(self, index: int) -> tuple[Floats, dict[str, Codes]]:
+        """Give the rise from a case to the top, draw by draw, and which settings are the top."""
+        rise, tops = np.zeros(len(self.beta)), {}
+        for name, ridge in self.ridges.items():
+            heights = self.beta[:, ridge.own] @ ridge.rows.T
+            here = self.beta[:, ridge.own] @ self.design[index, ridge.own]
+            tops[name] = heights.argmax(axis=1)
+            rise += np.maximum(heights.max(axis=1) - here, 0.0)
+        return rise, tops
+
+    def change(self, index: int, tops: Mapping[str, Codes]) -> Floats:
+        """Give the change from a case to those settings, draw by draw."""
+        moved = np.zeros(len(self.beta))
+        for name, ridge in self.ridges.items():
+            step = ridge.rows[tops[name]] - self.design[index, ridge.own]
+            moved += np.einsum("nd,nd->n", self.beta[:, ridge.own], step)
+        return moved
+
+    @property
+    def top(self) -> str:
+        """Name the settings at the top of the surface as it was fitted."""
+        said = []
+        for name, ridge in self.ridges.items():
+            level = ridge.levels[int((ridge.rows @ self.fit.beta[ridge.own]).argmax())]
+            said.append(f"{name} {level if isinstance(level, str) else f'{float(level):.3g}'}")
+        return ", ".join(said)
+
+
+def _surface(frame: Frame, outcome: str, held: Sequence[str], stream: int) -> _Surface | None:
+    fit = frame.fit(outcome)
+    if fit is None:
+        return None
+    coded, ridges, start = frame.coded(), {}, 1
+    for name, block in coded.items():
+        own = slice(start, start + block.shape[1])
+        start = own.stop
+        levels, rows = settings_of(frame.columns[name])
+        if levels and name not in held:
+            ridges[name] = _Ridge(levels, rows, own)
+    design = np.hstack([np.ones((len(frame.cases), 1)), *coded.values()])
+    rng = np.random.default_rng([_SEED, stream, int(outcome == "cost")])
+    return _Surface(design, fit, _redrawn(frame, design, fit, rng), ridges)
+
+
+def _redrawn(frame: Frame, design: Floats, fit: Fit, rng: np.random.Generator) -> Floats:
+    """Redraw the coefficients by redrawing the scores, the same for any order of the cases."""
+    n = len(frame.cases)
+    draws = DRAWS if n <= _MANY else _FEW_DRAWS
+    noise = np.empty((draws, n))
+    noise[:, np.lexsort((frame.cost, frame.learning))] = rng.standard_normal((draws, n))
+    scale = fit.error * np.sqrt(fit.df / rng.chisquare(fit.df, size=(draws, 1)))
+    beta: Floats = fit.beta + scale * ((noise @ design) @ fit.spread)
+    return beta
