@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lorasweep.data.shard import Shard
-from lorasweep.data.tokens import Tokens
+from lorasweep.data.tokens import StoredTokens, Tokens
 
 IGNORED = -100  # the label that cross-entropy leaves out
 # Matrix kernels treat a handful of rows in another way than many, and round otherwise; up to five
@@ -78,7 +78,13 @@ def first_fit(lengths: NDArray[np.int64], width: int) -> list[tuple[int, int]]:
 
 
 def collate(
-    tokens: Tokens, rows: NDArray[np.int64], index: int, pad: int, width: int, *, shared: bool
+    tokens: Tokens | StoredTokens,
+    rows: NDArray[np.int64],
+    index: int,
+    pad: int,
+    width: int,
+    *,
+    shared: bool,
 ) -> MicroBatch:
     """Lay examples into rows of one width and mark what is predicted.
 
@@ -126,7 +132,7 @@ class Batches:
     shared: whether examples may share a row, which the model must understand.
     """
 
-    tokens: Tokens
+    tokens: Tokens | StoredTokens
     batch_size: int
     micro_batch: int
     seed: int
@@ -150,11 +156,7 @@ class Batches:
                 for epoch, position in zip(epochs, positions, strict=True)
             ]
         )
-        return rows[np.argsort(-self._lengths_N[rows], kind="stable")]
-
-    @cached_property
-    def _lengths_N(self) -> NDArray[np.int64]:
-        return np.diff(self.tokens.starts_N1)
+        return rows[np.argsort(-self.tokens.lengths_N[rows], kind="stable")]
 
     @cached_property
     def _orders(self) -> dict[int, NDArray[np.int64]]:
@@ -187,7 +189,7 @@ class Batches:
 
     @cached_property
     def _longest(self) -> int:
-        return even(int(self._lengths_N.max()))
+        return even(int(self.tokens.lengths_N.max()))
 
 
 def steps_for(
@@ -204,13 +206,13 @@ def steps_of(examples: int, batch_size: int, epochs: float) -> int:
     return max(1, math.ceil(examples * epochs / batch_size - 1e-9))
 
 
-def row_width(tokens: Tokens, micro_batch: int, attention: float) -> int:
+def row_width(tokens: Tokens | StoredTokens, micro_batch: int, attention: float) -> int:
     """Choose the width of shared rows that costs least: narrow ones waste room, wide ones attend.
 
     Args:
         attention: cost of attending to one more token, over that of all else done for a token.
     """
-    lengths_N = np.diff(tokens.starts_N1)
+    lengths_N = tokens.lengths_N
     longest = even(int(lengths_N.max()))
     rng = np.random.default_rng(0)
     samples = [

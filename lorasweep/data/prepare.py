@@ -7,7 +7,9 @@ from typing import Any
 from lorasweep.data.cpt import pack_documents
 from lorasweep.data.ift import tokenise_instructions
 from lorasweep.data.sources import read_source
-from lorasweep.data.tokens import TrainingData
+from lorasweep.data.stored import Recipe, hash_tokenizer
+from lorasweep.data.stream import sample_documents
+from lorasweep.data.tokens import TrainingData, check_vocabulary
 from lorasweep.errors import DataError, SpecError
 from lorasweep.spec.sweep import DataSpec
 
@@ -30,7 +32,7 @@ def sequence_length(spec: DataSpec, positions: int) -> int:
 
 
 def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int) -> TrainingData:
-    """Read, split and tokenise a sweep's data.
+    """Read, split and tokenise a sweep's data; of documents that are streamed, the first ones.
 
     Args:
         spec: the sweep's data section.
@@ -43,8 +45,10 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
         SpecError: the sequence is longer than the model's positions.
     """
     seq_len = sequence_length(spec, positions)
-    source = read_source(spec, tokenizer)
+    source = sample_documents(spec, tokenizer) if spec.streaming else read_source(spec, tokenizer)
     notes: list[str] = []
+    if spec.streaming:
+        notes.append(f"{len(source.train):,} documents of the stream stand for all of them")
     if source.kind == "documents":
         train = pack_documents(source.train, tokenizer, seq_len)
         heldout = pack_documents(source.heldout, tokenizer, seq_len)
@@ -64,9 +68,25 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
                 f"data.seq_len: no {name} example fits into {seq_len} tokens with its response; "
                 "give longer sequences"
             )
-        if (highest := int(tokens.ids_S.max())) >= vocabulary:
-            raise DataError(
-                f"model.path: the tokenizer writes token {highest} for these data and the model "
-                f"embeds only {vocabulary}; they do not belong together"
-            )
+        check_vocabulary(int(tokens.ids_S.max()), vocabulary)
     return TrainingData(source.kind, train, heldout, seq_len, tuple(notes))
+
+
+def recipe_of(
+    spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int, sequences: int | None
+) -> Recipe:
+    """Say what the tokens of a streamed source are to be.
+
+    Args:
+        sequences: that the longest run takes; None where it takes all there are.
+
+    Raises:
+        SpecError: the sequence is longer than the model's positions.
+    """
+    return Recipe(
+        data=spec,
+        tokenizer=hash_tokenizer(tokenizer),
+        vocabulary=vocabulary,
+        seq_len=sequence_length(spec, positions),
+        sequences=sequences,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ _EMBEDDED = {
     "testbed": (testbed.DATA, testbed.HELDOUT, testbed.DOCUMENTS),
     "testbed-code": (testbed.CODE_DATA, testbed.CODE_HELDOUT, testbed.CODE_DOCUMENTS),
 }
+PARTS = 1024  # of a saved folder that is streamed
 
 Kind = Literal["instruction", "documents"]
 Row = Mapping[str, Any]
@@ -53,7 +55,7 @@ def find_source(spec: DataSpec) -> None:
     Raises:
         DataError: one of them is not.
     """
-    for key, path in (("path", _located(spec)[0]), ("heldout", spec.heldout)):
+    for key, path in (("path", located(spec)[0]), ("heldout", spec.heldout)):
         if path is None or Path(path).expanduser().exists():
             continue
         if path.startswith((".", "/", "~")) or Path(path).suffix in _READERS:
@@ -63,7 +65,7 @@ def find_source(spec: DataSpec) -> None:
             )
 
 
-def _located(spec: DataSpec) -> tuple[str, str | None]:
+def located(spec: DataSpec) -> tuple[str, str | None]:
     """Give the paths of a sweep's data and held-out data; an embedded set's are in the package.
 
     Embedded documents have no held-out file: some of them are held out.
@@ -76,8 +78,8 @@ def _located(spec: DataSpec) -> tuple[str, str | None]:
     return str(data), str(heldout) if spec.heldout is None else spec.heldout
 
 
-def _dataset(path: str, spec: DataSpec) -> Any:
-    """Open a data set.
+def open_dataset(path: str, spec: DataSpec) -> Any:
+    """Open a data set, as an iterable of rows where the sweep streams its data.
 
     Raises:
         DataError: nothing readable is at the path, or the split is not there.
@@ -85,6 +87,7 @@ def _dataset(path: str, spec: DataSpec) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity(logging.CRITICAL)  # what it says comes back as errors
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else reading a local file asks the network
     place = Path(path).expanduser()
     # Local data is read where it lies; a file of one's own changes between sweeps, and a cache of
@@ -99,7 +102,9 @@ def _dataset(path: str, spec: DataSpec) -> Any:
                 raise DataError(f"data.path: {path} is empty; give a file with examples")
             reader = _READERS[place.suffix]
             escaped = glob.escape(str(place))  # datasets reads file names as patterns
-            return datasets.load_dataset(reader, data_files=escaped, split="train")
+            return datasets.load_dataset(
+                reader, data_files=escaped, split="train", streaming=spec.streaming
+            )
         if (place / "state.json").is_file() or (place / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(str(place))
             if isinstance(loaded, datasets.DatasetDict):
@@ -108,13 +113,21 @@ def _dataset(path: str, spec: DataSpec) -> Any:
                         f"data.split: must be one of {', '.join(loaded)}, got {spec.split!r}"
                     )
                 loaded = loaded[spec.split]
+            if spec.streaming:  # its rows stay on the disk; parts of it are shuffled as files are
+                return loaded.to_iterable_dataset(num_shards=min(PARTS, max(1, len(loaded))))
             return loaded
         where = str(place) if place.exists() else path
-        return datasets.load_dataset(where, spec.subset, data_dir=spec.data_dir, split=spec.split)
+        return datasets.load_dataset(
+            where,
+            spec.subset,
+            data_dir=spec.data_dir,
+            split=spec.split,
+            streaming=spec.streaming,
+        )
     except DataError:
         raise
     except Exception as error:  # datasets raises nearly every kind; the user needs one sentence
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300] or "there is no row in it"
         where = "as a local file, a folder or a hub name"
         raise DataError(
             f"data.path: {path!r} cannot be read {where} ({type(error).__name__}: {reason})"
@@ -210,13 +223,13 @@ def _common(left: str, right: str) -> int:
     )
 
 
-def _reader(
+def choose_reader(
     spec: DataSpec, columns: list[str], tokenizer: Any
 ) -> tuple[Kind, str, Callable[[Row], Example]]:
     """Choose how to read a row: the columns named in the sweep, else the first known form present.
 
     Raises:
-        DataError: a named column is missing, or no known form fits.
+        DataError: a named column is missing, no known form fits, or it cannot be streamed.
     """
     named = {
         field: column
@@ -246,9 +259,11 @@ def _reader(
     explicit_text = spec.kind == "documents" or bool(spec.text and "prompt" not in named)
     if not explicit_text:
         if messages and "prompt" not in named:
+            _refuse_streamed(spec, messages)
             return "instruction", messages, _chat(messages, tokenizer)
         for prompt, response, read in pairs:
             if prompt in columns and response in columns:
+                _refuse_streamed(spec, f"{prompt}, {response}")
                 return "instruction", f"{prompt}, {response}", read
     if text and spec.kind != "instruction":
         return "documents", text, lambda row: Example("", _text(row, text))
@@ -261,6 +276,14 @@ def _reader(
         f"data: the columns must include {wanted}, got {', '.join(columns)}; name yours with "
         "data.prompt and data.response, data.messages, or data.text"
     )
+
+
+def _refuse_streamed(spec: DataSpec, columns: str) -> None:
+    if spec.streaming:
+        raise DataError(
+            f"data.streaming: must be false for instructions, and the columns {columns} of "
+            f"{spec.path!r} are read as such; for a column of text, set data.kind=documents"
+        )
 
 
 def _examples(rows: Iterable[Row], read: Callable[[Row], Example]) -> list[Example]:
@@ -276,23 +299,23 @@ def read_source(spec: DataSpec, tokenizer: Any) -> Source:
     Raises:
         DataError: nothing can be read, a column is missing, or no example is left.
     """
-    path, heldout = _located(spec)
-    dataset = _dataset(path, spec)
+    path, heldout = located(spec)
+    dataset = open_dataset(path, spec)
     if spec.limit is not None:
         dataset = dataset.select(range(min(spec.limit, len(dataset))))
-    kind, columns, read = _reader(spec, list(dataset.column_names), tokenizer)
+    kind, columns, read = choose_reader(spec, list(dataset.column_names), tokenizer)
     train = _examples(dataset, read)
     if heldout is not None:
-        apart = _dataset(heldout, spec)
-        _, _, read_apart = _reader(spec, list(apart.column_names), tokenizer)
+        apart = open_dataset(heldout, spec)
+        _, _, read_apart = choose_reader(spec, list(apart.column_names), tokenizer)
         examples = _examples(apart, read_apart)[: spec.heldout_examples]
-        return _checked(Source(kind, train, examples, columns), spec)
+        return checked(Source(kind, train, examples, columns), spec)
     import numpy as np
 
     count = min(spec.heldout_examples, max(1, len(train) // 10))
     order = np.random.default_rng(0).permutation(len(train))
     chosen = set(order[:count].tolist())
-    return _checked(
+    return checked(
         Source(
             kind,
             [example for i, example in enumerate(train) if i not in chosen],
@@ -303,7 +326,12 @@ def read_source(spec: DataSpec, tokenizer: Any) -> Source:
     )
 
 
-def _checked(source: Source, spec: DataSpec) -> Source:
+def checked(source: Source, spec: DataSpec) -> Source:
+    """Give a source back if neither part of it is empty.
+
+    Raises:
+        DataError: one is.
+    """
     for name, examples in (("training", source.train), ("held-out", source.heldout)):
         if not examples:
             raise DataError(

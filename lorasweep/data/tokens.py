@@ -1,4 +1,4 @@
-"""Tokenised examples as flat arrays, made once per sweep and shared by all trials.
+"""Tokenised examples, made once per sweep and shared by all trials: as flat arrays, or in a file.
 
 Shape legend: N examples, S tokens in all.
 """
@@ -6,12 +6,14 @@ Shape legend: N examples, S tokens in all.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lorasweep.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,14 @@ class Tokens:
         return ids, int(self.prompts_N[index])
 
     @cached_property
+    def lengths_N(self) -> NDArray[np.int64]:
+        """Count the tokens of each example."""
+        return np.diff(self.starts_N1)
+
+    @cached_property
     def targets_N(self) -> NDArray[np.int64]:
         """Count the tokens of each example that carry loss; the first one has nothing before it."""
-        lengths = np.diff(self.starts_N1)
-        targets: NDArray[np.int64] = lengths - np.maximum(self.prompts_N, 1)
+        targets: NDArray[np.int64] = self.lengths_N - np.maximum(self.prompts_N, 1)
         return targets
 
     @cached_property
@@ -64,16 +70,74 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class StoredTokens:
+    """Hold N sequences of documents in a file, which each process maps for itself.
+
+    It is pickled as what stands here, never as the tokens, so that Ray's object store and every
+    worker get the name of the file. The sequences are those of `pack_documents`: full ones, cut
+    from a stream, and what is left at its end.
+
+    path: of the file, on storage that all nodes see.
+    size: S, the tokens in it.
+    seq_len: tokens of a full sequence.
+    dtype: of a token in the file, `uint16` or `int32`.
+    fingerprint: hash of the content, reckoned while it was written.
+    """
+
+    path: str
+    size: int
+    seq_len: int
+    dtype: str
+    fingerprint: str
+
+    def __reduce__(self) -> tuple[type[StoredTokens], tuple[object, ...]]:
+        """Pickle the fields alone, since a mapped file would be pickled with all its content."""
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+    def __len__(self) -> int:
+        """Count the sequences."""
+        return -(-self.size // self.seq_len) if self.size > 1 else 0
+
+    def example(self, index: int) -> tuple[NDArray[Any], int]:
+        """Give one sequence's token ids and 0, since a document has no prompt."""
+        return self._ids_S[self.starts_N1[index] : self.starts_N1[index + 1]], 0
+
+    @cached_property
+    def _ids_S(self) -> NDArray[Any]:
+        return np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r", shape=(self.size,)))
+
+    @cached_property
+    def starts_N1(self) -> NDArray[np.int64]:
+        """Reckon where each sequence begins; a lone last token takes the one before it along."""
+        starts = np.minimum(np.arange(len(self) + 1, dtype=np.int64) * self.seq_len, self.size)
+        if len(self) > 1 and self.size % self.seq_len == 1:
+            starts[-2] -= 1
+        return starts
+
+    @cached_property
+    def lengths_N(self) -> NDArray[np.int64]:
+        """Count the tokens of each sequence."""
+        return np.diff(self.starts_N1)
+
+    @cached_property
+    def targets_N(self) -> NDArray[np.int64]:
+        """Count the tokens of each sequence that carry loss: all but the first."""
+        return self.lengths_N - 1
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """Hold everything that trials read.
 
     kind: `instruction` or `documents`.
+    train: what trials train on; stored where it was streamed.
+    heldout: what the response loss is measured on.
     seq_len: tokens per sequence at most.
-    notes: what was cut or left out, in sentences.
+    notes: what was cut, left out or repeated, in sentences.
     """
 
     kind: str
-    train: Tokens
+    train: Tokens | StoredTokens
     heldout: Tokens
     seq_len: int
     notes: tuple[str, ...] = ()
@@ -91,7 +155,21 @@ def token_ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[i
     """
     if not texts:
         return []
-    rows: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
+    # Verbose, it would warn of texts longer than the model's positions, which are cut later on.
+    rows: list[list[int]] = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
     if special and tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]:
         return [row[:-1] for row in rows]
     return rows
+
+
+def check_vocabulary(highest: int, vocabulary: int) -> None:
+    """See that the model embeds every token.
+
+    Raises:
+        DataError: it does not, so the tokenizer is another model's.
+    """
+    if highest >= vocabulary:
+        raise DataError(
+            f"model.path: the tokenizer writes token {highest} for these data and the model "
+            f"embeds only {vocabulary}; they do not belong together"
+        )

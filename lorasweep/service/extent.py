@@ -44,13 +44,16 @@ def measure_extent(data: DataSpec, model: ModelSpec, positions: int, vocabulary:
         UsageError: data that lie here cannot be read.
     """
     find_source(data)
-    if data.path in EMBEDDED or Path(data.path).expanduser().exists():
+    here = data.path in EMBEDDED or Path(data.path).expanduser().exists()
+    if here and data.streaming:
+        return Extent(None, None, "unknown, since a plan does not read what is streamed")
+    if here:
         try:
             tokenizer = load_tokenizer(model)
         except ModelError:
             return Extent(None, None, f"unknown, since the tokenizer of {model.path} is not here")
         train = prepare_data(data, tokenizer, positions, vocabulary).train
-        return Extent(len(train), len(train.ids_S), "read and tokenised")
+        return Extent(len(train), int(train.lengths_N.sum()), "read and tokenised")
     published = PUBLISHED_DATA.get(data.path)
     if published is None:
         return Extent(

@@ -18,7 +18,7 @@ from lorasweep.store import journal
 from lorasweep.store.claim import check_folder
 from lorasweep.store.paths import SweepPaths
 from lorasweep.tune.cluster import Cluster, connect
-from lorasweep.tune.prepare import glance, prepare, published_points
+from lorasweep.tune.prepare import glance, prepare_arms, published_points
 from lorasweep.tune.quiet import libraries_quiet, quiet_loggers
 
 if TYPE_CHECKING:
@@ -64,7 +64,11 @@ def _run(
     spec: SweepSpec, paths: SweepPaths, console: Console, connecting: Future[Cluster]
 ) -> Ending:
     """Read what the sweep needs while Ray starts, then run it."""
-    prepared = [prepare(arm) for arm in spec.arms]
+
+    def say(sentence: str) -> None:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+    prepared = prepare_arms(spec, paths, say)
     from lorasweep.tune.session import Session
 
     with (

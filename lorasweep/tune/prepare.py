@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from lorasweep.model.base import base_path, empty_base, load_tokenizer, read_fac
 from lorasweep.model.shape import FAMILIES
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
-from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.sweep import DataSpec, SweepSpec
 from lorasweep.spec.trial import TARGET_SETS
+from lorasweep.store.paths import SweepPaths
+from lorasweep.tune.stream import stream
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,44 @@ def glance(spec: SweepSpec) -> None:
         look_for_tasks(arm.evaluate)
 
 
-def prepare(spec: SweepSpec) -> Prepared:
+def prepare_arms(spec: SweepSpec, paths: SweepPaths, say: Callable[[str], None]) -> list[Prepared]:
+    """Read what all arms of a sweep need; arms with the same data share them.
+
+    Args:
+        paths: of the results folder, where tokens of streamed documents are, or are written to.
+        say: tells the person in front how far a long reading is.
+
+    Raises:
+        UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
+    """
+    streamed = [arm for arm in spec.arms if arm.data.streaming]
+    for arm in streamed:  # which may take hours, so that what a user may have to mend comes first
+        _check_targets(arm)
+        resolve_suites(arm.evaluate)
+    read: dict[DataSpec, TrainingData] = {}
+    for arm in streamed:
+        if arm.data not in read:
+            read[arm.data] = stream(spec, arm.data, paths, say)
+    prepared = []
+    for arm in spec.arms:
+        prepared.append(prepare(arm, read.get(arm.data)))
+        read[arm.data] = prepared[-1].data
+    return prepared
+
+
+def prepare(spec: SweepSpec, data: TrainingData | None = None) -> Prepared:
     """Read the model's tokenizer, and the data and the tasks of an arm.
+
+    Args:
+        data: the arm's, where they have been read already.
 
     Raises:
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
     """
     _check_targets(spec)
-    facts = read_facts(spec.model)
-    data = prepare_data(spec.data, load_tokenizer(spec.model), facts.positions, facts.vocabulary)
+    if data is None:
+        facts, tokenizer = read_facts(spec.model), load_tokenizer(spec.model)
+        data = prepare_data(spec.data, tokenizer, facts.positions, facts.vocabulary)
     counted = spec.space.tokens is not None or spec.hyperparameters.tokens is not None
     if counted and data.kind != "documents":
         raise SpecError(

@@ -51,7 +51,7 @@ def test_documents_become_full_sequences(data, plain):
     spec = data([{"text": "a" * 40}] * 20, seq_len=16)
     prepared = prepare_data(spec, plain, 128, VOCABULARY)
     assert prepared.kind == "documents"
-    assert len(prepared.train.ids_S) + len(prepared.heldout.ids_S) == 20 * 41
+    assert prepared.train.lengths_N.sum() + prepared.heldout.lengths_N.sum() == 20 * 41
     assert max(len(prepared.train.example(i)[0]) for i in range(len(prepared.train))) == 16
 
 

@@ -1,0 +1,191 @@
+"""Make tokens of a stream of documents, batch by batch, into a file: in memory of constant size.
+
+Shape legend: S tokens of a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorasweep.data.cpt import pack_documents
+from lorasweep.data.sources import Example
+from lorasweep.data.stored import Folder, Manifest, Recipe
+from lorasweep.data.stream import split_documents
+from lorasweep.data.tokens import Tokens, check_vocabulary, token_ids
+from lorasweep.errors import DataError
+from lorasweep.store.paths import write_atomically
+
+BATCH = 2**19  # characters that are tokenised at a time; enough for many cores
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Say how far a stream has been read.
+
+    documents, tokens: so far, for training.
+    wanted: tokens that the longest run takes; None where it takes all there are.
+    seconds: since reading began.
+    """
+
+    documents: int
+    tokens: int
+    wanted: int | None
+    seconds: float
+
+
+def fill(root: Path, recipe: Recipe, tokenizer: Any, tell: Callable[[Filled], None]) -> None:
+    """Read documents until the longest run has its tokens, and leave them in a folder.
+
+    They are tokenised and laid end to end as `pack_documents` does it. Held-out documents are read
+    to their number, though the training documents may be enough before. The manifest is written
+    last; what was there is lost.
+
+    Args:
+        root: the folder.
+        tell: told after each batch.
+
+    Raises:
+        DataError: nothing can be read, or no more of it; the tokenizer is another model's; or the
+            disk does not hold the tokens.
+    """
+    folder, spec = Folder(root), recipe.data
+    started = time.monotonic()
+    heldout: list[Example] = []
+    texts: list[str] = []
+    length = 0
+    with (
+        _kept_if_whole(folder),
+        _Appender(folder.train, recipe, tokenizer) as appender,
+        closing(split_documents(spec, tokenizer)) as documents,
+    ):
+        for held, text in documents:
+            if held:
+                heldout.append(Example("", text))
+            elif not appender.full:
+                texts.append(text)
+                length += len(text)
+            elif spec.heldout is not None or len(heldout) == spec.heldout_examples:
+                break
+            if length >= BATCH:
+                appender.append(texts)
+                texts, length = [], 0
+                seconds = time.monotonic() - started
+                tell(Filled(appender.documents, appender.tokens, recipe.wanted, seconds))
+        appender.append(texts)
+        apart = pack_documents(heldout, tokenizer, recipe.seq_len)
+        _check(appender, apart, recipe)
+        with _writing(folder.root, appender.tokens, recipe):
+            appender.sync()
+            _save(apart, folder.heldout)
+            write_atomically(folder.manifest, appender.manifest().model_dump_json(indent=2) + "\n")
+
+
+class _Appender:
+    """Append documents to a file of tokens, and reckon what its manifest says of them."""
+
+    def __init__(self, path: Path, recipe: Recipe, tokenizer: Any) -> None:
+        self._path, self._recipe, self._tokenizer = path, recipe, tokenizer
+        self._digest = hashlib.sha256()
+        self.documents = self.tokens = 0
+        self.highest = -1
+
+    def __enter__(self) -> _Appender:
+        self._file = self._path.open("wb", buffering=0)  # or closing would write, and fail, again
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    @property
+    def full(self) -> bool:
+        wanted = self._recipe.wanted
+        return wanted is not None and self.tokens >= wanted
+
+    def append(self, texts: list[str]) -> None:
+        """Tokenise documents and append as much of them as is wanted."""
+        if not texts or self.full:
+            return
+        end = self._tokenizer.eos_token_id
+        rows = token_ids(self._tokenizer, texts, special=False)
+        flat = [token for ids in rows for token in (*ids, end)]
+        wanted = self._recipe.wanted
+        room = None if wanted is None else wanted - self.tokens
+        ids_S = np.asarray(flat[:room], dtype=np.int64)
+        self.highest = max(self.highest, int(ids_S.max()))
+        check_vocabulary(self.highest, self._recipe.vocabulary)
+        content = ids_S.astype(self._recipe.dtype).tobytes()
+        with _writing(self._path.parent, self.tokens, self._recipe):
+            left = memoryview(content)
+            while left:
+                left = left[self._file.write(left) :]
+        self._digest.update(content)
+        self.documents += len(texts)
+        self.tokens += len(ids_S)
+
+    def sync(self) -> None:
+        """Wait until the disk has all of it, so that the manifest is never there before."""
+        os.fsync(self._file.fileno())
+
+    def manifest(self) -> Manifest:
+        recipe = self._recipe
+        self._digest.update(f"{self.tokens} {recipe.seq_len} {recipe.dtype}".encode())
+        return Manifest(
+            recipe=recipe,
+            documents=self.documents,
+            tokens=self.tokens,
+            highest=self.highest,
+            fingerprint=self._digest.hexdigest()[:16],
+        )
+
+
+def _check(appender: _Appender, heldout: Tokens, recipe: Recipe) -> None:
+    for name, tokens in (("training", appender.tokens), ("held-out", len(heldout.ids_S))):
+        if tokens < 2:
+            raise DataError(
+                f"data: must hold at least one {name} document with text in it, got none in "
+                f"{recipe.data.path!r}"
+            )
+    check_vocabulary(int(heldout.ids_S.max()), recipe.vocabulary)
+
+
+def _save(tokens: Tokens, path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, ids_S=tokens.ids_S, starts_N1=tokens.starts_N1, prompts_N=tokens.prompts_N)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _kept_if_whole(folder: Folder) -> Iterator[None]:
+    """Take the manifest away before a token is written, and half a file once that has failed."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    folder.manifest.unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException:
+        folder.train.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _writing(folder: Path, tokens: int, recipe: Recipe) -> Iterator[None]:
+    """Say in one sentence that the disk does not take the tokens."""
+    try:
+        yield
+    except OSError as error:
+        size = np.dtype(recipe.dtype).itemsize
+        need = "all tokens" if recipe.wanted is None else f"{recipe.wanted:,} tokens"
+        raise DataError(
+            f"--out: the results folder must hold {need} of {size} bytes each, and after "
+            f"{tokens:,} of them {folder} takes no more ({error.strerror}); make room, choose "
+            "another --out, or set data.limit"
+        ) from error

@@ -1,0 +1,131 @@
+"""Read documents one by one, from a source of any size, in an order that `datasets` shuffles."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import traceback
+from collections.abc import Generator
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+from lorasweep.data.sources import (
+    Example,
+    Row,
+    Source,
+    checked,
+    choose_reader,
+    located,
+    open_dataset,
+)
+from lorasweep.errors import DataError
+from lorasweep.spec.sweep import DataSpec
+
+SEED = 0  # the same documents, in the same order, for every trial of every seed
+BUFFER = 10_000  # documents that are shuffled among one another; the files are shuffled besides
+EVERY = 10  # the first of so many documents is held out
+SAMPLE = 1000
+
+
+def split_documents(spec: DataSpec, tokenizer: Any) -> Generator[tuple[bool, str]]:
+    """Give documents one by one, each with whether it is held out.
+
+    Held out are those of `data.heldout`, which come first, or else the first of every ten, until
+    there are `data.heldout_examples`.
+
+    Raises:
+        DataError: nothing can be read, or no more of it; or these are no documents.
+    """
+    path, apart = located(spec)
+    lacking = spec.heldout_examples
+    if apart is not None:
+        with closing(_documents(apart, spec, tokenizer, shuffled=False)) as documents:
+            for text in islice(documents, lacking):
+                yield True, text
+        lacking = 0
+    with closing(_documents(path, spec, tokenizer, shuffled=True)) as documents:
+        for index, text in enumerate(documents):
+            held = lacking > 0 and index % EVERY == 0
+            lacking -= held
+            yield held, text
+
+
+def sample_documents(spec: DataSpec, tokenizer: Any) -> Source:
+    """Read the first documents of a stream, for a look at what a sweep would do.
+
+    Raises:
+        DataError: nothing can be read, or these are no documents.
+    """
+    train: list[Example] = []
+    heldout: list[Example] = []
+    with closing(split_documents(spec, tokenizer)) as documents:
+        for held, text in documents:
+            (heldout if held else train).append(Example("", text))
+            if len(train) == SAMPLE:
+                break
+    return checked(Source("documents", train, heldout, spec.text or "text or content"), spec)
+
+
+def _documents(path: str, spec: DataSpec, tokenizer: Any, *, shuffled: bool) -> Generator[str]:
+    """Give the documents of one source, empty ones left out.
+
+    Args:
+        shuffled: whether this is the training data, to which `data.limit` applies too.
+    """
+    opened = open_dataset(path, spec)
+    _, column, read = choose_reader(spec, opened.column_names or _columns(opened, path), tokenizer)
+    opened = opened.select_columns([column])
+    with closing(_rows(_shuffled(opened) if shuffled else opened, path)) as rows:
+        for row in islice(rows, spec.limit if shuffled else None):
+            text = read(row).response
+            if text.strip():
+                yield text
+
+
+def _shuffled(opened: Any) -> Generator[Row]:
+    """Shuffle rows in a buffer that several parts of the source fill, taken in shuffled order."""
+    if hasattr(opened, "reshard"):  # which older versions of the library lack
+        # Row groups of Parquet files in place of the files, several of which would be in memory.
+        opened = opened.reshard()
+    yield from opened.shuffle(seed=SEED, buffer_size=BUFFER)
+
+
+def _columns(opened: Any, path: str) -> list[str]:
+    """Name the columns of a source that does not say them, from its first row."""
+    with closing(_rows(opened, path)) as rows:
+        first = next(rows, None)
+    if first is None:
+        raise DataError(f"data.path: must hold at least one row, got none in {path!r}")
+    return list(first)
+
+
+def _rows(opened: Any, path: str) -> Generator[Row]:
+    """Give rows, and one sentence where they cannot be read on."""
+    rows, broken = iter(opened), ""
+    try:
+        for count in itertools.count():
+            try:
+                row = next(rows, None)
+            except Exception as error:  # of any kind, as in `open_dataset`
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                broken = (
+                    f"data.path: every row must be readable, and after {count:,} rows of {path!r} "
+                    f"reading broke off{_place(error)} ({reason}); mend or remove what is broken"
+                )
+            if broken:  # raised here, where it holds nothing of what has failed
+                raise DataError(broken)
+            if row is None:
+                return
+            yield row
+    finally:
+        # A scanner of Arrow that is still alive when the interpreter ends aborts the process.
+        del rows
+        gc.collect()
+
+
+def _place(error: Exception) -> str:
+    """Name the file that could not be read; `datasets` keeps it to the frames that read it."""
+    names = [frame.f_locals.get("file") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    known = [name for name in names if isinstance(name, str)]
+    return f" in {known[-1]!r}" if known else ""

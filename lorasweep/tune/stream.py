@@ -1,0 +1,139 @@
+"""Tokens of streamed documents in the results folder: reused where they are whole, else made."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lorasweep.data.batches import steps_for
+from lorasweep.data.fill import Filled, fill
+from lorasweep.data.prepare import recipe_of
+from lorasweep.data.stored import read_stored
+from lorasweep.data.tokens import TrainingData
+from lorasweep.errors import DataError
+from lorasweep.model.base import load_tokenizer, read_facts
+from lorasweep.spec.sweep import DataSpec, SweepSpec, dump_sweep
+from lorasweep.store.journal import Journal
+from lorasweep.store.paths import SweepPaths, write_atomically
+
+EVERY_S = 10.0  # seconds between two lines that say how far it is
+
+
+def stream(
+    spec: SweepSpec, data: DataSpec, paths: SweepPaths, say: Callable[[str], None]
+) -> TrainingData:
+    """Give the tokens of documents, reading them only if the results folder does not hold them.
+
+    Args:
+        spec: the sweep, whose longest run says how many tokens there must be.
+        data: a data section of it that is streamed.
+        say: tells the person in front how far it is.
+
+    Raises:
+        UsageError: the documents cannot be read or do not fit, the disk is full, or another driver
+            is at work in the folder.
+    """
+    facts, tokenizer = read_facts(spec.model), load_tokenizer(spec.model)
+    recipe = recipe_of(data, tokenizer, facts.positions, facts.vocabulary, None)
+    arms = [arm for arm in spec.arms if arm.data == data]
+    recipe = recipe.model_copy(update={"sequences": longest(arms, recipe.seq_len)})
+    folder = paths.tokens(recipe.key)
+    stored = read_stored(folder, recipe)
+    if stored is not None:
+        say(f"the tokens of {data.path} are in {folder} already")
+        return stored
+    with _claimed(paths, spec, folder), _all_cores():
+        fill(folder, recipe, tokenizer, _teller(data.path, say))
+        stored = read_stored(folder, recipe)
+    if stored is None:
+        raise DataError(
+            f"--out: the tokens in {folder} must stay as they are; something changed them"
+        )
+    say(f"read {stored.train.lengths_N.sum():,} tokens of {data.path} into {folder}")
+    return stored
+
+
+def longest(arms: Iterable[SweepSpec], seq_len: int) -> int | None:
+    """Count the sequences that the longest run of these arms takes; None means all there are."""
+    counts = [_longest(arm, seq_len) for arm in arms]
+    known = [count for count in counts if count is not None]
+    return max(known) if len(known) == len(counts) else None
+
+
+def _longest(arm: SweepSpec, seq_len: int) -> int | None:
+    levels = arm.space.levels(2)
+    sizes = [int(size) for size in levels.get("batch_size", (arm.hyperparameters.batch_size,))]
+    if arm.train.steps is not None:
+        return arm.train.steps * max(sizes)
+    durations = levels.get("tokens", (arm.hyperparameters.tokens,))
+    if "epochs" in levels or None in durations:
+        return None
+    return max(
+        size * steps_for(int(tokens or 0), 0.0, batch_size=size, seq_len=seq_len, examples=0)
+        for size, tokens in itertools.product(sizes, durations)
+    )
+
+
+def _teller(path: str, say: Callable[[str], None]) -> Callable[[Filled], None]:
+    """Give what says every few seconds how far a stream has been read."""
+    last = time.monotonic()
+
+    def tell(filled: Filled) -> None:
+        nonlocal last
+        if time.monotonic() - last < EVERY_S:
+            return
+        last = time.monotonic()
+        speed = filled.tokens / max(filled.seconds, 1e-9)
+        wanted, left = "", ""
+        if filled.wanted is not None:
+            wanted = f" of {filled.wanted:,}"
+            left = f", {(filled.wanted - filled.tokens) / max(speed, 1) / 60:,.0f} minutes to go"
+        say(
+            f"reading {path}: {filled.tokens:,}{wanted} tokens, {filled.documents:,} documents, "
+            f"{speed:,.0f} tokens/s{left}"
+        )
+
+    return tell
+
+
+@contextmanager
+def _claimed(paths: SweepPaths, spec: SweepSpec, folder: Path) -> Iterator[None]:
+    """Hold the results folder while tokens are written into it, as a session does later.
+
+    A folder that holds the sweep goes on as this sweep even if the driver is killed; one that was
+    new is given up again when nothing came of it, so that another sweep may have it.
+    """
+    new = not paths.sweep.is_file()
+    with Journal(paths.journal, paths.lock):
+        if new:
+            write_atomically(paths.sweep, dump_sweep(spec))
+        try:
+            yield
+        except BaseException:
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
+                for file in (paths.sweep, paths.journal, paths.lock):
+                    file.unlink(missing_ok=True)
+                with suppress(OSError):  # another domain's tokens may be there
+                    folder.parent.rmdir()
+                    paths.root.rmdir()
+            raise
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """Let the tokenizer use all cores, which it does not while trials share them."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
