@@ -266,7 +266,9 @@ def _ask_hub() -> None:
         ) from None
 
 
-def resolve_suites(spec: EvaluateSpec) -> tuple[EvaluateSpec, tuple[str, ...]]:
+def resolve_suites(
+    spec: EvaluateSpec, settled: tuple[str, ...] = ()
+) -> tuple[EvaluateSpec, tuple[str, ...]]:
     """Settle which tasks there are, so that a wrong name is found before anything starts.
 
     `auto` becomes the paper's three tasks, or `base_agreement` where they cannot be had; the note
@@ -274,10 +276,16 @@ def resolve_suites(spec: EvaluateSpec) -> tuple[EvaluateSpec, tuple[str, ...]]:
     is in files here is not, since it takes seconds in which nothing trains, and lanes say soon if
     it is broken.
 
+    Args:
+        settled: the tasks that `auto` stood for when the base was measured, empty before; what can
+            be had may change between sessions, and trials compare on the same tasks only.
+
     Raises:
         SpecError: a task that was asked for by name is unknown, cannot be loaded, or may not run.
         SandboxError: this machine cannot run programs safely.
     """
+    if spec.source == ("auto",) and settled:
+        spec = spec.model_copy(update={"source": settled})
     at_hand = look_for_tasks(spec)
     for task in code_tasks(spec).values():
         if not task.is_local:

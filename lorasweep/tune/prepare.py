@@ -15,9 +15,11 @@ from lorasweep.model.base import base_path, empty_base, load_tokenizer, read_fac
 from lorasweep.model.shape import FAMILIES
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
-from lorasweep.spec.sweep import DataSpec, SweepSpec
+from lorasweep.spec.sweep import DataSpec, EvaluateSpec, SweepSpec
 from lorasweep.spec.trial import TARGET_SETS
+from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
+from lorasweep.store.records import BaseMeasured
 from lorasweep.tune.stream import stream
 
 
@@ -72,26 +74,34 @@ def prepare_arms(spec: SweepSpec, paths: SweepPaths, say: Callable[[str], None])
     Raises:
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
     """
+    settled = {
+        record.domain: tuple(record.scores.tasks)
+        for record in journal.read(paths.journal)
+        if isinstance(record, BaseMeasured)
+    }
     streamed = [arm for arm in spec.arms if arm.data.streaming]
     for arm in streamed:  # which may take hours, so that what a user may have to mend comes first
         _check_targets(arm)
-        resolve_suites(arm.evaluate)
+        _suites(arm, settled.get(arm.domain, ()))
     read: dict[DataSpec, TrainingData] = {}
     for arm in streamed:
         if arm.data not in read:
             read[arm.data] = stream(spec, arm.data, paths, say)
     prepared = []
     for arm in spec.arms:
-        prepared.append(prepare(arm, read.get(arm.data)))
+        prepared.append(prepare(arm, read.get(arm.data), settled.get(arm.domain, ())))
         read[arm.data] = prepared[-1].data
     return prepared
 
 
-def prepare(spec: SweepSpec, data: TrainingData | None = None) -> Prepared:
+def prepare(
+    spec: SweepSpec, data: TrainingData | None = None, measured: tuple[str, ...] = ()
+) -> Prepared:
     """Read the model's tokenizer, and the data and the tasks of an arm.
 
     Args:
         data: the arm's, where they have been read already.
+        measured: tasks on which an earlier session measured the base.
 
     Raises:
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
@@ -108,13 +118,19 @@ def prepare(spec: SweepSpec, data: TrainingData | None = None) -> Prepared:
                 f"sequences, and {spec.data.path!r} holds instructions; use epochs or train.steps"
             ]
         )
-    suites, notes = resolve_suites(spec.evaluate)
+    suites, notes = _suites(spec, measured)
     model = spec.model.model_copy(update={"path": _absolute(spec.model.path)})
     tasks = None if suites.tasks is None else _absolute(suites.tasks)
     resolved = spec.model_copy(
         update={"model": model, "evaluate": suites.model_copy(update={"tasks": tasks})}
     )
     return Prepared(spec, resolved, data, published_points(spec), (*data.notes, *notes))
+
+
+def _suites(arm: SweepSpec, measured: tuple[str, ...]) -> tuple[EvaluateSpec, tuple[str, ...]]:
+    """Settle an arm's tasks, as an earlier session has if there was one."""
+    learning = arm.evaluate.learning
+    return resolve_suites(arm.evaluate, tuple(name for name in measured if name not in learning))
 
 
 def _check_targets(arm: SweepSpec) -> None:
@@ -125,7 +141,7 @@ def _check_targets(arm: SweepSpec) -> None:
     """
     if arm.method != "lora":
         return
-    levels = arm.space.levels(2).get("targets") or (arm.hyperparameters.model_dump()["targets"],)
+    levels = arm.levels_of("targets")
     if read_facts(arm.model).model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
         return  # which have both halves, and torch need not be loaded to say so
     from lorasweep.model.lora import target_modules

@@ -7,7 +7,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from lorasweep.errors import ModelError, SpecError
 from lorasweep.spec.sweep import parse_sweep
-from lorasweep.tune.prepare import prepare
+from lorasweep.store.journal import Journal
+from lorasweep.store.paths import SweepPaths
+from lorasweep.store.records import BaseMeasured, Scores
+from lorasweep.tune.prepare import prepare, prepare_arms
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +31,17 @@ def test_a_duration_in_tokens_needs_documents():
     content = {"hyperparameters": {"tokens": 5000}, "data": {"seq_len": 96}, "space": {"lr": True}}
     with pytest.raises(SpecError, match=r"hyperparameters.tokens: .* use epochs or train.steps"):
         prepare(parse_sweep(content))
+
+
+def test_what_auto_stood_for_when_the_base_was_measured_it_stands_for_ever_after(tmp_path):
+    evaluate = {"learning": ["testbed_math"], "source": ["auto"]}
+    spec = parse_sweep({"data": {"seq_len": 96}, "space": {"lr": True}, "evaluate": evaluate})
+    paths = SweepPaths(tmp_path)
+    scores = Scores(
+        learning=0.1, source_accuracy=0.9, tasks={"testbed_math": 0.1, "testbed_arc": 0.9}
+    )
+    with Journal(paths.journal, paths.lock) as journal:
+        journal.append(BaseMeasured(scores=scores))
+    (one,) = prepare_arms(spec, paths, print)
+    assert one.spec.evaluate.source == ("testbed_arc",)
+    assert one.arm.evaluate.source == ("auto",)  # the sweep is the same as before
