@@ -1,6 +1,7 @@
 """How finetuning changed every weight matrix: a checkpoint or a LoRA adapter against its base.
 
-One matrix is read, decomposed and let go at a time, so that no model needs to fit.
+One matrix is read, decomposed and let go at a time, so that no model needs to fit. The matrices
+are dealt to the workers, of which each may take hours.
 
 Shape legend: O outputs and I inputs of a layer, K the smaller of both, R rank of an adapter.
 """
@@ -12,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import psutil
 import torch
 from torch import Tensor
 
+from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
+from lorasweep.evaluate.gather import of_all_workers
 from lorasweep.evaluate.singular import (
     decompose,
     effective_rank,
@@ -141,11 +145,14 @@ class _Known:
 class BaseSpectra:
     """Keep decompositions of base matrices, which all trials of a sweep have in common.
 
-    room: bytes of singular vectors that are kept at most; of a matrix that finds none left, they
-        are computed again each time.
+    They are about as large as the matrices are in float32: an intruder is unlike every vector of
+    the base, so none can be left out.
+
+    free: share of the machine's memory that they leave free; what would take more is computed
+        again each time.
     """
 
-    room: int = 2**28
+    free: float = 0.25
     _known: dict[tuple[Path, str], _Known] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, folder: Path, name: str, base_OI: Tensor, noise_OI: Tensor) -> _Known:
@@ -155,8 +162,8 @@ class BaseSpectra:
         base_K, left_OK = decompose(base_OI)
         noise = explaining_rank(singular_values(noise_OI))
         known = _Known(explaining_rank(base_K), noise, left_OK.float().cpu())
-        if known.left_OK.nbytes <= self.room:
-            self.room -= known.left_OK.nbytes
+        memory = psutil.virtual_memory()
+        if memory.available > self.free * memory.total:
             self._known[folder, name] = known
         return known
 
@@ -167,6 +174,7 @@ def spectrum_of_update(
     *,
     device: torch.device | None = None,
     spectra: BaseSpectra | None = None,
+    shard: Shard = Shard(),  # noqa: B008 - frozen
 ) -> tuple[MatrixSpectrum, ...]:
     """Measure how every matrix was changed, ordered by layer, then by module.
 
@@ -178,12 +186,13 @@ def spectrum_of_update(
         tuned: folder of a checkpoint, or of a PEFT adapter.
         device: computes; the CPU by default.
         spectra: kept by a caller that compares several trials with one base.
+        shard: each worker measures its share, and has what all of them have found.
 
     Raises:
         LorasweepError: weights are missing, damaged, quantised, not finite, or not of this base.
     """
     device = device or torch.device("cpu")
-    spectra = BaseSpectra(room=0) if spectra is None else spectra
+    spectra = BaseSpectra(free=1.0) if spectra is None else spectra
     kind = _Adapter if (tuned / "adapter_config.json").is_file() else _Checkpoint
     source: _Source = kind(Weights(base), tuned, device)
     if not source.names:
@@ -191,7 +200,9 @@ def spectrum_of_update(
             f"{str(tuned)!r}: must hold adapters of linear layers, or layers in blocks named "
             f"{', '.join(sorted(PROJECTIONS))}; found neither"
         )
-    rows = [_measure(name, source.read(name), base, spectra) for name in source.names]
+    own = source.names[shard.worker :: shard.workers]
+    measured = [_measure(name, source.read(name), base, spectra) for name in own]
+    rows = [row for share in of_all_workers(measured, shard) for row in share]
     last = math.inf  # where a layer outside of the blocks is listed
     return tuple(
         sorted(rows, key=lambda m: (last if m.layer is None else m.layer, m.module, m.name))

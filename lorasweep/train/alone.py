@@ -72,6 +72,7 @@ class LoneEngine:
         self._engine = engine
         self.slots: dict[str, OnlyPlace] = {}
         self.tokens, self.seconds = 0, 0.0
+        self.timed = False  # a step waits for the gradient's norm in any case
 
     @property
     def device(self) -> torch.device:

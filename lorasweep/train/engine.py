@@ -45,10 +45,12 @@ class Engine(Protocol):
     """Train trials, each in a place of its own.
 
     tokens, seconds: that the last step trained on, on this worker, and took.
+    timed: whether a step waits for the device before it takes the time.
     """
 
     tokens: int
     seconds: float
+    timed: bool
 
     @property
     def slots(self) -> Mapping[str, Place]:

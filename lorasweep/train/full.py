@@ -36,16 +36,12 @@ from lorasweep.model.single import SingleModel, adapter_of, insert_adapter
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec, TrainSpec
 from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
 from lorasweep.train import sharded_state, zero
+from lorasweep.train.broadcast import broadcast
 from lorasweep.train.checkpoint import Position
+from lorasweep.train.device import Attempt, free_cache
 from lorasweep.train.dropout import dropout_seed
 from lorasweep.train.optim import build_optimizer, learning_rate
-from lorasweep.train.progress import (
-    SMOOTHED_STEPS,
-    Progress,
-    Trial,
-    divergence,
-    is_out_of_memory,
-)
+from lorasweep.train.progress import SMOOTHED_STEPS, Progress, Trial, divergence
 
 
 class DeepSpeedEngine:
@@ -107,8 +103,10 @@ class DeepSpeedEngine:
             micro_batch=micro_batch,
             accumulated=size // micro_batch // self.shard.workers,
         )
-        with self._fitting("the model"), zero.quietly():
+        with Attempt() as attempt, zero.quietly():
             self._wrap(hyperparameters, train, seed, config)
+        if attempt.shortage is not None:
+            raise self._misfit("the model", attempt.shortage)
         self._loaded = hyperparameters, train, seed
 
     def _wrap(
@@ -168,6 +166,8 @@ class DeepSpeedEngine:
     def begin(self, trial: Trial, state: Path | None = None) -> None:
         """Take a trial up at its beginning, or where a state in this folder left it.
 
+        Every worker must call it, and all take up the state that the first one was given.
+
         Raises:
             LorasweepError: the state was written by another number of workers, or is another
                 trial's.
@@ -178,6 +178,7 @@ class DeepSpeedEngine:
         own = trial.hyperparameters, trial.train, trial.batches.seed
         assert self._loaded == own, f"must be what load() was given, {self._loaded}, got {own}"
         self._trial = trial
+        state = broadcast(state, self.shard)
         if state is not None:
             with zero.quietly():
                 self.position, self.notes = sharded_state.load(
@@ -208,9 +209,11 @@ class DeepSpeedEngine:
         trial, position = self.trial, self.position
         self._engine.train()
         lr = learning_rate(trial.hyperparameters, trial.train, trial.steps, position.step)
-        with self._fitting("a micro-batch"):
+        with Attempt() as attempt:
             loss, tokens = self._accumulate()
             norm = self._update(lr) if math.isfinite(loss) else math.nan
+        if attempt.shortage is not None:
+            raise self._misfit("a micro-batch", attempt.shortage)
         losses = (*position.losses, loss)[-SMOOTHED_STEPS:]
         self.diverged = divergence(losses, norm, math.log(self.vocabulary))
         self.seconds = time.perf_counter() - began
@@ -321,32 +324,26 @@ class DeepSpeedEngine:
             if self.shard.worker == 0:
                 save_tuned(folder, self._model, weights, self.model)
                 tokenizer.save_pretrained(str(folder))
-        self.shard.total(torch.zeros((), device=self.device))  # until it is written
+        # Until it is written; a GPU's sum alone would not make its worker wait.
+        self.shard.total(torch.zeros((), device=self.device)).item()
 
     def _collect(self, named: dict[str, Any]) -> dict[str, Tensor]:
         """Copy tensors to the first worker's memory; tied ones stay one tensor."""
+        # Every worker gathers the same ones, though only the first keeps them.
+        distinct = {id(tensor): tensor for tensor in named.values()}
         copies: dict[int, Tensor] = {}
-        for tensor in named.values():
-            if id(tensor) in copies:
-                continue
+        for key, tensor in distinct.items():
             with zero.gathered(self._deepspeed, [tensor]):
                 if self.shard.worker == 0:
-                    copies[id(tensor)] = tensor.detach().cpu().clone()
+                    copies[key] = tensor.detach().cpu().clone()
         return {name: copies[id(tensor)] for name, tensor in named.items() if copies}
 
-    @contextmanager
-    def _fitting(self, what: str) -> Iterator[None]:
+    def _misfit(self, what: str, shortage: str) -> OutOfMemoryError:
         """Say in a sentence what did not fit into memory."""
-        try:
-            yield
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            reason = " ".join(str(error).split())[:200]
-            raise OutOfMemoryError(
-                f"deepspeed.stage: {what} must fit into the memory of {self.device}, and does not "
-                f"under stage {self.spec.stage} on {self.shard.workers} workers ({reason})"
-            ) from error
+        return OutOfMemoryError(
+            f"deepspeed.stage: {what} must fit into the memory of {self.device}, and does not "
+            f"under stage {self.spec.stage} on {self.shard.workers} workers ({shortage})"
+        )
 
     def close(self) -> None:
         """Give memory back, and leave the group that was made for a worker alone."""
@@ -354,8 +351,7 @@ class DeepSpeedEngine:
             zero.release(self._engine)
         self._engine = None
         gc.collect()  # DeepSpeed's hooks and the model refer to one another
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_cache(self.device)
         self._displace()
         if self._joined:
             zero.leave(self._deepspeed)

@@ -8,15 +8,18 @@ clipping, rank, scaling, targets, dropout, seed, batch and duration are each tri
 The outcome does not depend on how many workers share a step either: every worker sums the loss of
 its own micro-batches, divided by the token count of the trial's whole step, and the gradients of
 the adapters are added up.
+
+Shape legend: B rows and T tokens of a micro-batch, K tokens that it predicts, S the slots whose
+rows it holds, V the vocabulary, P numbers of an adapter.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,102 +29,16 @@ from torch.nn import functional
 from lorasweep.data.batches import IGNORED, MicroBatch
 from lorasweep.data.shard import Shard
 from lorasweep.errors import OutOfMemoryError
-from lorasweep.model.adapter import Adapter
-from lorasweep.model.lora import save_adapter
 from lorasweep.model.packed import PackedCopies, PackedModel
 from lorasweep.model.routing import Part
 from lorasweep.model.served import Served, predictions_at
-from lorasweep.spec.trial import LoraHyperparameters
-from lorasweep.store.paths import TrialPaths
-from lorasweep.train.checkpoint import Position, load_state, save_state
+from lorasweep.train.checkpoint import load_state
+from lorasweep.train.device import Attempt, wait_for
 from lorasweep.train.dropout import SeededDropout
-from lorasweep.train.optim import build_optimizer, learning_rate
-from lorasweep.train.progress import (
-    SMOOTHED_STEPS,
-    Progress,
-    Trial,
-    divergence,
-    is_out_of_memory,
-)
+from lorasweep.train.progress import SMOOTHED_STEPS, Progress, Trial, divergence
+from lorasweep.train.slot import LoraTrial, Slot
 
-__all__ = [
-    "SMOOTHED_STEPS",
-    "LoraTrial",
-    "PackedEngine",
-    "Progress",
-    "Slot",
-    "is_out_of_memory",
-]
-
-
-@dataclass(frozen=True)
-class LoraTrial(Trial):
-    """Hold all that training one LoRA trial takes."""
-
-    hyperparameters: LoraHyperparameters
-
-
-class Slot:
-    """Hold a trial in training: adapter, optimizer, position, and the step it is in."""
-
-    def __init__(self, trial: LoraTrial, adapter: Adapter, shard: Shard, base: str = "") -> None:
-        """Put a trial at its beginning.
-
-        Args:
-            base: path or hub name of the base, which the saved adapter names.
-        """
-        self.trial, self.adapter, self._shard, self._base = trial, adapter, shard, base
-        self.optimizer = build_optimizer(
-            trial.train,
-            [adapter.weights_P],
-            trial.hyperparameters.lr,
-            trial.hyperparameters.weight_decay,
-        )
-        self.position = Position()
-        self.notes: dict[str, Any] = {}
-        self.diverged: str | None = None
-        self.begin_step()
-
-    def begin_step(self) -> None:
-        """Forget what has been accumulated, and stand before the step's first micro-batch."""
-        self.adapter.gradients_P.zero_()
-        self.done = 0
-        self.tokens = 0
-        self.train_s = 0.0
-        self.loss = torch.zeros((), device=self.adapter.gradients_P.device)
-        self.targets = self.trial.batches.targets(self.position.step)
-        self._coming = self.trial.batches.dealt(self.position.step, self._shard)
-
-    @property
-    def lr(self) -> float:
-        """Give the learning rate of the step that the trial is in."""
-        trial = self.trial
-        return learning_rate(trial.hyperparameters, trial.train, trial.steps, self.position.step)
-
-    def next_batch(self) -> MicroBatch:
-        """Give this worker's next micro-batch of the step."""
-        return next(self._coming)
-
-    @property
-    def trainable(self) -> int:
-        """Count the parameters that are trained."""
-        return self.adapter.trainable
-
-    def save(self, folder: Path, notes: dict[str, Any]) -> None:
-        """Write the state; what a step has accumulated is left out, since it can be redone.
-
-        All workers hold the same, and the first one writes it.
-        """
-        if self._shard.worker == 0:
-            save_state(folder, self.adapter.named(), self.optimizer, self.position, notes)
-
-    def keep(self, paths: TrialPaths, tokenizer: Any) -> Path:  # noqa: ARG002 - as other engines
-        """Write the adapter as a PEFT folder, and give the folder."""
-        if self._shard.worker == 0:
-            hyperparameters = self.trial.hyperparameters
-            named, layers = self.adapter.named(), self.adapter.layers
-            save_adapter(paths.adapter, named, layers, hyperparameters, self._base)
-        return paths.adapter
+__all__ = ["LoraTrial", "PackedEngine", "Slot"]
 
 
 class PackedEngine:
@@ -129,6 +46,8 @@ class PackedEngine:
 
     slots: by trial.
     tokens, seconds: that the last step trained on, on this worker, and took.
+    timed: whether a step waits for the device before it takes the time. Comparing speeds needs it;
+        training goes faster without, since the next step is made ready while the device computes.
     """
 
     def __init__(
@@ -145,6 +64,7 @@ class PackedEngine:
         self.level, self.strict = level, strict
         self.slots: dict[str, Slot] = {}
         self.tokens, self.seconds = 0, 0.0
+        self.timed = False
         self._order: list[Slot] = []
 
     def prepare(self, trial: Trial, state: Path | None = None) -> Slot:
@@ -172,33 +92,30 @@ class PackedEngine:
             OutOfMemoryError: the device's memory does not hold its adapter beside the others, which
                 train on without it.
         """
-        self.slots[slot.trial.id] = slot
-        try:
-            self._hold()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            del self.slots[slot.trial.id]
-            if not is_out_of_memory(error):
-                raise
-            self._hold()
+        with Attempt() as attempt:
+            self._hold([*self.slots.values(), slot])
+        if attempt.shortage is not None:
+            self._hold(self.slots.values())
             raise OutOfMemoryError(
                 f"lane: {len(self.slots) + 1} adapters do not fit into the memory of "
-                f"{self.model.device} ({' '.join(str(error).split())[:200]})"
-            ) from error
+                f"{self.model.device} ({attempt.shortage})"
+            )
+        self.slots[slot.trial.id] = slot
 
     def retire(self, trial: str) -> Slot:
         """Free a trial's slot from the next step on."""
         slot = self.slots.pop(trial)
-        self._hold()
+        self._hold(self.slots.values())
         return slot
 
-    def _hold(self) -> None:
-        by_adapter = {id(slot.adapter): slot for slot in self.slots.values()}
+    def _hold(self, slots: Iterable[Slot]) -> None:
+        by_adapter = {id(slot.adapter): slot for slot in slots}
         # Those that drop inputs side by side, since only they share a product.
-        slots = sorted(
-            self.slots.values(), key=lambda slot: bool(slot.trial.hyperparameters.dropout)
+        ordered = sorted(
+            by_adapter.values(), key=lambda slot: bool(slot.trial.hyperparameters.dropout)
         )
-        ordered = self.model.hold([slot.adapter for slot in slots])
-        self._order = [by_adapter[id(adapter)] for adapter in ordered]
+        held = self.model.hold([slot.adapter for slot in ordered])
+        self._order = [by_adapter[id(adapter)] for adapter in held]
 
     @property
     def device(self) -> torch.device:
@@ -263,20 +180,18 @@ class PackedEngine:
             return []
         began = time.perf_counter()
         self.model.base.train()
-        try:
+        with Attempt() as attempt:
             batches = [slot.next_batch() for slot in slots]
             width = 1 if self.strict else len(slots)
             for first in range(0, len(slots), width):
                 self._accumulate(slots[first : first + width], batches[first : first + width])
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
+        if attempt.shortage is not None:
             for slot in slots:
                 slot.begin_step()
             raise OutOfMemoryError(
                 f"lane: {len(slots)} trials at a time do not fit into the memory of "
-                f"{self.model.device} ({' '.join(str(error).split())[:200]})"
-            ) from error
+                f"{self.model.device} ({attempt.shortage})"
+            )
         self.tokens = sum(batch.tokens for batch in batches)
         for slot, batch in zip(slots, batches, strict=True):
             slot.done += 1
@@ -292,6 +207,8 @@ class PackedEngine:
         for slot, batch in zip(slots, batches, strict=True):
             slot.train_s += seconds * batch.tokens
         progress = [self._advance(slot, *made) for slot, made in zip(ready, numbers, strict=True)]
+        if self.timed:
+            wait_for(self.device)
         self.seconds = time.perf_counter() - began
         return progress
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-
 from lorasweep.data.batches import Batches
 from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
@@ -69,8 +67,3 @@ def divergence(losses: tuple[float, ...], norm: float, guessing: float) -> str |
     if len(losses) == SMOOTHED_STEPS and smooth > EXPLODED * guessing:
         return f"the training loss of {smooth:.3g} is beyond twice that of guessing, {guessing:.3g}"
     return None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether the device, or the machine itself, has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -17,6 +17,7 @@ from torch.serialization import safe_globals
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
+from lorasweep.train.broadcast import broadcast
 from lorasweep.train.checkpoint import Position
 from lorasweep.train.zero import environment
 
@@ -34,7 +35,7 @@ def save(
         kind: what a state must agree on with the engine that goes on from it.
         notes: plain values that belong to the trial's story so far, such as its rungs.
     """
-    current = _read(folder)
+    current = _read(folder, shard)
     part = "b" if current is not None and current["part"] == "a" else "a"
     if shard.worker == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def load(engine: Any, folder: Path, shard: Shard, kind: str) -> tuple[Position, 
     Raises:
         LorasweepError: other workers have written it, or it is another trial's.
     """
-    content = _read(folder)
+    content = _read(folder, shard)
     if content is None:
         return Position(), {}
     if content["workers"] != shard.workers:
@@ -100,9 +101,10 @@ def _harmless() -> list[Any]:
     return [LossScaler, ZeroStageEnum, fragment_address]
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
+def _read(folder: Path, shard: Shard) -> dict[str, Any] | None:
+    """Give what the first worker reads, since storage may still show the others what was before."""
+    content: dict[str, Any] | None = None
     file = folder / _FILE
-    if not file.is_file():
-        return None
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return content
+    if shard.worker == 0 and file.is_file():
+        content = json.loads(file.read_text(encoding="utf-8"))
+    return broadcast(content, shard)

@@ -14,6 +14,10 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from lorasweep.tune.cluster import Shape
 
+# A worker may have hours of spectra or generated programs to do while the others wait for it. One
+# that died is found out by Ray, and needs no time limit.
+PATIENCE_S = 24 * 3600
+
 
 def train_job(
     work: Callable[[dict[str, Any]], None],
@@ -37,7 +41,9 @@ def train_job(
         from ray.train.torch import TorchConfig
 
         # What a lane's leader decides travels by gloo, whatever the gradients take.
-        backend = TorchConfig(backend="cpu:gloo,cuda:nccl" if shape.gpus else "gloo")
+        backend = TorchConfig(
+            backend="cpu:gloo,cuda:nccl" if shape.gpus else "gloo", timeout_s=PATIENCE_S
+        )
     # Neither of them is of use here, and each is an actor: one deals out Ray datasets, of which
     # there are none; the other waits for the death of the controller.
     spared = (

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 import torch
@@ -19,13 +19,13 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError, OutOfMemoryError
 from lorasweep.spec.trial import TrialSpec
+from lorasweep.train.broadcast import broadcast
+from lorasweep.train.device import is_out_of_memory
 from lorasweep.train.engine import Place
 from lorasweep.train.probe import SlotChoice, SlotProbe
 from lorasweep.tune.desk import LaneConfig, Orders, Report
 from lorasweep.tune.runner import Runner
 from lorasweep.tune.worker import open_runner
-
-T = TypeVar("T")
 
 RESERVE = 1  # trials that are made ready before a slot is free
 APART_S = 0.05  # between two exchanges without news, each of which takes about a millisecond
@@ -80,7 +80,8 @@ def serve(lane: LaneConfig) -> None:
     """Train trials until the desk closes; every worker of the lane calls this."""
     # All workers of one life of the lane bear the same name, which the next life does not.
     context = ray.train.get_context()
-    life = f"{context.get_experiment_name()} {_agree(uuid.uuid4().hex, context.get_world_size())}"
+    shard = Shard(context.get_world_rank(), context.get_world_size())
+    life = f"{context.get_experiment_name()} {broadcast(uuid.uuid4().hex, shard)}"
     job, fewer = ray.get(lane.desk.join.remote(lane.number, life))
     if job is None:  # the sweep ended before it began
         return
@@ -122,18 +123,9 @@ def _train(lane: LaneConfig, runner: Runner, *, died: bool) -> None:
 
 def _share(step: _Step | None, shard: Shard) -> _Step:
     """Give all workers what the leader decided."""
-    decided = _agree(step, shard.workers)
+    decided = broadcast(step, shard)
     assert decided is not None, "the leader always decides"
     return decided
-
-
-def _agree(value: T, workers: int) -> T:
-    """Give all workers the first one's value."""
-    if workers == 1:
-        return value
-    box = [value]
-    torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-    return box[0]
 
 
 class _Hands:
@@ -163,36 +155,52 @@ class _Hands:
         for trial in step.admit:
             reports += self._admit(trial)
         base = runner.measure_base().model_dump() if step.measure_base else None
+        shortage = None
         try:
             reports += runner.step(step.resting)
         except OutOfMemoryError as error:
             if runner.shard.workers > 1:
                 raise  # the other workers are in the midst of it; the lane starts anew with fewer
-            reports.append(self._make_room(error))
+            shortage = str(error)
+        if shortage is not None:  # not before the error is gone, with what it holds
+            reports.append(runner.make_room(shortage))
         return reports, base
 
     def _admit(self, trial: str) -> list[Report]:
+        runner, ready = self._runner, self.ready.pop(trial)
         try:
-            return self._runner.admit(self.ready.pop(trial).result())
-        except (OutOfMemoryError, torch.OutOfMemoryError) as error:
-            if self._runner.shard.workers > 1:
+            self._check_agreed(trial, ready)
+            return runner.admit(ready.result())
+        except Exception as error:  # nobody's step has begun, so no other trial need end
+            short = is_out_of_memory(error)
+            if short and runner.shard.workers > 1:
                 raise  # the others may have had room
-            if self._runner.engine.slots:
-                return [{"trial": trial, "requeue": " ".join(str(error).split())[:300]}]
-            return [{"trial": trial, "status": "FAILED", "error": str(error)}]
-        except LorasweepError as error:
-            return [{"trial": trial, "status": "FAILED", "error": str(error)}]
-        except Exception as error:  # nobody else's step has begun, so nobody else need end
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            return [{"trial": trial, "status": "FAILED", "error": reason}]
+            said = " ".join(str(error).split())[:300]
+            is_sentence = isinstance(error, LorasweepError)
+            reason = str(error) if is_sentence else f"{type(error).__name__}: {said}"
+        if short and runner.engine.slots:
+            return [{"trial": trial, "requeue": reason}]
+        return [{"trial": trial, "status": "FAILED", "error": reason}]
 
-    def _make_room(self, error: OutOfMemoryError) -> Report:
-        try:
-            return {"trial": self._runner.make_room(), "requeue": str(error)}
-        except OutOfMemoryError as alone:
-            (trial,) = self._runner.engine.slots
-            self._runner.release(trial)
-            return {"trial": trial, "status": "FAILED", "error": str(alone)}
+    def _check_agreed(self, trial: str, ready: Future[Place]) -> None:
+        """Make sure that all workers have taken up the same state of a trial.
+
+        Each has looked for it in a thread beside the training, where it could not ask the others.
+        """
+        shard = self._runner.shard
+        if shard.workers == 1:
+            return
+        failed = ready.exception() is not None
+        steps = torch.zeros(shard.workers, dtype=torch.int64, device=self._runner.engine.device)
+        steps[shard.worker] = -1 if failed else ready.result().position.step
+        found = shard.total(steps).tolist()
+        if len({*found}) > 1 and not failed:
+            told = ", ".join("none" if step < 0 else str(step) for step in found)
+            raise LorasweepError(
+                f"--out: every worker must take up the same state of trial {trial}, and they found "
+                f"those of steps {told}; the folder's storage shows files late, or another trial "
+                "was writing; run the sweep again"
+            )
 
 
 def _at_most(lane: LaneConfig) -> str:
@@ -205,6 +213,7 @@ class _Leader:
     def __init__(self, lane: LaneConfig, runner: Runner, *, died: bool) -> None:
         self._lane, self._runner = lane, runner
         self._probed = not lane.probed
+        runner.engine.timed = lane.probed
         self._probe: SlotProbe | None = None
         self._facts = LaneFacts(
             lane.most, "as given" if self._probed else "of which all were never in use"
@@ -349,6 +358,6 @@ class _Leader:
         return bool(2 * used - self._runner.base_bytes < MEMORY_SHARE * total)
 
     def _settle(self, choice: SlotChoice) -> None:
-        self._probed = True
+        self._probed, self._runner.engine.timed = True, False
         self._facts.slots, self._facts.reason = min(choice.slots, self._facts.slots), choice.reason
         self._facts.tokens_per_s = {str(n): round(s) for n, s in choice.tokens_per_s.items()}

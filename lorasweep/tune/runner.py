@@ -29,9 +29,11 @@ from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths, TrialPaths, write_atomically
 from lorasweep.store.records import Rung, Scores
+from lorasweep.train.broadcast import broadcast
 from lorasweep.train.checkpoint import drop_state
+from lorasweep.train.device import Attempt, free_cache
 from lorasweep.train.engine import Place
-from lorasweep.train.progress import Progress, is_out_of_memory
+from lorasweep.train.progress import Progress
 from lorasweep.tune.assignment import assign, width_of
 from lorasweep.tune.engines import open_engine
 from lorasweep.tune.trunks import Trunks
@@ -151,8 +153,9 @@ class Runner:
         )
         own = self.paths.trial(trial.id).state
         trunk = self._trunks.before(trial, told.steps)
-        place = self.engine.prepare(told, own if own.is_dir() or trunk is None else trunk)
-        if trunk is not None and not own.is_dir():
+        branches = trunk is not None and not own.is_dir()
+        place = self.engine.prepare(told, trunk if branches else own)
+        if branches:
             # The time that the trunk took is the shorter trial's.
             place.position = replace(place.position, train_s=0.0)
         return place
@@ -163,6 +166,9 @@ class Runner:
         Returns:
             Reports of the rungs it passed before, since a scheduler that has not seen this trial
             must judge it again.
+
+        Raises:
+            OutOfMemoryError: memory does not hold it beside the others.
         """
         self.engine.admit(slot)
         trial = slot.trial.id
@@ -219,7 +225,7 @@ class Runner:
         return list(zip(scores, written, strict=True))
 
     def _fail(self, trial: str, error: str) -> Report:
-        """Free the slot of a trial that cannot be measured; the others train on."""
+        """Free the slot of a trial that memory does not hold; the others train on."""
         self.release(trial)
         return {"trial": trial, "status": "FAILED", "error": error}
 
@@ -263,25 +269,30 @@ class Runner:
         if not trials:
             return {}
         began = time.perf_counter()
-        try:
-            with self.engine.serving(trials) as (served, order):
-                values = dict(zip(order, measure(served), strict=True))
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error) or self.shard.workers > 1:
-                raise  # other workers may have had room, and would wait for this one
-            self._free_memory()
+        values: dict[str, Value] = {}
+        with Attempt() as attempt, self.engine.serving(trials) as (served, order):
+            values = dict(zip(order, measure(served), strict=True))
+        if attempt.shortage is not None:
+            free_cache(self.engine.device)
+            if self.shard.workers > 1:
+                # Others may have had room, and would wait for this one.
+                raise OutOfMemoryError(f"{self._misfit()} ({attempt.shortage})")
             if len(trials) == 1:
-                self._too_large[trials[0]] = (
-                    "evaluate.batch_size: what is measured at a time must fit into the memory of "
-                    f"{self.engine.device}, and {self.spec.evaluate.batch_size} texts do not; "
-                    "lower it"
-                )
-                return {}
-            apart = [self._measured([trial], measure) for trial in trials]
-            return {trial: value for one in apart for trial, value in one.items()}
+                self._too_large[trials[0]] = self._misfit()
+            else:
+                for trial in trials:
+                    values |= self._measured([trial], measure)
+            return values
         for trial in trials:
             self._stories[trial].evaluate_s += (time.perf_counter() - began) / len(trials)
         return values
+
+    def _misfit(self) -> str:
+        """Say that memory does not hold what is measured at a time."""
+        return (
+            "evaluate.batch_size: what is measured at a time must fit into the memory of "
+            f"{self.engine.device}, and {self.spec.evaluate.batch_size} texts do not; lower it"
+        )
 
     def _progress(self, progress: Progress, percent: int | None) -> Report:
         story, position = self._stories[progress.trial], progress.position
@@ -329,7 +340,7 @@ class Runner:
             write_atomically(story.paths.completions, "".join(lines))
         if progress.diverged is None:
             folder = slot.keep(story.paths, self.tokenizer)
-            if self.shard.worker == 0 and self.spec.evaluate.spectrum:
+            if self.spec.evaluate.spectrum:
                 spectrum = self._spectrum(folder)
         if self.shard.worker == 0:
             drop_state(story.paths.state)
@@ -347,35 +358,31 @@ class Runner:
         }
 
     def _spectrum(self, folder: Path) -> dict[str, Any]:
-        """Measure what was added to the base, from what was just saved."""
+        """Measure what was added to the base, from what was just saved, on all workers."""
         began = time.perf_counter()
-        base = base_folder(self.spec.model)
         matrices = spectrum_of_update(
-            base, folder, device=self.engine.device, spectra=self._spectra
+            base_folder(self.spec.model),
+            broadcast(folder, self.shard),  # and so not before the first worker has written it
+            device=self.engine.device,
+            spectra=self._spectra,
+            shard=self.shard,
         )
         plain = [matrix.model_dump() for matrix in matrices]
         return {"matrices": plain, "wall_s": round(time.perf_counter() - began, 3)}
 
-    def make_room(self) -> str:
-        """Free the slot of the trial that came last, its state saved, after memory ran out.
+    def make_room(self, shortage: str) -> Report:
+        """Free the slot of the trial that came last, after memory ran out.
 
-        Returns:
-            The trial, which can go on elsewhere or later.
-
-        Raises:
-            OutOfMemoryError: it is the only one.
+        Its state is saved, so that it can go on elsewhere or later; where it is the only one, it
+        fails.
         """
+        free_cache(self.engine.device)
         *others, last = self.engine.slots
-        if not others:
-            raise OutOfMemoryError(
-                f"trial {last}: one micro-batch must fit into the memory of {self.engine.device}, "
-                "and does not even alone; lower train.micro_batch or data.seq_len, or set "
-                "train.recompute"
-            )
-        self.release(last, save=True)
-        self._free_memory()
-        return last
-
-    def _free_memory(self) -> None:
-        if self.engine.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if others:
+            self.release(last, save=True)
+            return {"trial": last, "requeue": shortage}
+        return self._fail(
+            last,
+            f"trial {last}: one micro-batch must fit into the memory of {self.engine.device}, and "
+            "does not even alone; lower train.micro_batch or data.seq_len, or set train.recompute",
+        )

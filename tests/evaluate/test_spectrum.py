@@ -113,11 +113,25 @@ def test_shards_and_one_file_are_measured_alike(tuned, spectrum, tmp_path):
 
 
 def test_what_is_kept_of_the_base_changes_nothing(tuned, spectrum):
-    spectra, small = BaseSpectra(), BaseSpectra(room=10**6)
+    spectra, full = BaseSpectra(free=0.0), BaseSpectra(free=1.0)
     for _ in range(2):
         assert spectrum_of_update(BASE, tuned, spectra=spectra) == spectrum
-        assert spectrum_of_update(BASE, tuned, spectra=small) == spectrum
-    assert 0 <= small.room < 10**6
+        assert spectrum_of_update(BASE, tuned, spectra=full) == spectrum
+    assert len(spectra._known) == len(spectrum)
+    assert not full._known
+
+
+def alone_and_shared(tuned, shard):
+    """Measure on this worker alone, then with the other; tell how many matrices it did then."""
+    spectra = BaseSpectra(free=0.0)
+    shared = spectrum_of_update(BASE, tuned, spectra=spectra, shard=shard)
+    return spectrum_of_update(BASE, tuned), shared, len(spectra._known)
+
+
+def test_workers_measure_a_share_each_and_find_what_one_finds_alone(tuned, two_workers):
+    for alone, shared, own in two_workers(alone_and_shared, tuned):
+        assert shared == alone
+        assert own == len(shared) / 2
 
 
 def test_an_unchanged_model_has_no_update():

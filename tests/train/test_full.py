@@ -11,6 +11,7 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import pytest
 import torch
@@ -18,11 +19,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lorasweep import testbed
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.errors import LorasweepError, OutOfMemoryError
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
+from lorasweep.train import sharded_state
 from lorasweep.train.full import DeepSpeedEngine
 from tests.reference_full import Finetuned, finetune
 from tests.train.journey import (
@@ -37,7 +40,7 @@ from tests.train.journey import (
     travel,
     travel_all,
 )
-from tests.train.trial import CPU, distance, told
+from tests.train.trial import CPU, distance, examples, told
 from tests.train.trial import Trial as PackedTrial
 from tests.train.trial import train as train_packed
 from tests.workers import TwoWorkers
@@ -196,6 +199,44 @@ def test_under_stage_3_no_worker_holds_the_whole_model(journey: Journey, two_wor
     for share, whole in two_workers(load_sharded, journey.folder):
         assert share == pytest.approx(0.5, abs=0.01)
         assert whole == 0
+
+
+def test_a_sharded_model_whose_embeddings_are_tied_is_saved_whole(
+    two_workers: TwoWorkers, tmp_path: Path
+):
+    # Of the testbed's model even the embeddings stay sharded between steps.
+    journey = Journey(testbed.MODEL, examples(testbed.MODEL), stage=3, steps=1)
+    one, _ = two_workers(travel_all, {"tied": journey}, tmp_path)
+    saved = tmp_path / "tied" / "model"
+    check_equal(one["tied"], scripted(journey), saved, "adamw")
+    assert torch.allclose(one["tied"].logits, logits_of(saved), atol=1e-5)
+    model = AutoModelForCausalLM.from_pretrained(str(saved))
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def go_on_over_late_storage(journey: Journey, folder: Path, shard: Shard) -> tuple[int, float]:
+    """Save twice and go on, while the second worker sees no state in the folder yet."""
+    is_late = shard.worker == 1
+    name = "not here yet" if is_late else sharded_state._FILE
+    engine = journey.begin(shard)
+    with mock.patch.object(sharded_state, "_FILE", name):
+        for _ in range(2):
+            engine.step()
+            engine.save(folder, {})
+    engine.close()
+    engine = journey.begin(shard, None if is_late else folder)
+    step, loss = engine.position.step, engine.step().position.losses[-1]
+    engine.close()
+    return step, loss
+
+
+def test_the_first_worker_says_from_which_state_all_go_on(
+    journey: Journey, two_workers: TwoWorkers, tmp_path: Path
+):
+    losses = scripted(journey).losses
+    for step, loss in two_workers(go_on_over_late_storage, journey, tmp_path):
+        assert step == 2
+        assert loss == pytest.approx(losses[2], rel=1e-5)
 
 
 def evaluate_unevenly(journey: Journey, shard: Shard) -> list[float]:

@@ -21,7 +21,7 @@ from lorasweep.model.packed import PackedCopies
 from lorasweep.spec.sweep import ModelSpec, TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train.checkpoint import Position
-from lorasweep.train.packed import SMOOTHED_STEPS
+from lorasweep.train.progress import SMOOTHED_STEPS
 from tests.reference import Finetuned, finetune
 from tests.train.trial import (
     CPU,

@@ -19,7 +19,8 @@ from lorasweep.model.base import load_base, load_tokenizer
 from lorasweep.model.packed import PackedModel
 from lorasweep.spec.sweep import ModelSpec, TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
-from lorasweep.train.packed import LoraTrial, PackedEngine, Progress, Slot
+from lorasweep.train.packed import LoraTrial, PackedEngine, Slot
+from lorasweep.train.progress import Progress
 from tests.conftest import sentences
 
 CPU = torch.device("cpu")

@@ -5,7 +5,12 @@ It cannot be made to run out on purpose, so the error is raised where it would b
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partialmethod
 from typing import Any
 
@@ -86,6 +91,74 @@ def test_a_model_that_cannot_be_measured_even_alone_fails_alone(
     whole = {name: told(end) for name, end in ends.items() if end is not failed}
     assert len(whole) == 2
     assert whole.items() <= undisturbed.items()
+
+
+class Spent:
+    """Hold memory in a first call, run out of it, and see in the second whether it was let go."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.held: list[weakref.ref[torch.Tensor]] = []
+        self.was_let_go: bool | None = None
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if not self.held:
+            cache = torch.zeros(1000)
+            self.held.append(weakref.ref(cache))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        self.see()
+        return self.function(*arguments, **named)
+
+    def see(self) -> None:
+        if self.was_let_go is None:
+            self.was_let_go = self.held[0]() is None
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    """Let nothing but the counting of references free memory, as in the midst of a step."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_what_a_measurement_held_is_let_go_before_models_are_measured_apart(
+    make_runner, trials, monkeypatch
+):
+    spent = Spent(Measurement.scores)
+    monkeypatch.setattr(Measurement, "scores", partialmethod(spent))
+    ends = finish(make_runner(), trials)
+    assert {end["status"] for end in ends.values()} == {"COMPLETE"}
+    assert spent.was_let_go
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_what_a_step_held_is_let_go_before_a_slot_is_freed(make_runner, trials, monkeypatch):
+    from lorasweep.tune.lane import _Hands, _Step
+
+    runner = make_runner()
+    for trial in trials[:2]:
+        runner.admit(runner.prepare(trial))
+    base = _base(runner)
+    base.forward = spent = Spent(base.forward)
+    free = Runner.make_room
+
+    def make_room(self: Runner, shortage: str) -> dict[str, Any]:
+        spent.see()
+        assert sys.exc_info() == (None, None, None)
+        return free(self, shortage)
+
+    monkeypatch.setattr(Runner, "make_room", make_room)
+    with ThreadPoolExecutor(1) as background:
+        (report,), _ = _Hands(runner, background).do(_Step())
+    assert spent.was_let_go
+    assert report["trial"] == trials[1].id
+    assert report["requeue"].startswith(
+        "lane: 2 trials at a time do not fit into the memory of cpu"
+    )
+    assert [*runner.engine.slots] == [trials[0].id]
 
 
 def in_lane(

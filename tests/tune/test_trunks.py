@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,13 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 from lorasweep.data.shard import Shard
+from lorasweep.errors import LorasweepError
 from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import TrialFinished
+from lorasweep.train.checkpoint import Position
 from lorasweep.tune.order import Order, Outcome
 from lorasweep.tune.prepare import prepare
 from lorasweep.tune.runner import Runner
 from lorasweep.tune.search import OrderedSearch, build_search
+from tests.workers import two_workers
+
+__all__ = ["two_workers"]
 
 DURATIONS = (0.5, 1.0, 2.0)
 
@@ -71,6 +77,38 @@ def test_a_branch_of_a_trunk_equals_the_same_run_by_itself_and_costs_less(spec, 
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+def admit(steps: tuple[int, int], shard: Shard) -> list[dict[str, Any]]:
+    """Let a lane's workers admit a trial whose state each found at a step of its own."""
+    from lorasweep.tune.lane import _Hands
+
+    place, engine = SimpleNamespace(position=Position(steps[shard.worker])), SimpleNamespace()
+    engine.device, engine.slots = torch.device("cpu"), {}
+    runner: Any = SimpleNamespace(shard=shard, engine=engine, admit=lambda _: [])
+    ready: Future[Any] = Future()
+    ready.set_result(place)
+    if steps[shard.worker] < 0:
+        ready = Future()
+        ready.set_exception(LorasweepError("damaged"))
+    nobody: Any = None
+    hands = _Hands(runner, nobody)
+    hands.ready["trial"] = ready
+    reports: list[dict[str, Any]] = hands._admit("trial")
+    return reports
+
+
+def test_workers_that_found_different_states_of_a_trial_refuse_it(two_workers):
+    assert two_workers(admit, (40, 40)) == [[], []]
+    for (report,) in two_workers(admit, (0, 40)):
+        assert report["status"] == "FAILED"
+        assert (
+            "the same state of trial trial, and they found those of steps 0, 40;"
+            in (report["error"])
+        )
+    (one,), (other,) = two_workers(admit, (40, -1))
+    assert "those of steps 40, none" in one["error"]
+    assert other == {"trial": "trial", "status": "FAILED", "error": "damaged"}
+
+
 def test_trials_of_other_configurations_share_no_trunk(spec):
     one, other = (spec.trial({"epochs": 1.0, "lr": lr}) for lr in (1e-3, 1e-2))
     longer = spec.trial({"epochs": 2.0, "lr": 1e-3})
@@ -85,8 +123,8 @@ def test_without_a_fixed_warm_up_there_is_no_trunk(spec):
     assert changed.trunk(changed.trial({"epochs": 1.0})) is None
 
 
-def search_of(spec: SweepSpec, known: dict[str, TrialFinished] | None = None) -> OrderedSearch:
-    return OrderedSearch(build_search(spec, []), spec, Order(window=99), known or {})
+def search_of(spec: SweepSpec) -> OrderedSearch:
+    return OrderedSearch(build_search(spec, []), spec, Order(window=99), {})
 
 
 def test_a_grid_lets_a_longer_run_wait_for_the_shorter_one_that_it_goes_on_from(spec):

@@ -1,0 +1,118 @@
+"""What becomes of what failed when memory has run out, and when a step takes the time."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from lorasweep.errors import OutOfMemoryError
+from lorasweep.model.packed import PackedLinear
+from lorasweep.train import packed
+from lorasweep.train.device import Attempt, is_out_of_memory, wait_for
+from lorasweep.train.packed import PackedEngine
+from tests.train.trial import CPU, Trial, engine_for, fresh_model
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("NCCL error: unhandled cuda error ... Cuda failure 2 'out of memory'"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"
+        ),
+        OutOfMemoryError("lane: 3 trials at a time do not fit into the memory of cuda:0"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_runs_out_is_recognised_whoever_says_so(error: Exception):
+    assert is_out_of_memory(error)
+    with Attempt() as attempt:
+        raise error
+    assert attempt.shortage == str(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        ValueError("out of memory"),
+    ],
+)
+def test_an_error_of_another_kind_passes(error: Exception):
+    attempt = Attempt()
+    with pytest.raises(type(error)), attempt:
+        raise error
+    assert attempt.shortage is None
+
+
+def test_an_attempt_that_memory_holds_has_no_shortage():
+    with Attempt() as attempt:
+        pass
+    assert attempt.shortage is None
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    """Let nothing but the counting of references free memory, as in the midst of a step."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_what_a_failed_step_has_computed_is_gone_before_room_is_made(trial: Trial):
+    model = fresh_model(trial.folder)
+    engine = engine_for(trial, model=model)
+    graph: list[weakref.ref[Any]] = []  # whose nodes hold the activations
+
+    def alive() -> bool:
+        return any(node() is not None for node in graph)
+
+    def remember(_: Any, __: Any, output: torch.Tensor) -> None:
+        graph.append(weakref.ref(output.grad_fn))
+
+    def fail(*_: Any) -> None:
+        assert alive()
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    for layer in model.base.modules():
+        if isinstance(layer, PackedLinear):
+            layer.register_forward_hook(remember)
+    model.base.lm_head.register_forward_pre_hook(fail)
+    lives = True
+    try:
+        engine.step()
+    except OutOfMemoryError:
+        lives = alive()
+    assert not lives
+
+
+def test_a_step_waits_for_the_device_only_where_its_time_is_wanted(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+):
+    waited: list[torch.device] = []
+    monkeypatch.setattr(packed, "wait_for", waited.append)
+    engine: PackedEngine = engine_for(trial)
+    engine.step()
+    assert not waited
+    engine.timed = True
+    assert not engine.step()  # only a part of an optimizer step, which reads nothing
+    assert waited == [CPU]
+
+
+def test_waiting_is_for_gpus(monkeypatch: pytest.MonkeyPatch):
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    wait_for(CPU)
+    wait_for(torch.device("cuda", 1))
+    assert waited == [torch.device("cuda", 1)]
