@@ -74,7 +74,7 @@ def run_arm(
         _Arm(name, prepared, around, ground, base).run(started)
     finally:
         if ground.fleet is not None:
-            for lane in ground.fleet.close(keep=around.interrupt.asked):
+            for lane in ground.fleet.close(keep=around.interrupt.ending):
                 around.journal.append(lane)
 
 
@@ -192,10 +192,10 @@ class _Arm:
         )
         with around.interrupt, live_view(around.console, around.view):
             tuner.fit()
-        if around.board.hopeless:
+        if around.interrupt.given_up:
             raise LorasweepError(
-                f"all {around.board.ended_here} trials failed, so the sweep was given up; the last "
-                f"one with: {around.board.recent[-1].error} ({around.paths.log} may tell more)"
+                f"all {around.board.arm.total()} trials failed, so the sweep was given up; the "
+                f"last one with: {around.board.recent[-1].error} ({around.paths.log} may tell more)"
             )
 
 

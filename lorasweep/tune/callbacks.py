@@ -170,7 +170,7 @@ class Recorder(Callback):  # type: ignore[misc]
         result = trial.last_result or {}
         if "status" in result:
             self._end(trial, result["status"], result, result.get("error"))
-        elif not self._interrupt.asked:
+        elif not self._interrupt.ending:
             # Tune marks both as terminated; a trial that ended by itself has always a status.
             self._end(trial, "PRUNED", self._board.running[trial.trial_id].latest, None)
             if self._drop is not None:
@@ -178,7 +178,7 @@ class Recorder(Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Journal a trial that raised, with the sentence that says why."""
-        if not self._interrupt.asked:
+        if not self._interrupt.ending:
             self._end(trial, "FAILED", trial.last_result or {}, reason(trial))
 
     def _end(
@@ -228,7 +228,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._announce(record)
         self._publish()
         # What has failed every time will go on failing, and each attempt costs its start-up.
-        self._interrupt.asked |= self._board.hopeless
+        self._interrupt.given_up |= self._board.hopeless
 
     def _publish(self) -> None:
         statuses = Counter(self._board.statuses)

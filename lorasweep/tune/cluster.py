@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from lorasweep.errors import ResourceError
+from lorasweep.errors import ResourceError, in_a_line
 from lorasweep.spec.sweep import ResourcesSpec, SweepSpec
 
 if TYPE_CHECKING:
@@ -60,13 +60,20 @@ def connect(address: str | None, name: str) -> Cluster:
     """Join the cluster at an address or in RAY_ADDRESS, or start Ray on this machine.
 
     Args:
-        address: `auto`, HOST:PORT or ray://HOST:PORT; None looks at RAY_ADDRESS.
+        address: `auto` or HOST:PORT; None looks at RAY_ADDRESS.
         name: of the sweep, which the job bears in the dashboard.
 
     Raises:
-        ResourceError: nothing answers at the address, or it wants a token.
+        ResourceError: nothing answers at the address, it wants a token, or it is one of Ray Client,
+            under which Tune would not run in this process.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is not None and address.startswith("ray://"):
+        raise ResourceError(
+            f"--address: must be auto, HOST:PORT or http://HOST:PORT, got {address!r}; Ray Client "
+            "would run the sweep out of this process's reach; hand it in at the dashboard's "
+            "http:// address, or start it on a node of the cluster"
+        )
     job = ray.job_config.JobConfig(metadata={"job_name": f"lorasweep {name}"})
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address is None:
@@ -107,7 +114,7 @@ def _knock(address: str) -> None:
     Raises:
         ResourceError: nothing does.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not port.isdigit():
         return
     try:
@@ -117,9 +124,8 @@ def _knock(address: str) -> None:
 
 
 def _no_answer(address: str, error: Exception) -> ResourceError:
-    reason = " ".join(str(error).split())[:200]
     return ResourceError(
-        f"--address: no Ray cluster answers at {address!r} ({reason}); start one with "
+        f"--address: no Ray cluster answers at {address!r} ({in_a_line(error)}); start one with "
         "`ray up cluster.yaml`, or leave the address out to run on this machine"
     )
 

@@ -18,7 +18,7 @@ Report = dict[str, Any]
 
 LEASE_S = 60.0  # a client that was not heard of for so long is dead
 PATIENCE_S = 5.0  # a call that has nothing to tell returns after so long
-LANES_LOST = 2  # a trial that was in so many lanes when they died is not tried in a third
+LANES_LOST = 2  # a trial that was in so many lanes when they died, and no further, is given up
 CUT_OFF = {"cut_off": True}  # what a client hears when the session ends before its trial does
 LOST = {"lost": True}  # and when its lease has ended, so that it must ask for a slot again
 
@@ -66,7 +66,8 @@ class _Lease:
     client: that may ask and give back. Tune may begin a trial in one actor, and move it to another
         that has become free before it ends the first.
     asked: the number of the report that the client asked for last; it has seen those before.
-    lost: lanes that died with this trial in them.
+    step: the furthest that was heard of; lost_at: of these, where it stood when a lane last died
+        with it in it; lost: lanes that died with it since it was last further than that.
     """
 
     trial: dict[str, Any]
@@ -75,6 +76,8 @@ class _Lease:
     lane: int | None = None
     reports: list[Report] = field(default_factory=list)
     asked: int = 0
+    step: int = 0
+    lost_at: int = 0
     lost: int = 0
     save: asyncio.Future[bool] | None = None
 
@@ -82,6 +85,20 @@ class _Lease:
     def ended(self) -> bool:
         """Tell whether the last report is there."""
         return bool(self.reports) and "status" in self.reports[-1]
+
+    def hear(self, report: Report) -> None:
+        """Take a report; a trial that comes further than it ever was has not killed its lanes."""
+        self.reports.append(report)
+        self.step = max(self.step, report.get("step", 0))
+        if self.step > self.lost_at:
+            self.lost = 0
+
+    def lose(self) -> None:
+        """Lose the lane that the trial was in."""
+        self.lane, self.lost_at, self.lost = None, self.step, self.lost + 1
+        if self.save is not None:
+            self.save.set_result(False)
+            self.save = None
 
 
 class Desk:
@@ -94,7 +111,7 @@ class Desk:
         self._leases: dict[str, _Lease] = {}
         self._let_go: dict[int, list[str]] = {}
         self._life: dict[int, str] = {}
-        self._fewer: dict[int, int] = {}
+        self._most: dict[int, int] = {}  # slots that a lane may have after it has died
         self._facts: dict[int, dict[str, Any]] = {}
         self._last_words: dict[int, str] = {}
         self._job: Any = None
@@ -147,6 +164,7 @@ class Desk:
     async def lane_gone(self, lane: int, reason: str, last: bool) -> None:
         """Take a dead lane's trials back; without any lane left, they all fail."""
         self._take_back(lane, reason)
+        self._life.pop(lane, None)
         self._gone += 1
         if last:
             self._end_all(reason)
@@ -236,18 +254,23 @@ class Desk:
             life: the same for all workers of the lane, and another after it has died.
 
         Returns:
-            The job, and how many slots the lane may have at most after a death, which may have come
-            from too many of them.
+            The job, and how many slots the lane may have at most after a death: as many as before,
+            and one fewer than were in use if memory did not hold them.
         """
         if self._life.get(lane, life) != life:
-            held = sum(le.lane == lane and not le.ended for le in self._leases.values())
-            self._fewer[lane] = max(1, held - 1)
-            self._take_back(lane, self._last_words.pop(lane, "its process ended"))
+            reason = self._last_words.pop(lane, "its process ended")
+            if lane in self._facts:
+                held = sum(le.lane == lane and not le.ended for le in self._leases.values())
+                slots = self._facts[lane].get("slots", held)
+                if "memory" in reason.lower():  # whichever library says so, in its own words
+                    slots = min(held, slots) - 1
+                self._most[lane] = max(1, min(slots, self._most.get(lane, slots)))
+            self._take_back(lane, reason)
         self._life[lane] = life
         await self._tell()
         while self._job is None and not self._closed:
             await self._wait(lambda: self._job is not None or self._closed)
-        return self._job, self._fewer.get(lane)
+        return self._job, self._most.get(lane)
 
     async def refuse(self, reason: str) -> None:
         """Say that no trial of the sweep can be measured, so that none trains for nothing."""
@@ -264,10 +287,7 @@ class Desk:
         for trial, lease in self._leases.items():
             if lease.lane != lane or lease.ended:
                 continue
-            lease.lane, lease.lost = None, lease.lost + 1
-            if lease.save is not None:
-                lease.save.set_result(False)
-                lease.save = None
+            lease.lose()
             if lease.lost >= LANES_LOST:
                 sentence = f"its lane died {lease.lost} times while it trained ({reason})"
                 lease.reports.append({"trial": trial, "status": "FAILED", "error": sentence})
@@ -296,7 +316,7 @@ class Desk:
             elif "requeue" in report:
                 lease.lane = None
             else:
-                lease.reports.append(report)
+                lease.hear(report)
         await self._expire()
         await self._tell()
         if idle and not self._has_orders(lane):

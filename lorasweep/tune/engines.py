@@ -20,7 +20,7 @@ def open_engine(
 
     Args:
         trial: the only one to come, where DeepSpeed spreads it over the workers; without one the
-            base is there to be measured.
+            base is there to be measured, within what some trial of the arm adds.
     """
     if spec.spread is None:
         base = load_base(spec.model, device)
@@ -32,6 +32,7 @@ def open_engine(
     from lorasweep.train.full import DeepSpeedEngine
 
     engine = DeepSpeedEngine(spec.model, spec.spread, shard, device)
-    first = spec.hyperparameters if trial is None else trial.hyperparameters
-    engine.load(first, spec.train, spec.seed if trial is None else trial.seed)
+    # Not the values that are searched no further: together with the rest they may suit no trial.
+    loaded = trial or spec.trial({axis: spec.levels_of(axis)[0] for axis in spec.space.axes})
+    engine.load(loaded.hyperparameters, spec.train, loaded.seed)
     return LoneEngine(engine)

@@ -13,14 +13,14 @@ import ray
 from ray.train import FailureConfig, RunConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from lorasweep.errors import in_a_line
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import LaneEnded, Scores
 from lorasweep.tune.cluster import DRIVER, Berths, Cluster, Shape
 from lorasweep.tune.desk import Desk, LaneConfig
 from lorasweep.tune.job import train_job
-from lorasweep.tune.worker import SweepJob, run_lane, settle_train
+from lorasweep.tune.worker import RESTARTS, SweepJob, run_lane, settle_train
 
-LANE_RESTARTS = 3
 START_CPUS = 2  # that a lane keeps busy until it asks for trials
 ENDING_S = 60.0  # that lanes have to save and leave
 
@@ -87,7 +87,7 @@ class Fleet:
                 return
             self._trainer(lane).fit()
         except Exception as error:  # a thread has nobody above it to tell
-            reason = f"lane {lane.number} ended: {' '.join(str(error).split())[:300]}"
+            reason = f"lane {lane.number} ended: {in_a_line(error)}"
         else:
             reason = f"lane {lane.number} has ended"
         with self._lock:
@@ -99,7 +99,7 @@ class Fleet:
         run = RunConfig(
             name=f"{self._name}-lane-{lane.number}-{time.time_ns()}",
             storage_path=str(SweepPaths(self._root).ray / "train"),
-            failure_config=FailureConfig(max_failures=LANE_RESTARTS, controller_failure_limit=1),
+            failure_config=FailureConfig(max_failures=RESTARTS, controller_failure_limit=1),
         )
         cleaned = not self._cluster.own
         return train_job(run_lane, {"lane": lane}, self._shape, run, cleaned=cleaned)

@@ -10,7 +10,7 @@ from ray.tune import Stopper
 
 
 class Interrupt(Stopper):  # type: ignore[misc]
-    """Stop all of Tune's trials once a person or the system asks for it.
+    """Stop all of Tune's trials once a person or the system asks for it, or none can succeed.
 
     What runs is not journalled as ended, so the same command goes on from there. A second signal
     ends the process at once.
@@ -19,15 +19,22 @@ class Interrupt(Stopper):  # type: ignore[misc]
     def __init__(self) -> None:
         """Have nothing asked yet.
 
+        asked: whether a person or the system asks for the end.
+        given_up: whether the sweep ends because its trials fail.
         wake: called, once, when all trials are about to be stopped; it lets those that wait for
             something come back, since a waiting one cannot stop.
         """
-        self.asked = False
+        self.asked = self.given_up = False
         self.wake: Callable[[], None] | None = None
         self._handlers: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"asked": self.asked, "_handlers": {}, "wake": None}
+        return {**self.__dict__, "_handlers": {}, "wake": None}
+
+    @property
+    def ending(self) -> bool:
+        """Tell whether trials are being stopped, for either reason."""
+        return self.asked or self.given_up
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -49,7 +56,7 @@ class Interrupt(Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Tell Tune whether to stop everything."""
-        if self.asked and self.wake is not None:
+        if self.ending and self.wake is not None:
             self.wake()
             self.wake = None
-        return self.asked
+        return self.ending

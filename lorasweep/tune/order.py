@@ -9,6 +9,7 @@ little: only when a trial outlasts all of its window does a place stand empty.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lorasweep.spec.trial import TrialSpec
@@ -23,13 +24,32 @@ class Outcome:
     learning: float | None
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
-    """Hold one trial of the search: what it is, what was seen of it, how it ended."""
+    """Hold one trial: what it is, what was seen of it, how it ended.
+
+    trunk: names the others of which one waits for another, which it goes on from; None for a trial
+        that waits for none.
+    again: its next attempt, where an earlier session saw it fail. Of that the other trials know
+        nothing, since those after it have been chosen already.
+    """
 
     trial: TrialSpec
+    trunk: str | None = None
     rungs: list[Rung] = field(default_factory=list)
     outcome: Outcome | None = None
+    again: Entry | None = None
+
+    @property
+    def latest(self) -> Entry:
+        """Give the trial's latest attempt."""
+        return self.again or self
+
+    def waits(self, before: Iterable[Entry]) -> bool:
+        """Tell whether one of those before it, which it is to go on from, has not ended."""
+        return self.trunk is not None and any(
+            other.outcome is None and other.trunk == self.trunk for other in before
+        )
 
 
 class Order:
@@ -52,10 +72,10 @@ class Order:
         """Tell whether trial `number` may start: all that it may know of have ended."""
         return all(entry.outcome is not None for entry in self.visible(number))
 
-    def add(self, trial: TrialSpec) -> Entry:
+    def add(self, trial: TrialSpec, trunk: str | None = None) -> Entry:
         """Append a trial; one suggested before shares its entry, since it is trained only once."""
         twin = next((entry for entry in self.entries if entry.trial.id == trial.id), None)
-        self.entries.append(twin or Entry(trial))
+        self.entries.append(twin or Entry(trial, trunk))
         return self.entries[-1]
 
     def number(self, trial: str) -> int:

@@ -13,13 +13,19 @@ from lorasweep.tune.order import Order
 from lorasweep.tune.search import OrderedSearch, build_search
 
 
-def known_trials(records: Sequence[Record]) -> dict[str, TrialFinished]:
-    """Give the trials that need not run again; a failed one is tried again."""
-    return {
-        record.trial: record
-        for record in records
-        if isinstance(record, TrialFinished) and record.status != "FAILED"
-    }
+def final_records(records: Sequence[Record]) -> dict[str, list[TrialFinished]]:
+    """Give what the journal says of trials that ended, by trial, the oldest first."""
+    finals: dict[str, list[TrialFinished]] = {}
+    for record in records:
+        if isinstance(record, TrialFinished):
+            finals.setdefault(record.trial, []).append(record)
+    return finals
+
+
+def known_trials(records: Sequence[Record]) -> list[str]:
+    """Name the trials that need not run again; a failed one is tried again."""
+    finals = final_records(records)
+    return [trial for trial, ends in finals.items() if ends[-1].status != "FAILED"]
 
 
 def window_of(arm: SweepSpec, records: Sequence[Record], otherwise: int) -> int:
@@ -39,9 +45,9 @@ def window_of(arm: SweepSpec, records: Sequence[Record], otherwise: int) -> int:
 def ordered_search(
     arm: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record], window: int
 ) -> tuple[OrderedSearch, Order]:
-    """Make the search of an arm, which skips what the journal knows, and the order it keeps."""
+    """Make the search of an arm, which replays what the journal knows, and the order it keeps."""
     order = Order(window)
-    return OrderedSearch(build_search(arm, points), arm, order, known_trials(records)), order
+    return OrderedSearch(build_search(arm, points), arm, order, final_records(records)), order
 
 
 def nothing_left(arm: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record]) -> bool:

@@ -76,7 +76,7 @@ class OrderedScheduler(FIFOScheduler):  # type: ignore[misc]
         if PROXY not in result or "status" in result or trial.config["trial"]["stage"] != "search":
             return str(TrialScheduler.CONTINUE)
         number = trial.config["number"]
-        entry = self._order.entries[number]
+        entry = self._order.entries[number].latest
         rung = Rung(percent=result[TIME], step=result["step"], response_loss=result[PROXY])
         if rung not in entry.rungs:  # a restarted trial passes its rungs again
             entry.rungs.append(rung)
@@ -88,7 +88,7 @@ class OrderedScheduler(FIFOScheduler):  # type: ignore[misc]
         known = {entry.trial.id: entry for entry in self._order.visible(number)}
         for entry in known.values():
             self._replay(scheduler, entry)
-        return self._replay(scheduler, self._order.entries[number])
+        return self._replay(scheduler, self._order.entries[number].latest)
 
     @staticmethod
     def _replay(scheduler: TrialScheduler, entry: Entry) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -90,10 +90,15 @@ def grid_points(spec: SweepSpec) -> list[dict[str, Level]]:
             for point in whole
             if any(given.items() <= point.items() for given in search.points)
         ]
-    durations = [axis for axis in ("epochs", "tokens") if axis in spec.space.axes]
-    if spec.has_trunk and durations:
-        whole.sort(key=lambda point: float(point[durations[0]]))
+    if (axis := trunk_axis(spec)) is not None:
+        whole.sort(key=lambda point: float(point[axis]))
     return whole
+
+
+def trunk_axis(spec: SweepSpec) -> str | None:
+    """Name the axis along which trials share a trunk, if they do."""
+    axes = [axis for axis in ("epochs", "tokens") if axis in spec.space.axes]
+    return axes[0] if spec.has_trunk and axes else None
 
 
 def planned_trials(spec: SweepSpec) -> int:
@@ -111,16 +116,28 @@ def first_trials(
     return list({trial.id: trial for trial in trials}.values())
 
 
+def _recall(entry: Entry, record: TrialFinished) -> None:
+    """Fill in what the journal says of a trial."""
+    entry.rungs = list(record.rungs)
+    entry.outcome = Outcome(record.status, record.learning)
+
+
 class OrderedSearch(Searcher):  # type: ignore[misc]
     """Ask a searcher for trials in a fixed order, then confirm the best on further seeds.
 
     Every trial is told to the inner searcher in the order of suggestion (see `order.py`). A trial
     whose outcome the journal knows is told and not run, so a resumed sweep goes through the same
-    suggestions as one that was never interrupted.
+    suggestions as one that was never interrupted. That holds for a failed trial too: what came
+    after it was chosen in the light of its failure, so it runs again once the search is over, and
+    its new outcome decides only what is confirmed.
     """
 
     def __init__(
-        self, inner: Searcher, spec: SweepSpec, order: Order, known: Mapping[str, TrialFinished]
+        self,
+        inner: Searcher,
+        spec: SweepSpec,
+        order: Order,
+        known: Mapping[str, Sequence[TrialFinished]],
     ) -> None:
         """Wrap a searcher.
 
@@ -128,7 +145,8 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
             inner: OptunaSearch or a grid, unmodified.
             spec: of the sweep.
             order: shared with the scheduler.
-            known: final records of trials that need not run again, by trial.
+            known: final records of earlier sessions by trial, the oldest first; where a trial has
+                several, all but the last say that it failed.
         """
         # Without a metric of its own, since Tune would demand it of every report, and a trial's
         # learning is only known at its end.
@@ -136,6 +154,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         self._inner, self._spec, self._order, self._known = inner, spec, order, known
         self._planned = planned_trials(spec)
         self._told = 0
+        self._retries: list[Entry] | None = None
         self._confirmations: list[Entry] | None = None
         self._running: dict[str, Entry] = {}
         self._held: list[Entry] = []
@@ -156,17 +175,11 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         """Give the next trial that has to run, None if it must wait, FINISHED after the last."""
         if self._at_first is not None and len(self._running) >= self._at_first:
             return None
-        while True:
-            entry = self._next_search() or self._next_confirmation()
-            if not isinstance(entry, Entry):
-                return entry
-            if entry.outcome is None and entry not in self._running.values():
-                if (record := self._known.get(entry.trial.id)) is not None:
-                    entry.rungs = list(record.rungs)
-                    entry.outcome = Outcome(record.status, record.learning)
-                    continue
-                self._running[trial_id] = entry
-                return self._config(entry)
+        entry = self._next_search() or self._next_after_search()
+        if isinstance(entry, Entry):
+            self._running[trial_id] = entry
+            return self._config(entry)
+        return entry
 
     def _next_search(self) -> Entry | None:
         """Give the next trial of the search, None if it must wait or all were suggested."""
@@ -174,9 +187,13 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         if released is not None:
             self._held.remove(released)
             return released
-        while (entry := self._suggested()) is not None and self._waits(entry):
+        while (entry := self._suggested()) is not None:
+            if entry.outcome is not None or self._runs(entry):
+                continue  # known, or suggested before
+            if not self._waits(entry):
+                return entry
             self._held.append(entry)
-        return entry
+        return None
 
     def _suggested(self) -> Entry | None:
         """Ask the inner searcher, once all that the next trial may know of has been told."""
@@ -190,17 +207,19 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         if values is None or values == Searcher.FINISHED:
             self._planned = number
             return None
-        return self._order.add(self._spec.trial(values))
+        trial = self._spec.trial(values)
+        is_grid = self._spec.search.algorithm == "grid"  # in which the shorter trial comes first
+        entry = self._order.add(trial, self._spec.trunk(trial) if is_grid else None)
+        if trial.id in self._known:
+            _recall(entry, self._known[trial.id][0])
+        return entry
+
+    def _runs(self, entry: Entry) -> bool:
+        return entry in self._running.values()
 
     def _waits(self, entry: Entry) -> bool:
-        """Tell whether a trial is to go on from one that has not ended, a shorter one of a grid."""
-        trunk = self._spec.trunk(entry.trial)
-        if trunk is None or self._spec.search.algorithm != "grid" or entry.trial.id in self._known:
-            return False
-        before = self._order.entries[: self._order.number(entry.trial.id)]
-        return any(
-            other.outcome is None and self._spec.trunk(other.trial) == trunk for other in before
-        )
+        """Tell whether a trial of the search is to go on from one that has not ended."""
+        return entry.waits(self._order.entries[: self._order.number(entry.trial.id)])
 
     def _tell(self, number: int, entry: Entry) -> None:
         """Tell one outcome to the inner searcher.
@@ -216,35 +235,72 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
             error=entry.outcome.status == "FAILED",
         )
 
-    def _next_confirmation(self) -> Any:
-        """Give the next repetition of a best configuration, once the search has ended."""
+    def _next_after_search(self) -> Any:
+        """Give the next trial that failed in an earlier session, or repetition of a best one."""
+        if len(self._order.entries) < self._planned or not self._order.ended:
+            return None
+        if self._retries is None:
+            self._retries = self._failed_before()
+        if any(entry.outcome is None for entry in self._retries):
+            return self._next_of(self._retries)
         if self._confirmations is None:
-            if len(self._order.entries) < self._planned or not self._order.ended:
-                return None
-            self._confirmations = [Entry(trial) for trial in self._repetitions()]
-        for entry in self._confirmations:
-            if entry.outcome is None and entry not in self._running.values():
-                return entry if len(self._running) < self._order.window else None
-        return Searcher.FINISHED
+            self._confirmations = self._repetitions()
+        if all(entry.outcome is not None or self._runs(entry) for entry in self._confirmations):
+            return Searcher.FINISHED
+        return self._next_of(self._confirmations)
 
-    def _repetitions(self) -> list[TrialSpec]:
-        """List the best configurations on each further seed, the best first."""
-        complete = {
-            entry.trial.id: entry
-            for entry in self._order.entries
-            if entry.outcome is not None and entry.outcome.status == "COMPLETE"
-        }
-        confirmed = self._spec.search.confirm
-        best = sorted(
-            complete.values(), key=lambda e: -(e.outcome.learning or 0.0) if e.outcome else 0.0
+    def _next_of(self, entries: Sequence[Entry]) -> Entry | None:
+        """Give the first of these trials that can begin, None if the others have to wait."""
+        if len(self._running) >= self._order.window:
+            return None
+        return next(
+            (
+                entry
+                for number, entry in enumerate(entries)
+                if entry.outcome is None
+                and not self._runs(entry)
+                and not entry.waits(entries[:number])
+            ),
+            None,
         )
-        return [
-            self._spec.trial(
-                entry.trial.hyperparameters.model_dump(), seed=self._spec.seed + i, stage="confirm"
-            )
-            for entry in (best if confirmed == "all" else best[:confirmed])
-            for i in range(1, self._spec.search.seeds)
+
+    def _failed_before(self) -> list[Entry]:
+        """List another attempt at each trial of the search that an earlier session saw fail."""
+        retries = []
+        for entry in dict.fromkeys(self._order.entries):
+            finals = self._known.get(entry.trial.id, ())
+            if finals and finals[0].status == "FAILED":
+                entry.again = Entry(entry.trial, entry.trunk)
+                if finals[-1].status != "FAILED":
+                    _recall(entry.again, finals[-1])
+                retries.append(entry.again)
+        return retries
+
+    def _repetitions(self) -> list[Entry]:
+        """List the best configurations on each further seed, the best first.
+
+        Those that share a trunk come by their duration, as in a grid.
+        """
+        spec, confirmed = self._spec, self._spec.search.confirm
+        complete = [
+            (entry.trial, entry.latest.outcome.learning or 0.0)
+            for entry in dict.fromkeys(self._order.entries)
+            if entry.latest.outcome is not None and entry.latest.outcome.status == "COMPLETE"
         ]
+        complete.sort(key=lambda scored: -scored[1])
+        trials = [
+            spec.trial(best.hyperparameters.model_dump(), seed=spec.seed + i, stage="confirm")
+            for best, _ in (complete if confirmed == "all" else complete[:confirmed])
+            for i in range(1, spec.search.seeds)
+        ]
+        if (axis := trunk_axis(spec)) is not None:
+            trials.sort(key=lambda t: (t.seed, float(getattr(t.hyperparameters, axis))))
+        entries = [Entry(trial, spec.trunk(trial)) for trial in trials]
+        for entry in entries:
+            finals = self._known.get(entry.trial.id, ())
+            if finals and finals[-1].status != "FAILED":
+                _recall(entry, finals[-1])
+        return entries
 
     def _config(self, entry: Entry) -> dict[str, Any]:
         return {"trial": entry.trial.model_dump(mode="json"), "number": self._number(entry)}

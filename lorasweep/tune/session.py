@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from lorasweep.errors import SpecError
+from lorasweep.errors import SpecError, in_a_line
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 from lorasweep.store import journal
 from lorasweep.store.environment import environment
@@ -92,7 +92,7 @@ class Session:
         except BaseException as error:
             if self.started:
                 stopped = isinstance(error, KeyboardInterrupt)
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                reason = f"{type(error).__name__}: {in_a_line(error)}"
                 self.journal.append(
                     SessionChanged(
                         state="interrupted" if stopped else "failed",

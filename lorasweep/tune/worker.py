@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.errors import LorasweepError
+from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # A report waits until Ray Train's controller asks for it, which by default is every two seconds:
 # with twelve reports that idled away 24 s of a trial whose training took less than one.
 POLL_S = 0.2
+RESTARTS = 3  # of a job whose workers are lost, with their node or without
 
 
 @dataclass(frozen=True)
@@ -84,32 +86,10 @@ def measure_base(job: SweepJob, shape: Shape) -> tuple[Scores, BaseSamples | Non
     Raises:
         LorasweepError: it cannot be measured, with the worker's sentence.
     """
-    from ray.train import FailureConfig, RunConfig
-    from ray.train.v2.api.exceptions import WorkerGroupError
-
-    from lorasweep.tune.job import train_job
-
     settle_train()
     began = time.perf_counter()
     paths = SweepPaths(Path(job.root))
-    try:
-        train_job(
-            _measure_base,
-            {"job": job},
-            shape,
-            RunConfig(
-                name=f"{job.spec.name}-base-{time.time_ns()}",
-                storage_path=str(paths.ray / "train"),
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
-            ),
-            cleaned=False,
-        ).fit()
-    except WorkerGroupError as error:
-        first = next(iter(error.worker_failures.values()))
-        cause = getattr(first, "_base_exc", first)
-        if isinstance(cause, LorasweepError):  # the sentence, without Ray's traceback
-            raise cause from None
-        raise
+    run_job(_measure_base, {"job": job}, shape, f"{job.spec.name}-base", cleaned=False)
     scores, samples = _read_base(paths.base_measured)
     return scores, samples, time.perf_counter() - began
 
@@ -182,6 +162,72 @@ def settle_train() -> None:
     ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
 
 
+def run_job(
+    work: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    shape: Shape,
+    name: str,
+    *,
+    cleaned: bool,
+    callbacks: Sequence[Any] = (),
+) -> None:
+    """Run a Ray Train job to its end, anew when it loses a worker.
+
+    Ray Train could begin again by itself, but would also where what the job does is at fault.
+
+    Args:
+        work: what every worker calls with `config`; it goes on from where it was, if it can.
+        config: its `job` (SweepJob) says where the results are.
+        name: of the job, for what Ray shows and writes.
+        cleaned: see `train_job`.
+        callbacks: of Ray Train.
+
+    Raises:
+        LorasweepError: what a worker found wrong, in its sentence; or workers were lost too often.
+    """
+    from ray.train import FailureConfig, RunConfig
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    from lorasweep.tune.job import train_job
+
+    storage = SweepPaths(Path(config["job"].root)).ray / "train"
+    for _ in range(RESTARTS + 1):
+        run = RunConfig(
+            name=f"{name}-{time.time_ns()}",
+            storage_path=str(storage),
+            callbacks=list(callbacks),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
+        )
+        try:
+            train_job(work, config, shape, run, cleaned=cleaned).fit()
+        except WorkerGroupError as error:
+            failures = error.worker_failures.values()
+            for failure in failures:
+                raised = getattr(failure, "_base_exc", None)
+                if isinstance(raised, LorasweepError):  # the sentence, without Ray's traceback
+                    raise raised from None
+            losses = [failure for failure in failures if _is_loss(failure)]
+            if not losses:
+                raise
+        else:
+            return
+    raise LorasweepError(
+        f"{name}: a worker was lost {RESTARTS + 1} times, the last time so: {in_a_line(losses[0])}"
+    )
+
+
+def _is_loss(failure: Exception) -> bool:
+    """Tell whether a worker's process ended, or could not reach one that had."""
+    from ray.exceptions import RayActorError
+
+    if isinstance(getattr(failure, "health_check_failure", None), RayActorError):
+        return True
+    # Ray may hear of those that wait for a lost worker before it hears of the loss. Gloo raises
+    # nothing more telling than RuntimeError.
+    raised = getattr(failure, "_base_exc", None)
+    return type(raised).__name__ == "DistBackendError" or "gloo" in str(raised)
+
+
 def run_trial(config: dict[str, Any], job: SweepJob, shape: Shape) -> None:
     """Run one Tune trial as a Ray Train job of its own.
 
@@ -189,22 +235,15 @@ def run_trial(config: dict[str, Any], job: SweepJob, shape: Shape) -> None:
         config: `trial`, as plain values, and `number`.
         job: what all trials share.
     """
-    from ray.train import FailureConfig, RunConfig
     from ray.tune.integration.ray_train import TuneReportCallback
-
-    from lorasweep.tune.job import train_job
 
     settle_train()
     trial = TrialSpec.model_validate(config["trial"])
-    train_job(
+    run_job(
         train_and_measure,
         {"job": job, "trial": trial},
         shape,
-        RunConfig(
-            name=f"{job.spec.name}-{trial.id}",
-            storage_path=str(SweepPaths(Path(job.root)).ray / "train"),
-            callbacks=[TuneReportCallback()],
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
-        ),
+        f"{job.spec.name}-{trial.id}",
         cleaned=True,  # Tune kills what it stops early
-    ).fit()
+        callbacks=[TuneReportCallback()],
+    )

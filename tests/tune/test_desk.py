@@ -33,6 +33,10 @@ class Office:
     async def ask(self, lane: int = 0, room: int = 0, *reports: dict[str, Any]) -> Any:
         return await self.desk.exchange(lane, room, list(reports), {})
 
+    async def fill(self, slots: int, *reports: dict[str, Any]) -> list[str]:
+        """Let lane 0 take as many trials as it has slots, and one that waits for the next."""
+        return ids((await self.desk.exchange(0, slots + 1, [*reports], {"slots": slots})).take)
+
 
 def told(story: Callable[[Office], Awaitable[None]]) -> None:
     asyncio.run(_tell(story))
@@ -153,6 +157,23 @@ def test_a_final_report_waits_for_the_scores_of_the_base_but_a_failure_does_not(
     told(story)
 
 
+def test_another_lane_measures_the_base_where_the_first_is_gone():
+    async def story(office: Office) -> None:
+        await office.desk.begin("the job", None)
+        for lane in (0, 1, 2):
+            await office.desk.join(lane, "first life")
+        await office.desk.lease({"id": "a"}, "client")
+        await office.ask(2, 1)
+        await office.desk.lane_gone(0, "lane 0 ended", False)
+        await office.ask(2, 0, {"trial": "a", "status": "COMPLETE"})
+        assert not (await office.ask(2)).measure_base
+        assert (await office.ask(1)).measure_base
+        await office.desk.lane_gone(1, "lane 1 ended", False)
+        assert (await office.ask(2)).measure_base
+
+    told(story)
+
+
 def test_where_nothing_can_be_measured_every_trial_fails_with_the_reason_and_lanes_stop():
     async def story(office: Office) -> None:
         await office.open(0, 1)
@@ -201,6 +222,68 @@ def test_a_lane_that_begins_again_gets_its_trials_again():
         assert await office.desk.join(0, "second life") == ("the job", 1)  # its second worker
         assert ids((await office.ask(0, 1)).take) == ["a"]
         assert await office.desk.report("a", "client", 0) == {"trial": "a", "step": 1}
+
+    told(story)
+
+
+def test_a_lane_that_died_for_want_of_memory_has_one_slot_fewer_each_time():
+    async def story(office: Office) -> None:
+        await office.open(0)
+        for name in "abcdef":
+            await office.desk.lease({"id": name}, "client")
+        assert await office.fill(4) == [*"abcde"]
+        await office.desk.dying(0, "RuntimeError: CUDA error: out of memory")
+        assert await office.desk.join(0, "second life") == ("the job", 3)
+        assert await office.fill(3) == [*"abcd"]
+        await office.fill(3, *({"trial": name, "step": 1} for name in "abc"))
+        await office.desk.dying(0, "OutOfMemoryError: one micro-batch must fit")
+        assert await office.desk.join(0, "third life") == ("the job", 2)
+        assert await office.fill(2) == [*"abc"]
+        await office.fill(2, *({"trial": name, "step": 2} for name in "ab"))
+        assert await office.desk.join(0, "a life that is killed early") == ("the job", 2)
+        assert await office.desk.join(0, "fifth life") == ("the job", 2)
+
+    told(story)
+
+
+@pytest.mark.parametrize("words", [None, "RuntimeError: connection closed by peer"])
+def test_a_lane_that_died_of_something_else_keeps_its_slots(words: str | None):
+    async def story(office: Office) -> None:
+        await office.open(0)
+        await office.desk.lease({"id": "a"}, "client")
+        await office.fill(4)
+        if words is not None:
+            await office.desk.dying(0, words)
+        assert await office.desk.join(0, "second life") == ("the job", 4)
+
+    told(story)
+
+
+def test_a_lane_that_died_before_it_asked_for_trials_may_have_all_its_slots():
+    async def story(office: Office) -> None:
+        await office.open(0)
+        assert await office.desk.join(0, "second life") == ("the job", None)
+
+    told(story)
+
+
+def test_a_trial_that_came_further_after_each_death_of_its_lane_is_not_given_up():
+    async def story(office: Office) -> None:
+        await office.open(0)
+        for name in ("moves", "stands"):
+            await office.desk.lease({"id": name}, "client")
+        await office.ask(0, 2)
+        await office.ask(0, 0, {"trial": "moves", "step": 3}, {"trial": "stands", "step": 3})
+        for life in range(4):
+            await office.desk.join(0, f"life {life + 2}")
+            taken = ids((await office.ask(0, 2)).take)
+            assert taken == (["moves"] if life >= LANES_LOST - 1 else ["moves", "stands"])
+            # A rung that was passed before is told again, and shows nothing.
+            await office.ask(0, 0, {"trial": "moves", "step": 3}, {"trial": "stands", "step": 3})
+            await office.ask(0, 0, {"trial": "moves", "step": 4 + life})
+        failed = await office.desk.report("stands", "client", 2)
+        assert failed is not None
+        assert failed["status"] == "FAILED"
 
     told(story)
 

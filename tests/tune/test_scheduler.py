@@ -8,7 +8,7 @@ from ray.tune.schedulers import TrialScheduler
 from lorasweep.spec.sweep import SearchSpec
 from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
 from lorasweep.store.records import Rung
-from lorasweep.tune.order import Order, Outcome
+from lorasweep.tune.order import Entry, Order, Outcome
 from lorasweep.tune.scheduler import OrderedScheduler, build_rule
 
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
@@ -79,6 +79,21 @@ def test_a_restarted_trial_is_judged_once_per_rung():
     result = {"percent": 25, "step": 10, "response_loss": 1.0}
     scheduler.on_trial_result(None, trial, result)
     assert len(order.entries[2].rungs) == 1
+
+
+def test_another_attempt_is_judged_for_itself_and_seen_by_nobody():
+    order = order_of([1.0, 2.0, 3.0])
+    failed = order.entries[1]
+    failed.again = Entry(failed.trial)
+    scheduler = OrderedScheduler(build_rule(SearchSpec(reduction=2, grace=0.25)), order)
+    trial = SimpleNamespace(config={"trial": {"stage": "search"}, "number": 1})
+    result = {"percent": 25, "step": 10, "response_loss": 0.5}
+    assert scheduler.decide(2) == STOP
+    assert scheduler.on_trial_result(None, trial, result) == CONTINUE
+    assert [rung.response_loss for rung in failed.again.rungs] == [0.5]
+    assert [rung.response_loss for rung in failed.rungs] == [2.0]
+    order.entries[2].rungs[0] = Rung(percent=25, step=10, response_loss=0.9)
+    assert scheduler.decide(2) == CONTINUE  # better than 1.0 and 2.0; among 0.5 it would stop
 
 
 def test_the_rungs_of_the_sweep_are_those_at_which_asha_decides():

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 from ray.tune.search import Searcher
@@ -47,6 +47,9 @@ def record(trial: TrialSpec, outcome: Outcome) -> TrialFinished:
     )
 
 
+Finals = dict[str, list[TrialFinished]]
+
+
 def of_lora(hyperparameters: Hyperparameters) -> LoraHyperparameters:
     assert isinstance(hyperparameters, LoraHyperparameters)
     return hyperparameters
@@ -55,10 +58,11 @@ def of_lora(hyperparameters: Hyperparameters) -> LoraHyperparameters:
 def run(
     spec: SweepSpec,
     pick: Callable[[list[str]], str],
-    known: dict[str, TrialFinished] | None = None,
+    known: Finals | None = None,
     stop_after: int | None = None,
     window: int = 3,
-) -> tuple[dict[str, TrialFinished], list[str], OrderedSearch]:
+    failing: Collection[str] = (),
+) -> tuple[Finals, list[str], OrderedSearch]:
     """Drive a search as Tune does, ending the running trial that `pick` chooses.
 
     Returns the final records, the trials in the order of suggestion, and the search.
@@ -66,7 +70,7 @@ def run(
     order = Order(window)
     search = OrderedSearch(build_search(spec, []), spec, order, known or {})
     running: dict[str, TrialSpec] = {}
-    records: dict[str, TrialFinished] = dict(known or {})
+    records: Finals = {trial: list(ends) for trial, ends in (known or {}).items()}
     ran: list[str] = []
     for count in range(10_000):
         config = search.suggest(f"tune-{count}")
@@ -81,8 +85,9 @@ def run(
             break
         chosen = pick(sorted(running, key=lambda name: int(name.split("-")[1])))
         trial = running.pop(chosen)
-        outcome = score(of_lora(trial.hyperparameters))
-        records[trial.id] = record(trial, outcome)
+        failed = trial.id in failing
+        outcome = Outcome("FAILED", None) if failed else score(of_lora(trial.hyperparameters))
+        records.setdefault(trial.id, []).append(record(trial, outcome))
         search.finish(chosen, outcome)
         if stop_after is not None and len(ran) - len(running) >= stop_after:
             break
@@ -129,6 +134,103 @@ def test_a_finished_search_has_nothing_left_to_run():
     assert ran == []
 
 
+def searched(records: Finals) -> dict[str, str]:
+    """Give the last status of each trial of the search."""
+    return {trial: ends[-1].status for trial, ends in records.items() if ends[-1].stage == "search"}
+
+
+def best(records: Finals, count: int) -> set[float]:
+    ends = [ends[-1] for ends in records.values() if ends[-1].stage == "search"]
+    ends.sort(key=lambda end: -(end.learning or 0.0))
+    return {end.configuration.lr for end in ends[:count]}
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "grid"])
+@pytest.mark.parametrize("failing", [0, 4, 9])
+@pytest.mark.parametrize("cut", [None, 6])
+def test_a_trial_that_failed_once_and_was_run_again_adds_no_other_trial(
+    algorithm: str, failing: int, cut: int | None
+):
+    spec = sweep(algorithm=algorithm, grid_points=3)
+    whole, ran, _ = run(spec, oldest)
+    victim = ran[failing]
+    before, _, _ = run(spec, newest, failing=[victim])
+    part: Finals | None = None
+    if cut is not None:
+        part, _, _ = run(spec, random.Random(cut).choice, stop_after=cut, failing=[victim])
+    first, _, _ = run(spec, oldest, known=part, failing=[victim])
+    assert set(first) == set(before)
+    after, again, search = run(spec, random.Random(1).choice, known=first)
+
+    assert again[0] == victim
+    assert set(searched(after)) == set(searched(first))
+    assert len(searched(after)) == planned_trials(spec)
+    assert "FAILED" not in searched(after).values()
+    if algorithm != "tpe":
+        assert set(searched(after)) == set(searched(whole))
+    # Nothing else runs, unless the victim turns out to be one of the best, which are confirmed.
+    assert {after[trial][-1].stage for trial in again[1:]} <= {"confirm"}
+    if after[victim][-1].configuration.lr not in best(after, 2):
+        assert again == [victim]
+    confirmed = {
+        ends[-1].configuration.lr for ends in after.values() if ends[-1].stage == "confirm"
+    }
+    assert confirmed >= best(after, 2)
+    assert search.suggest("one more") == Searcher.FINISHED
+    assert run(spec, oldest, known=after)[1] == []
+
+
+def test_what_fails_again_is_tried_by_the_next_session_too():
+    spec = sweep(algorithm="random", confirm=0)
+    _, ran, _ = run(spec, oldest)
+    records: Finals = {}
+    for session in range(3):
+        records, tried, _ = run(spec, oldest, known=records, failing=ran[3:5])
+        assert tried == (ran if session == 0 else ran[3:5])
+    records, tried, _ = run(spec, oldest, known=records)
+    assert tried == ran[3:5]
+    assert run(spec, oldest, known=records)[1] == []
+
+
+def test_confirmations_that_share_a_trunk_go_on_from_one_another():
+    spec = parse_sweep(
+        {
+            "space": {"epochs": [1, 2, 4], "lr": [1e-3, 1e-2]},
+            "train": {"schedule": "trapezoidal", "warmup_steps": 2},
+            "search": {"algorithm": "grid", "scheduler": "none", "confirm": "all", "seeds": 3},
+        }
+    )
+    _, ran, search = run(spec, newest, window=99)
+    assert search._confirmations is not None
+    repeated = [entry.trial for entry in search._confirmations]
+    assert [(t.seed, t.hyperparameters.epochs) for t in repeated] == [
+        (seed, epochs) for seed in (1, 2) for epochs in (1, 1, 2, 2, 4, 4)
+    ]
+    # The newest ends first, so a longer run that did not wait would have begun before the shorter.
+    for trunk in {spec.trunk(trial) for trial in repeated}:
+        branches = [trial.id for trial in repeated if spec.trunk(trial) == trunk]
+        assert branches == [trial for trial in ran if trial in branches]
+        assert len(branches) == 3
+
+
+def test_a_confirmation_waits_for_the_shorter_one_of_its_trunk():
+    spec = parse_sweep(
+        {
+            "space": {"epochs": [1, 2]},
+            "hyperparameters": {"lr": 5e-3},
+            "train": {"schedule": "trapezoidal", "warmup_steps": 2},
+            "search": {"algorithm": "grid", "scheduler": "none", "confirm": "all", "seeds": 2},
+        }
+    )
+    known = {trial: ends for trial, ends in run(spec, oldest)[0].items() if ends[0].seed == 0}
+    search = OrderedSearch(build_search(spec, []), spec, Order(9), known)
+    assert search.suggest("a")["trial"]["hyperparameters"]["epochs"] == 1
+    assert search.suggest("b") is None
+    search.finish("a", Outcome("COMPLETE", 0.5))
+    assert search.suggest("b")["trial"]["hyperparameters"]["epochs"] == 2
+    assert search.suggest("c") == Searcher.FINISHED
+
+
 def test_a_longer_search_begins_with_the_shorter_one():
     short, _, _ = run(sweep(trials=8, confirm=0), oldest)
     long, _, _ = run(sweep(trials=12, confirm=0), oldest)
@@ -138,9 +240,10 @@ def test_a_longer_search_begins_with_the_shorter_one():
 def test_the_best_configurations_are_confirmed_on_further_seeds():
     spec = sweep(confirm=2, seeds=3)
     records, _, _ = run(spec, oldest)
-    searched = [r for r in records.values() if r.stage == "search" and r.learning is not None]
+    ends = [ends[-1] for ends in records.values()]
+    searched = [r for r in ends if r.stage == "search" and r.learning is not None]
     best = sorted(searched, key=lambda r: -(r.learning or 0))[:2]
-    confirmed = [r for r in records.values() if r.stage == "confirm"]
+    confirmed = [r for r in ends if r.stage == "confirm"]
     assert sorted((r.configuration.lr, r.seed) for r in confirmed) == sorted(
         (b.configuration.lr, seed) for b in best for seed in (1, 2)
     )
@@ -151,7 +254,8 @@ def test_a_grid_runs_every_combination_once():
     records, ran, _ = run(spec, newest)
     assert planned_trials(spec) == 27
     assert len(records) == len(ran) == 27
-    seen = {(c.lr, c.targets, c.rank) for c in (of_lora(r.configuration) for r in records.values())}
+    chosen = [of_lora(ends[-1].configuration) for ends in records.values()]
+    seen = {(c.lr, c.targets, c.rank) for c in chosen}
     assert len(seen) == 27
 
 
