@@ -8,6 +8,7 @@ from lorasweep.analysis.best import Best
 from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.importance import Ranking
 from lorasweep.analysis.scale import Scale
+from lorasweep.analysis.spectral import ROUNDED, is_rounded
 from lorasweep.spec.space import Level
 from lorasweep.store.results import SweepResults, TrialResult
 
@@ -101,6 +102,13 @@ def _about_method(method: str, trials: Sequence[TrialResult]) -> Iterator[str]:
     failed = sum(trial.status == "FAILED" for trial in finished)
     if failed:
         yield f"{method}: {failed} of {len(finished)} finished trials failed with an error."
+    rounded = sum(is_rounded(trial.spectrum) for trial in finished)
+    if rounded:
+        yield (
+            f"{method}: in {rounded} of {sum(bool(t.spectrum) for t in finished)} trials with "
+            f"spectra, more than {ROUNDED:.0%} of what was added is rounding of the saved weights, "
+            "which has full rank; the ranks of these updates say nothing."
+        )
     unscored = sum(t.status == "COMPLETE" and t.learning is None for t in finished)
     if unscored:
         yield f"{method}: {unscored} completed trials have no learning score and are left out."

@@ -52,6 +52,17 @@ def effective_rank(singular_K: Tensor) -> float:
     return float(torch.special.entr(singular_K / total).sum().exp())
 
 
+def rounding_energy(weight: Tensor) -> float:
+    """Expect the squared norm of the errors that rounding a weight to its type has made.
+
+    Each is uniform within half a unit in the last place, and so has a variance of a twelfth of that
+    unit squared (Widrow and Kollar 2008, "Quantization Noise", chapter 1).
+    """
+    _, exponent = torch.frexp(weight.float())
+    unit = torch.finfo(weight.dtype).eps * torch.exp2(exponent.double() - 1)
+    return float(unit[weight != 0].square().sum() / 12)
+
+
 def intruders(
     base_OK: Tensor, tuned_OK: Tensor, *, top: int = TOP, likeness: float = LIKENESS
 ) -> int:

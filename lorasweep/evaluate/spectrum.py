@@ -27,6 +27,7 @@ from lorasweep.evaluate.singular import (
     gaussian,
     intruders,
     product_values,
+    rounding_energy,
     singular_values,
 )
 from lorasweep.evaluate.weights import Weights, layer_number, read_json
@@ -41,11 +42,15 @@ _TRANSPOSED = frozenset({"gpt2", "openai-gpt"})
 
 @dataclass(frozen=True)
 class _Change:
-    """Hold one matrix before and after, in float64, and the singular values of the difference."""
+    """Hold one matrix before and after, in float64, and the singular values of the difference.
+
+    rounded: squared norm of what rounding adds to the difference.
+    """
 
     base_OI: Tensor
     tuned_OI: Tensor
     update_K: Tensor
+    rounded: float = 0.0
 
 
 class _Source(Protocol):
@@ -79,11 +84,12 @@ class _Checkpoint:
             # Rounding is no update, yet of full rank: weights that were saved coarser are compared
             # with the base as coarse, and those that never moved count as zero.
             start = base.to(tuned.dtype)
+        rounded = rounding_energy(tuned)
         if self.is_transposed:
             base, start, tuned = base.T, start.T, tuned.T
         tuned_OI = tuned.to(self.device).double()
         update_K = singular_values(tuned_OI - start.to(self.device).double())
-        return _Change(base.to(self.device).double(), tuned_OI, update_K)
+        return _Change(base.to(self.device).double(), tuned_OI, update_K, rounded)
 
 
 class _Adapter:
@@ -230,5 +236,6 @@ def _measure(name: str, change: _Change, base: Path, spectra: BaseSpectra) -> Ma
         noisy=explaining_rank(singular_values(change.base_OI + norm * noise_OI)),
         effective=effective_rank(change.update_K),
         share=norm / base_norm if base_norm else 0.0,
+        rounding=min(1.0, change.rounded / norm**2) if norm else 0.0,
         intruders=intruders(known.left_OK.to(device), tuned_OK.float()),
     )

@@ -13,6 +13,7 @@ from lorasweep.analysis.estimate import Estimate
 from lorasweep.analysis.evidence import collect
 from lorasweep.analysis.importance import rank_hyperparameters
 from lorasweep.analysis.scale import scales
+from lorasweep.analysis.summary import analyse
 from tests.analysis import worlds
 from tests.analysis.planted import trial
 from tests.analysis.published import SETTINGS, setting
@@ -208,6 +209,16 @@ def test_how_long_a_model_trains_is_no_rival_of_the_learning_rate():
     ranked = judge(lora_trials(long), ranked=True)["lr-most-sensitive"]
     assert ranked.verdict == HOLDS
     assert "epochs" not in ranked.evidence
+
+
+def test_the_rank_of_rounding_is_not_read_as_that_of_an_update():
+    rounded = matrix(update=28).model_copy(update={"rounding": 0.5})
+    trials = with_spectra(full_trials(PLAIN), lambda _: rounded)
+    claim = judge(trials)["full-update-has-high-rank"]
+    assert claim.verdict == UNSURE
+    assert "rounding" in (claim.reason or "")
+    warnings = " ".join(analyse(sweep(trials)).warnings)
+    assert f"full: in {len(trials)} of {len(trials)} trials with spectra, more than 5%" in warnings
 
 
 def test_every_claim_is_planted_here():

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from lorasweep import testbed
+from lorasweep.analysis.spectral import is_rounded
 from lorasweep.errors import LorasweepError
 from lorasweep.evaluate.spectrum import BaseSpectra, spectrum_of_update
 from lorasweep.model.lora import adapter_layers, initial_adapter, save_adapter
@@ -143,6 +144,27 @@ def test_an_unchanged_model_has_no_update():
 def test_rounding_to_bf16_is_no_update(tmp_path):
     load(BASE).to(torch.bfloat16).save_pretrained(tmp_path)
     assert {row.update for row in spectrum_of_update(BASE, tmp_path)} == {0}
+
+
+@pytest.mark.parametrize(("rms", "drowned"), [(1e-5, True), (3e-5, True), (1e-3, False)])
+def test_how_much_of_an_update_is_rounding_is_known(tmp_path, rms, drowned):
+    draw = torch.Generator().manual_seed(0)
+    size, rank, name = 256, 4, "model.layers.0.self_attn.q_proj.weight"
+    base = (torch.randn(size, size, generator=draw) * 0.02).bfloat16()
+    added = torch.randn(size, rank, generator=draw) @ torch.randn(rank, size, generator=draw)
+    tuned = base.float() + added * (rms / added.square().mean().sqrt())
+    for folder, weight in (("base", base), ("whole", tuned), ("half", tuned.bfloat16())):
+        (tmp_path / folder).mkdir()
+        save_file({name: weight}, tmp_path / folder / "model.safetensors")
+    (whole,) = spectrum_of_update(tmp_path / "base", tmp_path / "whole")
+    (half,) = spectrum_of_update(tmp_path / "base", tmp_path / "half")
+    assert whole.update <= rank
+    assert whole.rounding < 1e-3
+    assert is_rounded([half]) == drowned
+    if drowned:  # and so its rank is that of rounding
+        assert half.update > 10 * rank
+    else:
+        assert half.update <= rank
 
 
 def test_the_noise_is_of_high_rank_and_hides_in_the_base(tuned, tmp_path):

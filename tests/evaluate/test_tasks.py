@@ -246,7 +246,7 @@ def test_an_unknown_task_is_refused_with_the_known_ones(spec: EvaluateSpec):
         resolve_suites(spec.model_copy(update={"learning": ("tolt",)}))
     sentence = _sentence(error)
     assert sentence.endswith("or one of lm-eval's own, got 'tolt'")
-    assert "chosen, followed, humaneval, humaneval_pass_at_256, response_accuracy" in sentence
+    assert "followed, humaneval, humaneval_pass_at_256, normed" in sentence
     assert "told," in sentence
 
 

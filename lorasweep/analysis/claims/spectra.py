@@ -28,6 +28,7 @@ from lorasweep.analysis.estimate import (
     share_of,
 )
 from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.spectral import is_rounded
 from lorasweep.store.records import MatrixSpectrum
 from lorasweep.store.results import TrialResult
 
@@ -56,6 +57,9 @@ def _high_rank(evidence: Evidence) -> Outcome:
     trials = _measured(evidence, "full")
     if not trials:
         return not_tested("no full finetuning with its spectrum measured")
+    trials = [trial for trial in trials if not is_rounded(trial.spectrum)]
+    if not trials:
+        return Outcome(missing="what was added is too small beside the rounding of the weights")
     what = "rank that explains 90% of full finetuning's update, over the possible rank"
     medians = [median(_shares(trial.spectrum)) for trial in trials]
     if len(medians) >= FEWEST:
