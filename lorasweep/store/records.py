@@ -73,7 +73,7 @@ class MatrixSpectrum(Frozen):
         al. 2024, v2, section 6); of W_tuned - W_base, W_base and W_tuned.
     noise: the same of a Gaussian matrix with the update's shape and norm; noisy: of W_base and that
         noise, the paper's control: it looks like W_base whatever the rank of what was added.
-    effective: entropy rank of the update (Roy and Vetterli 2007); of weights that were saved in half
+    effective: entropy rank of the update (Roy and Vetterli 2007); of weights saved in half
         precision an upper bound, which rounding raises.
     share: norm of the update over that of W_base (Frobenius); 0 where W_base is zero.
     rounding: share of the update's squared norm that rounding of the saved weights makes, as for
