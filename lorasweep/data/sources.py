@@ -12,7 +12,7 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 
 from lorasweep import testbed
-from lorasweep.errors import DataError
+from lorasweep.errors import DataError, in_a_line
 from lorasweep.spec.sweep import DataSpec
 
 _READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -127,7 +127,7 @@ def open_dataset(path: str, spec: DataSpec) -> Any:
     except DataError:
         raise
     except Exception as error:  # datasets raises nearly every kind; the user needs one sentence
-        reason = " ".join(str(error).split())[:300] or "there is no row in it"
+        reason = in_a_line(error) or "there is no row in it"
         where = "as a local file, a folder or a hub name"
         raise DataError(
             f"data.path: {path!r} cannot be read {where} ({type(error).__name__}: {reason})"

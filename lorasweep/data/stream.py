@@ -19,7 +19,7 @@ from lorasweep.data.sources import (
     located,
     open_dataset,
 )
-from lorasweep.errors import DataError
+from lorasweep.errors import DataError, in_a_line
 from lorasweep.spec.sweep import DataSpec
 
 SEED = 0  # the same documents, in the same order, for every trial of every seed
@@ -108,7 +108,7 @@ def _rows(opened: Any, path: str) -> Generator[Row]:
             try:
                 row = next(rows, None)
             except Exception as error:  # of any kind, as in `open_dataset`
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                reason = f"{type(error).__name__}: {in_a_line(error, 200)}"
                 broken = (
                     f"data.path: every row must be readable, and after {count:,} rows of {path!r} "
                     f"reading broke off{_place(error)} ({reason}); mend or remove what is broken"

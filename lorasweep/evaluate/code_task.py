@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from jinja2 import Environment, StrictUndefined, TemplateError, meta
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lorasweep.errors import SpecError
+from lorasweep.errors import SpecError, in_a_line
 from lorasweep.spec.trial import Frozen
 
 Positive = Annotated[int, Field(ge=1)]
@@ -173,7 +173,7 @@ def load_problems(task: CodeTask, limit: int | None = None) -> list[Problem]:
             task.dataset_path, task.dataset_name, split=task.test_split, **task.dataset_kwargs
         )
     except Exception as error:  # datasets raises nearly every kind; the user needs one sentence
-        reason = " ".join(str(error).split())[:200]
+        reason = in_a_line(error, 200)
         raise SpecError(
             [
                 f"evaluate: the data of task {task.task!r} cannot be loaded "

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from lorasweep.data.shard import Shard
-from lorasweep.errors import LorasweepError
+from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.evaluate.continuations import Continuations
 from lorasweep.evaluate.gather import of_all_workers
 from lorasweep.model.served import Served
@@ -180,7 +180,7 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
         with _dealing_shots(task, count, shard), _compiling_once():
             task.build_all_requests(samples=mine)
     except Exception as error:  # templates fail in many ways; the user needs one sentence
-        reason = " ".join(str(error).split())[:200]
+        reason = in_a_line(error, 200)
         raise LorasweepError(
             f"evaluate: task {name!r} cannot put its problems to a model ({type(error).__name__}: "
             f"{reason}); mend its task file"

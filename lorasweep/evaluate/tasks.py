@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from lorasweep import testbed
-from lorasweep.errors import SpecError
+from lorasweep.errors import SpecError, in_a_line
 from lorasweep.evaluate.code_task import CodeTask, is_code, load_problems, read_code_task
 from lorasweep.evaluate.sandbox import Sandbox
 from lorasweep.spec.sweep import EvaluateSpec
@@ -62,7 +62,7 @@ def task_files(spec: EvaluateSpec) -> dict[str, dict[str, Any]]:
                 raise SpecError(
                     [
                         f"evaluate.tasks: {file} must be a plain YAML task file with a task: name "
-                        f"({' '.join(str(error).split())[:200]})"
+                        f"({in_a_line(error, 200)})"
                     ]
                 ) from None
             if is_code(content):
@@ -129,7 +129,7 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
         try:
             objects = manager.load([files.get(task, task)])["tasks"]
         except Exception as error:  # data sets fail in many ways; the user needs one sentence
-            reason = " ".join(str(error).split())[:200]
+            reason = in_a_line(error, 200)
             raise SpecError(
                 [
                     f"evaluate: the data of task {task!r} cannot be loaded "

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorasweep.errors import LorasweepError, ModelError
+from lorasweep.errors import LorasweepError, ModelError, in_a_line
 from lorasweep.model.base import base_path
 from lorasweep.spec.sweep import ModelSpec
 
@@ -40,7 +40,7 @@ def base_folder(spec: ModelSpec) -> Path:
             )
             Weights(Path(folder))
         except (OSError, ValueError, LorasweepError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = in_a_line(error)
         else:
             return Path(folder)
     raise ModelError(f"model.path: the weights of {path!r} cannot be loaded ({reason})")

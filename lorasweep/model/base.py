@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep import testbed
-from lorasweep.errors import ModelError
+from lorasweep.errors import ModelError, in_a_line
 from lorasweep.spec.sweep import ModelSpec
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -69,7 +69,7 @@ def _load_config(spec: ModelSpec) -> Any:
 
 
 def _refuse(spec: ModelSpec, what: str, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())[:300]
+    reason = in_a_line(error)
     return ModelError(f"model.path: the {what} of {spec.path!r} cannot be loaded ({reason})")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lorasweep.errors import ModelError
+from lorasweep.errors import ModelError, in_a_line
 from lorasweep.model.base import base_path
 from lorasweep.model.published import PUBLISHED
 from lorasweep.model.shape import FAMILIES, GATE, Architecture, Linear
@@ -39,7 +39,7 @@ def read_architecture(spec: ModelSpec) -> Architecture:
     except (OSError, ValueError, KeyError) as error:
         if published is not None:
             return replace(published, published=True)
-        reason = " ".join(str(error).split())[:300]
+        reason = in_a_line(error)
         raise ModelError(
             f"model.path: the configuration of {spec.path!r} cannot be loaded ({reason})"
         ) from error
@@ -71,7 +71,7 @@ def _laid_out(config: Any, *, trust_remote_code: bool) -> Architecture:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except (ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = in_a_line(error)
         raise ModelError(
             f"model.path: must be a causal language model, got a {config.model_type!r} ({reason})"
         ) from error

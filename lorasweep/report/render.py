@@ -154,7 +154,7 @@ def _domain(
             {
                 "method": method,
                 "table": best_table(best, results.axes),
-                "folder": _weights(method, results.domain, out),
+                "folder": _weights(best.winner.trial, method, results.domain, out),
                 "advice": analysis.advice.get(method),
             }
             for method, best in analysis.best.items()
@@ -253,11 +253,16 @@ def _scores(base: Scores) -> str:
     )
 
 
-def _weights(method: str, domain: str, out: Path) -> str | None:
+def _weights(trial: str, method: str, domain: str, out: Path) -> str | None:
     """Give the link to a method's best weights, where they lie beside the report's folder."""
+    paths = SweepPaths(out.parent)
+    folder, name = paths.best(method, domain), paths.best_trial(method, domain)
     plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", method)
-    folder = SweepPaths(out.parent).best(method, domain)
-    return f"../{folder.relative_to(out.parent)}/" if plain and folder.is_dir() else None
+    if not plain or not folder.is_dir():
+        return None
+    if name.is_file() and name.read_text(encoding="utf-8").strip() != trial:
+        return None  # an earlier best's, since this one's could not be copied
+    return f"../{folder.relative_to(out.parent)}/"
 
 
 def _commands(results: SweepResults) -> list[Markdown]:

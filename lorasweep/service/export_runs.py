@@ -6,7 +6,7 @@ import logging
 from types import ModuleType
 from typing import Any
 
-from lorasweep.errors import UsageError
+from lorasweep.errors import UsageError, in_a_line
 from lorasweep.service.ended import Ended, EndedSweep
 
 _MEASURED = ("learning", "source_accuracy", "forgetting", "response_loss", "train_loss")
@@ -158,4 +158,4 @@ def _rungs(ended: Ended) -> list[tuple[int, dict[str, float]]]:
 
 
 def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return in_a_line(error)

@@ -10,6 +10,8 @@ from types import TracebackType
 
 import torch
 
+from lorasweep.errors import in_a_line
+
 # As CUDA, its libraries, NCCL and the allocator of the CPU say it, in lower case.
 _PHRASES = ("out of memory", "allocate memory", "_status_alloc_failed")
 
@@ -42,7 +44,7 @@ class Attempt:
         """Keep the text of an error of memory, and nothing that it holds."""
         if error is None or not is_out_of_memory(error):
             return False
-        self.shortage = " ".join(str(error).split())[:200]
+        self.shortage = in_a_line(error, 200)
         return True
 
 

@@ -20,10 +20,11 @@ from lorasweep.tune.callbacks import Board, Recorder
 from lorasweep.tune.cluster import DRIVER, Cluster, window
 from lorasweep.tune.ground import Ground, begin
 from lorasweep.tune.interrupt import Interrupt
-from lorasweep.tune.live import View, announcer, live_view, say
+from lorasweep.tune.live import View, announcer, live_view
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.prepare import Prepared
 from lorasweep.tune.replay import ordered_search, window_of
+from lorasweep.tune.say import say
 from lorasweep.tune.scheduler import OrderedScheduler, build_rule
 from lorasweep.tune.search import planned_trials
 from lorasweep.tune.trainable import SlotTrial

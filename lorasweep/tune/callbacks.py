@@ -22,7 +22,7 @@ from lorasweep.store.records import (
     TrialFinished,
     TrialStarted,
 )
-from lorasweep.store.results import fold_trials
+from lorasweep.store.results import last_states
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.order import Outcome
@@ -239,10 +239,9 @@ class Recorder(Callback):  # type: ignore[misc]
 
 def count_known(board: Board, journal: Journal) -> None:
     """Fill a board with the trials that ended in earlier sessions."""
-    finals = {r.trial: r for r in journal.records if isinstance(r, TrialFinished)}
-    for result in fold_trials(journal.records):
-        if result.status not in {"RUNNING", "FAILED"}:
-            board.finish(finals[result.trial], here=False)
+    for record in last_states(journal.records).values():
+        if isinstance(record, TrialFinished) and record.status != "FAILED":
+            board.finish(record, here=False)
 
 
 def reason(trial: Any) -> str:

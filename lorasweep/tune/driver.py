@@ -7,6 +7,7 @@ reads model, data and tasks. The lanes start once nothing is left that a user ma
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from lorasweep.store.paths import SweepPaths
 from lorasweep.tune.cluster import Cluster, connect
 from lorasweep.tune.prepare import glance, prepare_arms, published_points
 from lorasweep.tune.quiet import libraries_quiet, quiet_loggers
+from lorasweep.tune.say import say
 
 if TYPE_CHECKING:
     from lorasweep.tune.session import Ending
@@ -50,7 +52,7 @@ def tune_sweep(
         if all(nothing_left(arm, published_points(arm), records) for arm in spec.arms):
             return Ending("complete", 0)
     glance(spec)
-    console.print("reading model, data and tasks", highlight=False)
+    say(console, "reading model, data and tasks")
     with ThreadPoolExecutor(1, "connect") as background:
         connecting = background.submit(connect, address, spec.name)
         try:
@@ -64,11 +66,7 @@ def _run(
     spec: SweepSpec, paths: SweepPaths, console: Console, connecting: Future[Cluster]
 ) -> Ending:
     """Read what the sweep needs while Ray starts, then run it."""
-
-    def say(sentence: str) -> None:
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-    prepared = prepare_arms(spec, paths, say)
+    prepared = prepare_arms(spec, paths, partial(say, console))
     from lorasweep.tune.session import Session
 
     with (

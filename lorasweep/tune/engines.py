@@ -32,7 +32,7 @@ def open_engine(
     from lorasweep.train.full import DeepSpeedEngine
 
     engine = DeepSpeedEngine(spec.model, spec.spread, shard, device)
-    # Not the values that are searched no further: together with the rest they may suit no trial.
+    # What is searched has a fixed value too, which no trial has and which may not suit the rest.
     loaded = trial or spec.trial({axis: spec.levels_of(axis)[0] for axis in spec.space.axes})
     engine.load(loaded.hyperparameters, spec.train, loaded.seed)
     return LoneEngine(engine)

@@ -17,7 +17,7 @@ import ray
 import torch
 
 from lorasweep.data.shard import Shard
-from lorasweep.errors import LorasweepError, OutOfMemoryError
+from lorasweep.errors import LorasweepError, OutOfMemoryError, in_a_line
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.train.broadcast import broadcast
 from lorasweep.train.device import is_out_of_memory
@@ -90,7 +90,7 @@ def serve(lane: LaneConfig) -> None:
     try:
         _train(lane, open_runner(job), died=fewer is not None)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {in_a_line(error)}"
         ray.get(lane.desk.dying.remote(lane.number, reason))
         raise
 
@@ -175,7 +175,7 @@ class _Hands:
             short = is_out_of_memory(error)
             if short and runner.shard.workers > 1:
                 raise  # the others may have had room
-            said = " ".join(str(error).split())[:300]
+            said = in_a_line(error)
             is_sentence = isinstance(error, LorasweepError)
             reason = str(error) if is_sentence else f"{type(error).__name__}: {said}"
         if short and runner.engine.slots:

@@ -39,11 +39,6 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def say(console: Console, sentence: str) -> None:
-    """Tell the person in front what is going on."""
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
 class View:
     """Draw a board; rich asks for it again several times a second."""
 

@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.records import ArmStarted, Record, SessionChanged, TrialFinished
+from lorasweep.store.results import last_states
 from lorasweep.tune.order import Order
 from lorasweep.tune.search import OrderedSearch, build_search
 
@@ -24,8 +25,11 @@ def final_records(records: Sequence[Record]) -> dict[str, list[TrialFinished]]:
 
 def known_trials(records: Sequence[Record]) -> list[str]:
     """Name the trials that need not run again; a failed one is tried again."""
-    finals = final_records(records)
-    return [trial for trial, ends in finals.items() if ends[-1].status != "FAILED"]
+    return [
+        trial
+        for trial, record in last_states(records).items()
+        if isinstance(record, TrialFinished) and record.status != "FAILED"
+    ]
 
 
 def window_of(arm: SweepSpec, records: Sequence[Record], otherwise: int) -> int:

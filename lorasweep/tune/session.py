@@ -21,10 +21,11 @@ from lorasweep.tune.arm import Surroundings, run_arm
 from lorasweep.tune.callbacks import Board, count_known
 from lorasweep.tune.cluster import Cluster
 from lorasweep.tune.interrupt import Interrupt
-from lorasweep.tune.live import View, say
+from lorasweep.tune.live import View
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.prepare import Prepared
 from lorasweep.tune.replay import known_trials, nothing_left
+from lorasweep.tune.say import say
 from lorasweep.tune.search import planned_trials
 
 

@@ -66,12 +66,11 @@ def longest(arms: Iterable[SweepSpec], seq_len: int) -> int | None:
 
 
 def _longest(arm: SweepSpec, seq_len: int) -> int | None:
-    levels = arm.space.levels(2)
-    sizes = [int(size) for size in levels.get("batch_size", (arm.hyperparameters.batch_size,))]
+    sizes = [int(size) for size in arm.levels_of("batch_size")]
     if arm.train.steps is not None:
         return arm.train.steps * max(sizes)
-    durations = levels.get("tokens", (arm.hyperparameters.tokens,))
-    if "epochs" in levels or None in durations:
+    durations = arm.levels_of("tokens")
+    if "epochs" in arm.space.axes or None in durations:
         return None
     return max(
         size * steps_for(int(tokens or 0), 0.0, batch_size=size, seq_len=seq_len, examples=0)
