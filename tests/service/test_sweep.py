@@ -140,3 +140,13 @@ def test_a_report_that_cannot_be_written_is_one_sentence(paths, ended):
     paths.report.write_text("a file in its place")
     with pytest.raises(LorasweepError, match=r"report: the report cannot be written .*; once it"):
         ended()
+
+
+def test_the_report_links_no_weights_of_another_trial(ended, paths):
+    ended()
+    report = paths.report / "report.md"
+    assert "../best/lora/" in report.read_text(encoding="utf-8")
+    paths.best_trial("lora").write_text("another\n")
+    shutil.rmtree(paths.trials)  # so that the right ones cannot be copied
+    ended()
+    assert "../best/lora/" not in report.read_text(encoding="utf-8")
