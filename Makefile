@@ -39,7 +39,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 unit: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
 
 docs: setup ## Regenerate docs/cli.md from --help.
 	$(BIN)/python docs/generate_cli.py

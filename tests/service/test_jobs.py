@@ -140,7 +140,7 @@ def dashboard():
             yield address
         finally:
             head.terminate()
-            head.wait(60)
+            head.wait(180)
 
 
 def wait_for(address: str, head: subprocess.Popen[bytes]) -> None:
@@ -163,7 +163,7 @@ def run(snippet: str, token: str | None = TOKEN, **variables: str) -> Any:
         env={**environment(token), **variables},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 

@@ -48,7 +48,7 @@ def finished(
         env={**os.environ, "RAY_ADDRESS": ray_address, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1000,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -36,7 +36,7 @@ def command(model: Path, data: Path, out: Path, *further: str) -> list[str]:
 def run(words: list[str], address: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "RAY_ADDRESS": address, "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        words, env=environment, capture_output=True, text=True, timeout=400, check=False
+        words, env=environment, capture_output=True, text=True, timeout=1000, check=False
     )
 
 
@@ -130,13 +130,13 @@ def test_an_interrupted_sweep_goes_on_to_the_very_same_results(
     environment = {**os.environ, "RAY_ADDRESS": ray_address, "HF_HUB_OFFLINE": "1"}
     first = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
     journal = out / "journal.jsonl"
-    deadline = time.time() + 200
+    deadline = time.time() + 600
     while time.time() < deadline and first.poll() is None:
         if journal.is_file() and '"record":"trial"' in journal.read_text(encoding="utf-8"):
             break
         time.sleep(0.2)
     first.send_signal(signal.SIGINT)
-    _, stderr = first.communicate(timeout=120)
+    _, stderr = first.communicate(timeout=600)
     assert first.returncode == 130, stderr
     assert "run the same command again to go on" in stderr
     part = load_results(out)
@@ -235,7 +235,7 @@ def test_a_cluster_that_wants_a_token_is_one_sentence(
     }
     words = command(tiny_model, pairs_file, tmp_path / "out")
     done = subprocess.run(
-        words, env=environment, capture_output=True, text=True, timeout=200, check=False
+        words, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 2
     assert "wants a token; set RAY_AUTH_MODE=token" in done.stderr
