@@ -137,7 +137,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 
 def pytest_collection_finish() -> None:
-    """Leave what the libraries made on loading, nearly a million objects, out of every collection."""
+    """Leave what the libraries made on loading, most of all objects, out of every collection."""
     gc.collect()
     gc.freeze()
 

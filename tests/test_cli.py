@@ -114,6 +114,7 @@ def test_bad_data_is_one_sentence_and_exit_code_2(
     assert err.count("lorasweep: data") == 1
     assert sentence in err
     assert "Traceback" not in err
+    assert [file.name for file in tmp_path.iterdir()] == ["data.jsonl"]
 
 
 @pytest.mark.ray  # of its own

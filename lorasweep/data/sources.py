@@ -85,6 +85,7 @@ def open_dataset(path: str, spec: DataSpec) -> Any:
         DataError: nothing readable is at the path, or the split is not there.
     """
     import datasets
+    from datasets.exceptions import DatasetGenerationError
 
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity(logging.CRITICAL)  # what it says comes back as errors
@@ -127,10 +128,12 @@ def open_dataset(path: str, spec: DataSpec) -> Any:
     except DataError:
         raise
     except Exception as error:  # datasets raises nearly every kind; the user needs one sentence
-        reason = in_a_line(error) or "there is no row in it"
+        # "An error occurred while generating the dataset" wraps the error that says where.
+        said = (error.__cause__ if isinstance(error, DatasetGenerationError) else None) or error
+        reason = in_a_line(said) or "there is no row in it"
         where = "as a local file, a folder or a hub name"
         raise DataError(
-            f"data.path: {path!r} cannot be read {where} ({type(error).__name__}: {reason})"
+            f"data.path: {path!r} cannot be read {where} ({type(said).__name__}: {reason})"
         ) from error
 
 

@@ -34,7 +34,7 @@ def log_to_mlflow(sweep: EndedSweep, uri: str, mlflow: ModuleType) -> str:
         for ended in new:
             _log_run(client, experiment, sweep, ended, mlflow)
     except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise UsageError(f"--mlflow: {uri} cannot be written ({_in_a_line(error)})") from None
+        raise UsageError(f"--mlflow: {uri} cannot be written ({in_a_line(error)})") from None
     before = len(sweep.ended) - len(new)
     again = f", {before} were there already" if before else ""
     return f"{len(new)} runs in the experiment {sweep.results.name} at {uri}{again}"
@@ -119,7 +119,7 @@ def log_to_wandb(sweep: EndedSweep, project: str, wandb: ModuleType) -> str:
             run.summary.update(_measures(ended))
             run.finish(exit_code=0 if trial.status in {"COMPLETE", "PRUNED"} else 1)
     except (wandb.errors.Error, OSError) as error:
-        raise UsageError(f"--wandb: {project} cannot be written ({_in_a_line(error)})") from None
+        raise UsageError(f"--wandb: {project} cannot be written ({in_a_line(error)})") from None
     return f"{len(sweep.ended)} runs in the project {project}"
 
 
@@ -155,7 +155,3 @@ def _rungs(ended: Ended) -> list[tuple[int, dict[str, float]]]:
         for rung in ended.record.rungs
         if rung.response_loss is not None
     ]
-
-
-def _in_a_line(error: Exception) -> str:
-    return in_a_line(error)

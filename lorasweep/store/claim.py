@@ -12,7 +12,7 @@ from lorasweep.store.paths import SweepPaths
 
 
 def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
-    """Make a sweep's results folder, or refuse one that holds something else or takes no files.
+    """Refuse a results folder that holds something else or takes no files; leave none behind.
 
     Raises:
         SpecError: the folder holds another sweep; the sentence names the difference.
@@ -20,9 +20,14 @@ def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
     """
     try:
         _check_content(paths, spec)
+        new = [folder for folder in (paths.root, *paths.root.parents) if not folder.exists()]
         paths.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=paths.root) as probe:
-            probe.write(b"probe")
+        try:
+            with tempfile.TemporaryFile(dir=paths.root) as probe:
+                probe.write(b"probe")
+        finally:  # data or a model that cannot be read are found later
+            for folder in new:
+                folder.rmdir()
     except OSError as error:
         raise UsageError(
             f"--out: {paths.root} cannot be written ({error.strerror or error}); choose another "

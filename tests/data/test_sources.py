@@ -208,7 +208,12 @@ def test_nulls_and_blanks_are_read_as_nothing_and_examples_without_response_left
         ("data.jsonl", '{"question": "a", "answer": {"b": 1}}\n', "'answer' must hold text, got"),
         ("data.jsonl", '{"text": ""}\n', "at least one training example with a response in it"),
         ("data.jsonl", '{"text": "a"}\n', "at least one training example with a response in it"),
-        ("data.parquet", "no parquet", "cannot be read as a local file"),
+        (
+            "data.jsonl",
+            '{"text": "a"}\n{"text": "b\n',
+            "JSON parse error: Invalid encoding in string. in row 1",
+        ),
+        ("data.parquet", "no parquet", "(ArrowInvalid: Parquet magic bytes not found in footer"),
     ],
 )
 def test_a_file_without_examples_is_refused_in_one_sentence(tmp_path, plain, name, content, words):

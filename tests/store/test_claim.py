@@ -72,10 +72,11 @@ def test_what_differs_in_every_arm_is_said_once_and_else_the_arms_are_named():
     ]
 
 
-def test_a_new_folder_is_made_and_nothing_is_left_in_it(tmp_path):
-    paths = SweepPaths(tmp_path / "new" / "results")
-    check_folder(paths, sweep())
-    assert list(paths.root.iterdir()) == []
+def test_a_new_folder_is_tried_and_not_left_and_an_empty_one_stays(tmp_path):
+    check_folder(SweepPaths(tmp_path / "new" / "results"), sweep())
+    assert list(tmp_path.iterdir()) == []
+    check_folder(SweepPaths(tmp_path), sweep())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
