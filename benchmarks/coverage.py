@@ -2,7 +2,8 @@
 
 Every table is made from a function whose variance shares, costs or threshold are known, with normal
 noise; counted is how often a 90% interval holds the truth. Shares count the noise into the total.
-The arms named `methods-` count verdicts on two methods that were searched (`searches.py`).
+The arms named `methods-` count verdicts on two methods that were searched, those named `levels-` on
+levels of one method's hyperparameters (`searches.py`).
 
     python benchmarks/coverage.py --out benchmarks/results/coverage.json
     python benchmarks/coverage.py --out /tmp/try.json --tables 20 --arms factorial-additive
@@ -225,7 +226,11 @@ def main() -> None:
     options = parser.parse_args()
     # By its own name, as this file is run; tests import this module as part of a package.
     searches = importlib.import_module("searches")
-    known = {**arms(options.tables), **searches.methods_arms(options.tables)}
+    known = {
+        **arms(options.tables),
+        **searches.methods_arms(options.tables),
+        **searches.levels_arms(options.tables),
+    }
     results = []
     for name in options.arms.split(",") if options.arms else known:
         began = time.process_time()

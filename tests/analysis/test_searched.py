@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.searches import judge_methods, lora_score, search_trials
+from benchmarks.searches import ON_LEVELS, judge_levels, judge_methods, lora_score, search_trials
 from lorasweep.analysis.claims import judge_claims
 from lorasweep.analysis.claims.compare import contrast_methods
 from lorasweep.analysis.claims.searched import is_chosen
-from lorasweep.analysis.claims.verdict import HOLDS, UNSURE
+from lorasweep.analysis.claims.verdict import FAILS, HOLDS, UNSURE
 from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.estimate import Estimate, Search, minus
 from lorasweep.analysis.evidence import collect
@@ -49,6 +49,30 @@ def test_methods_that_are_equal_at_their_best_are_hardly_told_apart(learns):
     assert verdicts["gap 0"].get(HOLDS, 0.0) < found["lora-learns-less, as found"]["gap 0"][HOLDS]
     assert verdicts["gap 0.06"][HOLDS] >= 0.75
     assert verdicts["gap 0.12"][HOLDS] >= 0.9
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_level_that_was_hardly_tried_is_not_called_behind(learns):
+    verdicts = judge_levels(8, learns=learns, tables=TABLES)["verdicts"]
+    for name in ON_LEVELS:
+        # As above; every claim holds for these searches at their best.
+        assert verdicts[name].get(FAILS, 0.0) <= 6 / TABLES
+    wrong = [verdicts[f"{name}, as found"].get(FAILS, 0.0) for name in ON_LEVELS]
+    assert sum(wrong) > sum(verdicts[name].get(FAILS, 0.0) for name in ON_LEVELS)
+
+
+def test_a_level_that_was_hardly_tried_is_named_with_what_to_run():
+    claims = [judge(searched(8, seed=seed))["mlp-alone-nearly-matches-all"] for seed in range(12)]
+    hardly = [
+        claim for claim in claims if "too few to tell what its search" in (claim.reason or "")
+    ]
+    assert hardly
+    for claim in hardly:
+        assert claim.verdict == UNSURE
+        assert None in {claim.low, claim.high}
+        level = "all" if "with targets all" in claim.reason else "mlp"
+        assert claim.reason.startswith(f"the trials of LoRA with targets {level} are too few to")
+        assert claim.to_decide.startswith(f"Run more trials of LoRA with targets {level}, or")
 
 
 def test_what_search_may_still_gain_widens_the_interval_and_is_said():

@@ -9,8 +9,7 @@ Three ways, by what the design allows and never by what comes out:
    the interval; an average over the learning rates tried.
 3. *By seeds*: the best of each, with the luck of being best taken out (`analysis/expected.py`).
 
-Two methods whose spaces were searched have room for what the search may still gain
-(`claims/searched.py`).
+The best of each has room for what a search may still gain (`claims/searched.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lorasweep.analysis.claims.searched import Side, allow_for_search
+from lorasweep.analysis.claims.searched import Side, allow_for_search, is_chosen
 from lorasweep.analysis.estimate import FEWEST, Estimate, around, mean_of
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.expected import Expected, spread_of
@@ -123,27 +122,38 @@ def _by_seeds(
     noise = evidence.noise[outcome]
     if noise.basis != "seeds" or noise.sd is None:
         return None
-    best = [
-        max(
-            (c for c in frame.cases if c.levels.get(axis) == level),
-            key=lambda c: c.learning or 0.0,
-            default=None,
-        )
-        for level in (left, right)
-    ]
+    own = [frame.at(axis, level) for level in (left, right)]
+    best = [best_case(one.cases, outcome) for one in own]
     if best[0] is None or best[1] is None:
         return None
-    values = [(c.learning if outcome == "learning" else c.cost) or 0.0 for c in best if c]
-    seeds = [c.n for c in best if c]
-    return around(
-        values[0] - values[1],
-        noise.sd * math.sqrt(1 / seeds[0] + 1 / seeds[1]),
+    found = around(
+        _value(best[0], outcome) - _value(best[1], outcome),
+        noise.sd * math.sqrt(1 / best[0].n + 1 / best[1].n),
         noise.df,
-        n=sum(seeds),
+        n=best[0].n + best[1].n,
         of="trials",
         basis="the best of each, by the noise of seeds",
         floor=floor_of(evidence, outcome, 1),
     )
+    method = best[0].configuration.method
+    is_searched = not is_chosen(evidence, method, frame, ())
+    sides = (
+        Side(own[0], (best[0],), f"{_who(method)} with {axis} {left}", is_searched),
+        Side(own[1], (best[1],), f"{_who(method)} with {axis} {right}", is_searched),
+    )
+    return allow_for_search(evidence, found, noise.df, sides, outcome, (axis,))
+
+
+def _who(method: str) -> str:
+    return {"lora": "LoRA", "full": "full finetuning"}.get(method, method)
+
+
+def _method_side(
+    evidence: Evidence, frame: Frame, best: Sequence[Case], held: Sequence[str]
+) -> Side:
+    method = best[0].configuration.method
+    is_searched = not is_chosen(evidence, method, frame, held)
+    return Side(frame, tuple(best), _who(method), is_searched)
 
 
 def shared_axes(left: Frame, right: Frame) -> list[str]:
@@ -179,7 +189,10 @@ def contrast_methods(
         basis=f"the best of each method at equal {said}",
         floor=floor_of(evidence, outcome, len(gaps)),
     )
-    sides = Side(left, tuple(a for a, _ in both)), Side(right, tuple(b for _, b in both))
+    sides = (
+        _method_side(evidence, left, [a for a, _ in both], shared),
+        _method_side(evidence, right, [b for _, b in both], shared),
+    )
     return allow_for_search(evidence, found, len(gaps) - 1, sides, outcome, shared)
 
 
@@ -192,7 +205,7 @@ def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) 
     noise, values, errors, n = evidence.noise[outcome], [], [], 0
     if noise.sd is None:
         return None
-    sides = []
+    sides, shared = [], shared_axes(left, right)
     for frame in (left, right):
         scored = frame.scored if outcome == "learning" else frame.measured
         if not scored.cases:
@@ -207,7 +220,7 @@ def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) 
                 return None
         else:
             case, value, error = observed, observed.cost or 0.0, noise.sd / math.sqrt(observed.n)
-        sides.append(Side(frame, (case,)))
+        sides.append(_method_side(evidence, frame, [case], shared))
         values.append(value)
         errors.append(error)
     by_seeds = noise.basis == "seeds"
@@ -222,7 +235,6 @@ def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) 
         else "a run of the best of each method, as a regression predicts it",
         floor=floor_of(evidence, outcome, 1),
     )
-    shared = shared_axes(left, right)
     return allow_for_search(evidence, found, noise.df, (sides[0], sides[1]), outcome, shared)
 
 

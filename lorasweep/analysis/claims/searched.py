@@ -1,9 +1,10 @@
-"""What a method's search may still gain beyond the best that it has found.
+"""What a search may still gain beyond the best that it has found.
 
-Methods are compared at the best of each. After equally many trials a search over many
-hyperparameters is further from its best than one over few, and would be called behind for that
-alone. A regression on all hyperparameters says what the best setting within the searched space may
-score: response surface methodology (Box and Wilson 1951, "On the experimental attainment of optimum
+Methods are compared at the best of each, and so are levels of a hyperparameter that few trials
+hold. After equally many trials a search over many hyperparameters is further from its best than
+one over few, and would be called behind for that alone; so would a level that was hardly tried. A
+regression on all hyperparameters says what the best setting within the searched space may score:
+response surface methodology (Box and Wilson 1951, "On the experimental attainment of optimum
 conditions"), its top redrawn within the regression's error, since the top of a noisy surface is
 further off than the surface itself says.
 """
@@ -35,7 +36,7 @@ _ENOUGH, _EACH = 12, 2
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Hold what a method's search may still gain.
+    """Hold what a search may still gain.
 
     draws: (draws,), of learning none below 0, or of what forgetting changes by.
     at: the setting that the regression expects to learn most, as text.
@@ -47,23 +48,17 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Hold one of two methods that are compared.
+    """Hold one of two methods, or of two levels of one method, that are compared.
 
     frame: its cases; best: the best of them at each setting of what is held equal.
+    who: what it is, in a sentence.
+    is_searched: something of it was tuned by a search, and not laid out by hand.
     """
 
     frame: Frame
     best: tuple[Case, ...]
-
-    @property
-    def method(self) -> str:
-        """Name the method."""
-        return self.best[0].configuration.method
-
-    @property
-    def who(self) -> str:
-        """Name the method in a sentence."""
-        return {"lora": "LoRA", "full": "full finetuning"}.get(self.method, self.method)
+    who: str
+    is_searched: bool
 
 
 def allow_for_search(
@@ -74,15 +69,14 @@ def allow_for_search(
     outcome: str,
     held: Sequence[str],
 ) -> Estimate:
-    """Widen the interval of a method's best less another's by what searches may still gain.
+    """Widen the interval of one side's best less the other's by what searches may still gain.
 
-    The lower bound allows for a gain of the other method alone, the upper one for a gain of this
+    The lower bound allows for a gain of the other side alone, the upper one for a gain of this
     one. Forgetting may move either way, as it does from the best found to the best there is.
 
     Args:
         found: with Student's interval on `df` degrees of freedom.
-        sides: the method and the other.
-        held: hyperparameters at which methods are compared, which are not theirs to tune.
+        held: hyperparameters at which the sides are compared, which are not theirs to tune.
     """
     if found.low is None or found.high is None:
         return found
@@ -119,7 +113,7 @@ def _bound(chance: Floats, moved: tuple[Floats | None, Floats | None], side: flo
 def _room(
     evidence: Evidence, side: Side, outcome: str, held: Sequence[str], number: int
 ) -> Room | None:
-    if is_chosen(evidence, side.method, side.frame, held):
+    if not side.is_searched:
         return Room(np.zeros(DRAWS), "")
     frame = side.frame.scored if outcome == "learning" else side.frame.measured
     return room_beyond(frame, side.best, outcome, held, evidence.margin, stream=number)
@@ -179,10 +173,10 @@ def room_beyond(
     """Draw what the best setting may gain over the best that were found, averaged over these.
 
     Args:
-        frame: the cases of one method that have the outcome.
+        frame: the cases of one side that have the outcome.
         best: the best case at each setting of what is held.
         outcome: `learning`, or `cost` for what forgetting changes by at that best setting.
-        stream: of random numbers, one for each method.
+        stream: of random numbers, one for each side.
         margin: a gain of less learning does not matter and leaves forgetting as it was found.
 
     Returns:

@@ -171,7 +171,7 @@ def decide(definition: Definition, evidence: Evidence) -> Claim:
             to_decide=f"{definition.to_run}.",
         )
     verdicts = [part.verdict for part in outcome.parts]
-    verdict = FAILS if FAILS in verdicts else UNSURE if UNSURE in verdicts else HOLDS
+    verdict = verdict_of(verdicts)
     deciding = min(
         (part for part, own in zip(outcome.parts, verdicts, strict=True) if own == verdict),
         key=lambda part: part.region.distance(part.estimate.effect),
@@ -196,6 +196,11 @@ def decide(definition: Definition, evidence: Evidence) -> Claim:
         reason = f"{found.n} {found.of} give no interval"
         return replace(claim, reason=reason, to_decide=f"{definition.to_run}.")
     return replace(claim, reason=_straddles(deciding), to_decide=_more(deciding, definition))
+
+
+def verdict_of(parts: Sequence[Verdict]) -> Verdict:
+    """Judge by all parts of a claim: one that does not hold is enough against it."""
+    return FAILS if FAILS in parts else UNSURE if UNSURE in parts else HOLDS
 
 
 def _searched(part: Part) -> tuple[str, str] | None:
