@@ -1,8 +1,8 @@
 """How often is a method or a level wrongly called behind another? Searches with known best scores.
 
 LoRA is searched over learning rate, targets and rank, full finetuning over the learning rate alone;
-counted are the verdicts on two claims that compare methods, and on four that compare levels. Run by
-`coverage.py`.
+counted are the verdicts on two claims that compare methods and on four that compare levels, and how
+often the best learning rate lies within its interval. Run by `coverage.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lorasweep.analysis.claims import methods, modules
 from lorasweep.analysis.claims.verdict import Claim, Verdict, decide, verdict_of
 from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.evidence import collect
+from lorasweep.analysis.peak import DRAWS, Peak, find_peak, ratio_of
 from lorasweep.store.results import SweepResults, TrialResult
 
 TARGETS = ("attention", "mlp", "all")
@@ -40,6 +41,8 @@ ON_LEVELS = (
     "rank-16-costs-little",
     "learning-grows-with-rank",
 )
+# A rate of one, which any other is over.
+NONE = Peak(np.zeros(DRAWS), 0.0, 0.0, 0, "")
 Point = tuple[float, int, int]
 
 
@@ -189,6 +192,47 @@ def judge_levels(
     return {**settings, "verdicts": _shares(counts, tables)}
 
 
+def cover_peak(
+    n: int, *, learns: bool, tables: int, peak: str, noise: float = 0.01, confirm: int = 2
+) -> dict[str, Any]:
+    """Count how often the interval of the best learning rate holds it, and how wide it is.
+
+    Widths and biases are in decades; where an end is open there is no width.
+    """
+    rng = np.random.default_rng(2028)
+    how = (n, noise, learns, confirm)
+    known: dict[str, list[tuple[bool, float | None, float]]] = {"lora": [], "full": []}
+    for _ in range(tables):
+        lora = search_trials("lora", lambda p: lora_score(peak, p), None, how, rng)
+        full = search_trials("full", lambda p: 0.6 + PEAKS[peak](p[0] - 0.9), None, how, rng)
+        results = SweepResults(
+            "peaks", "?", ("lr", "targets", "rank"), (*lora, *full), origin="made"
+        )
+        evidence = collect(results, configurations(results.trials), {})
+        for method, truth in (("lora", 1.2 - 5), ("full", 0.9 - 6)):
+            found = find_peak(evidence, evidence.frame(method))
+            if found is None:
+                continue
+            rate = ratio_of(found, NONE)
+            low, high = (None if end is None else math.log10(end) for end in (rate.low, rate.high))
+            holds = (low is None or low <= truth) and (high is None or truth <= high)
+            width = None if low is None or high is None else high - low
+            known[method].append((holds, width, math.log10(rate.effect) - truth))
+    settings = {"trials": n, "learns": learns, "noise": noise, "peak": peak, "confirm": confirm}
+    return {**settings, "intervals": {name: _covered(own) for name, own in known.items() if own}}
+
+
+def _covered(found: list[tuple[bool, float | None, float]]) -> dict[str, float | None]:
+    widths = [width for _, width, _ in found if width is not None]
+    return {
+        "tables": len(found),
+        "coverage": round(float(np.mean([holds for holds, _, _ in found])), 4),
+        "closed": round(len(widths) / len(found), 4),
+        "median_width": round(float(np.median(widths)), 4) if widths else None,
+        "bias": round(float(np.mean([off for _, _, off in found])), 4),
+    }
+
+
 def _count(counts: dict[str, Counter[str]], claim: Claim) -> None:
     counts.setdefault(claim.id, Counter())[claim.verdict] += 1
     counts.setdefault(f"{claim.id}, as found", Counter())[_as_found(claim)] += 1
@@ -234,13 +278,20 @@ def methods_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 def levels_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Name what is simulated of levels of LoRA's hyperparameters."""
+    """Name what is simulated of levels of LoRA's hyperparameters, and of best learning rates."""
 
     def judge(n: int, *, learns: bool) -> Callable[[], dict[str, Any]]:
         return lambda: judge_levels(n, learns=learns, tables=tables)
 
-    return {
-        f"levels-{'learning' if learns else 'random'}-{n}": judge(n, learns=learns)
-        for learns in (False, True)
-        for n in (8, 12, 20, 40)
-    }
+    def cover(n: int, *, learns: bool, peak: str) -> Callable[[], dict[str, Any]]:
+        return lambda: cover_peak(n, learns=learns, tables=tables, peak=peak)
+
+    made = {}
+    for learns in (False, True):
+        way = "learning" if learns else "random"
+        for n in (8, 12, 20, 40):
+            made[f"levels-{way}-{n}"] = judge(n, learns=learns)
+        for peak in ("parabola", "flat", "steep", "bell"):
+            for n in (12, 20, 40):
+                made[f"peak-{way}-{n}-{peak}"] = cover(n, learns=learns, peak=peak)
+    return made

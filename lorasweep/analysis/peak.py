@@ -9,13 +9,17 @@ import numpy as np
 
 from lorasweep.analysis.estimate import SIDE, Estimate, Floats
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.frame import Frame
+from lorasweep.analysis.frame import FEWEST_FREE, Frame
+from lorasweep.analysis.scale import lay_out
 
 DRAWS = 1000
 FEWEST_LRS = 4
 _SEED = 20240515
 _GRID = 12  # more learning rates than this are a sample of an interval
-_NEAR = 1.0  # decades on each side of the best that a parabola is fitted to
+_NEAR = 1.0  # decades on each side of the best that a curve is fitted to
+_BEYOND = 0.5  # decades beyond what was tried at which its top may lie
+_PLACES = 201
+_OWN = 3  # coefficients of the curve: its top, and how fast it falls on each side
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,11 @@ def find_peak(evidence: Evidence, frame: Frame) -> Peak | None:
     if column is None or len(column.levels) < FEWEST_LRS or not are_rates(scored):
         return None
     rng = np.random.default_rng(_SEED)
-    if len(column.levels) > _GRID:
-        return _on_a_curve(frame, rng)
+    many = len(column.levels) > _GRID
+    if many or _is_sample(evidence, scored):
+        found = _on_a_curve(frame, rng)
+        if found or many:
+            return found
     rates = np.log10([float(level) for level in column.levels])
     fit = scored.fit("learning", "lr")
     if fit is not None:
@@ -70,6 +77,15 @@ def are_rates(frame: Frame) -> bool:
     """Tell whether every case has a learning rate above 0."""
     rates = (case.levels.get("lr") for case in frame.cases)
     return all(not isinstance(rate, str | None) and rate > 0 for rate in rates)
+
+
+def _is_sample(evidence: Evidence, scored: Frame) -> bool:
+    """Tell whether learning rates were drawn from an interval, and not chosen by hand."""
+    arm = evidence.results.arm(scored.cases[0].configuration.method)
+    if evidence.results.is_grid if arm is None else arm.is_grid:
+        return False
+    axis = arm.space.axes.get("lr") if arm else None
+    return lay_out("lr", [case.levels["lr"] for case in scored.cases], axis).is_interval
 
 
 def _lost_above(frame: Frame, rate: float) -> bool:
@@ -103,29 +119,74 @@ def _between(rates: Floats, drawn: Floats, top: Floats, rng: np.random.Generator
 
 
 def _on_a_curve(frame: Frame, rng: np.random.Generator) -> Peak | None:
-    """Fit a parabola around the best of many rates."""
+    """Fit a parabola on each side of the top around the best of many rates; None for too few.
+
+    Learning falls off more steeply above the best rate than below it, and a single parabola would
+    put the top too low by as much as the two sides differ. For each place that the top may have,
+    everything else is a regression; what that leaves unexplained says how likely the place is
+    (Student's t of the residuals, every place as likely beforehand).
+    """
     scored = frame.scored
     best = max(scored.cases, key=lambda case: case.learning or 0.0)
     centre = math.log10(float(best.levels["lr"]))
     near = scored.where(lambda c: abs(math.log10(float(c.levels["lr"])) - centre) <= _NEAR)
     kept = near if len(near.cases) >= max(10, 2 * len(near.columns) + 6) else scored
     column = kept.columns.get("lr")
-    fit = kept.fit("learning", "lr", "curve")
-    if fit is None or column is None or column.places is None:
+    if column is None or column.places is None:
         return None
-    low, high, middle = column.places.min(), column.places.max(), column.places.mean()
-    grid = np.linspace(low, high, 101)
-    z = grid - middle
-    heights = fit.draws(DRAWS, rng) @ np.stack([z, z**2])
-    top = np.argmax(heights, axis=1)
-    lost = _lost_above(frame, 10**high)
+    n = len(kept.cases)
+    others = [block for name, block in kept.coded().items() if name != "lr"]
+    basis, sizes, _ = np.linalg.svd(np.hstack([np.ones((n, 1)), *others]), full_matrices=False)
+    basis = basis[:, sizes > 1e-9 * sizes[0]]
+    df = n - basis.shape[1] - _OWN
+    if df < FEWEST_FREE:
+        return None
+
+    def alone(values: Floats) -> Floats:
+        """Take out of each row what the other hyperparameters explain."""
+        rest: Floats = values - (values @ basis) @ basis.T
+        return rest
+
+    low, high = float(column.places.min()), float(column.places.max())
+    tops, step = np.linspace(low - _BEYOND, high + _BEYOND, _PLACES, retstep=True)
+    below = alone(-(np.clip(tops[:, None] - column.places, 0.0, None) ** 2))
+    above = alone(-(np.clip(column.places - tops[:, None], 0.0, None) ** 2))
+    learning = alone(kept.learning)
+    total = float(learning @ learning)
+    left = np.maximum(total - _explained(below, above, learning), 1e-12 * total)
+    weights = np.exp(-(df + 1) / 2 * np.log(left / left.min())) if total > 0 else np.ones(_PLACES)
+    drawn = rng.choice(tops, DRAWS, p=weights / weights.sum())
+    drawn = drawn + rng.uniform(-0.5, 0.5, DRAWS) * step
     return Peak(
-        grid[top],
-        float(np.mean(top == 0)),
-        0.0 if lost else float(np.mean(top == 100)),
-        len(kept.cases),
-        "top of a parabola, by regression on all hyperparameters",
+        drawn,
+        float(np.mean(drawn < low)),
+        0.0 if _lost_above(frame, 10**high) else float(np.mean(drawn > high)),
+        n,
+        "top of a curve with two sides, by regression on all hyperparameters",
     )
+
+
+def _explained(below: Floats, above: Floats, learning: Floats) -> Floats:
+    """Give the sum of squares that the two sides explain, (tops,), neither of them rising.
+
+    Args:
+        below, above: (tops, cases), how far a case lies off the top on that side, squared.
+    """
+    ll, rr, lr = (
+        np.einsum("tn,tn->t", a, b) for a, b in ((below, below), (above, above), (below, above))
+    )
+    ly, ry = below @ learning, above @ learning
+    tiny = 1e-12 * max(float(ll.max()), float(rr.max()))
+    # One side alone, where the other would have to rise towards its end.
+    one = np.where((ll > tiny) & (ly > 0), ly**2 / np.maximum(ll, tiny), 0.0)
+    other = np.where((rr > tiny) & (ry > 0), ry**2 / np.maximum(rr, tiny), 0.0)
+    apart = ll * rr - lr**2
+    known = apart > 1e-9 * ll * rr
+    safe = np.where(known, apart, 1.0)
+    first, second = (ly * rr - ry * lr) / safe, (ry * ll - ly * lr) / safe
+    both = np.where(known & (first > 0) & (second > 0), first * ly + second * ry, 0.0)
+    found: Floats = np.maximum(np.maximum(one, other), both)
+    return found
 
 
 def ratio_of(left: Peak, right: Peak) -> Estimate:
