@@ -121,10 +121,10 @@ def _between(rates: Floats, drawn: Floats, top: Floats, rng: np.random.Generator
 def _on_a_curve(frame: Frame, rng: np.random.Generator) -> Peak | None:
     """Fit a parabola on each side of the top around the best of many rates; None for too few.
 
-    Learning falls off more steeply above the best rate than below it, and a single parabola would
-    put the top too low by as much as the two sides differ. For each place that the top may have,
-    everything else is a regression; what that leaves unexplained says how likely the place is
-    (Student's t of the residuals, every place as likely beforehand).
+    Learning falls off more steeply above the best rate than below it, so that the top of a single
+    parabola lies too low. For each place that the top may have, everything else is a regression;
+    what that leaves unexplained says how likely the place is (Student's t of the residuals, every
+    place as likely beforehand).
     """
     scored = frame.scored
     best = max(scored.cases, key=lambda case: case.learning or 0.0)
