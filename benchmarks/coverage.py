@@ -3,8 +3,8 @@
 Every table is made from a function whose variance shares, costs or threshold are known, with normal
 noise; counted is how often a 90% interval holds the truth. Shares count the noise into the total.
 The arms named `methods-` count verdicts on two methods that were searched, those named `levels-` on
-levels of one method's hyperparameters, and those named `peak-` cover its best learning rate
-(`searches.py`).
+levels of one method's hyperparameters; those named `peak-` cover its best learning rate, and those
+named `expected-` the score of its best configuration (`searches.py`).
 
     python benchmarks/coverage.py --out benchmarks/results/coverage.json
     python benchmarks/coverage.py --out /tmp/try.json --tables 20 --arms factorial-additive

@@ -2,7 +2,8 @@
 
 LoRA is searched over learning rate, targets and rank, full finetuning over the learning rate alone;
 counted are the verdicts on two claims that compare methods and on four that compare levels, and how
-often the best learning rate lies within its interval. Run by `coverage.py`.
+often the best learning rate and the score of the best configuration lie within their intervals. Run
+by `coverage.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from lorasweep.analysis.advice import expected_of
+from lorasweep.analysis.best import find_best
 from lorasweep.analysis.claims import methods, modules
 from lorasweep.analysis.claims.verdict import Claim, Verdict, decide, verdict_of
 from lorasweep.analysis.configurations import configurations
@@ -222,6 +225,41 @@ def cover_peak(
     return {**settings, "intervals": {name: _covered(own) for name, own in known.items() if own}}
 
 
+def cover_best(
+    n: int, *, learns: bool, tables: int, peak: str, noise: float = 0.01, confirm: int = 2
+) -> dict[str, Any]:
+    """Count how often what is expected of the recommended configuration holds its true score.
+
+    `bias` is of the expectation, `as_measured` of the mean that was measured.
+    """
+    rng = np.random.default_rng(2029)
+    known: list[tuple[bool, float | None, float]] = []
+    measured: list[float] = []
+    for _ in range(tables):
+        trials = search_trials(
+            "lora", lambda p: lora_score(peak, p), None, (n, noise, learns, confirm), rng
+        )
+        axes = ("lr", "targets", "rank")
+        results = SweepResults("best", "?", axes, tuple(trials), origin="made")
+        grouped = configurations(results.trials)
+        evidence, (best,) = collect(results, grouped, {}), find_best(grouped)
+        own = best.winner.configuration
+        point = (
+            math.log10(float(own["lr"])) + 5,
+            TARGETS.index(str(own["targets"])),
+            RANKS.index(int(own["rank"])),
+        )
+        truth, found = lora_score(peak, point), expected_of(evidence, "lora", best.winner)
+        if found.low is None or found.high is None:
+            continue
+        holds = found.low <= truth <= found.high
+        known.append((holds, found.high - found.low, found.effect - truth))
+        measured.append(best.winner.learning - truth)
+    settings = {"trials": n, "learns": learns, "noise": noise, "peak": peak, "confirm": confirm}
+    covered = _covered(known)
+    return {**settings, "intervals": {**covered, "as_measured": round(float(np.mean(measured)), 4)}}
+
+
 def _covered(found: list[tuple[bool, float | None, float]]) -> dict[str, float | None]:
     widths = [width for _, width, _ in found if width is not None]
     return {
@@ -278,13 +316,16 @@ def methods_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 def levels_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Name what is simulated of levels of LoRA's hyperparameters, and of best learning rates."""
+    """Name what is simulated of levels, best learning rates, and recommended configurations."""
 
     def judge(n: int, *, learns: bool) -> Callable[[], dict[str, Any]]:
         return lambda: judge_levels(n, learns=learns, tables=tables)
 
     def cover(n: int, *, learns: bool, peak: str) -> Callable[[], dict[str, Any]]:
         return lambda: cover_peak(n, learns=learns, tables=tables, peak=peak)
+
+    def expect(n: int, *, learns: bool, peak: str) -> Callable[[], dict[str, Any]]:
+        return lambda: cover_best(n, learns=learns, tables=tables, peak=peak)
 
     made = {}
     for learns in (False, True):
@@ -294,4 +335,7 @@ def levels_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
         for peak in ("parabola", "flat", "steep", "bell"):
             for n in (12, 20, 40):
                 made[f"peak-{way}-{n}-{peak}"] = cover(n, learns=learns, peak=peak)
+        for peak in ("parabola", "steep", "bell", "moving"):
+            for n in (12, 20, 40):
+                made[f"expected-{way}-{n}-{peak}"] = expect(n, learns=learns, peak=peak)
     return made

@@ -79,7 +79,7 @@ def advise(
 
 def _advise(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> Advice:
     results, winner = evidence.results, best.winner
-    expected = _expected(evidence, best.method, winner)
+    expected = expected_of(evidence, best.method, winner)
     lead = _lead(evidence, best, expected)
     plateau = find_plateau(
         [t for t in results.trials if t.method == best.method and t.stage == "search"],
@@ -101,7 +101,8 @@ def _is_grid(evidence: Evidence, method: str) -> bool:
     return evidence.results.is_grid if arm is None else arm.search.algorithm == "grid"
 
 
-def _expected(evidence: Evidence, method: str, standing: Standing) -> Estimate:
+def expected_of(evidence: Evidence, method: str, standing: Standing) -> Estimate:
+    """Give the learning expected of a configuration, with its interval."""
     cases = evidence.frame(method).scored.cases
     index = next(
         i
@@ -115,7 +116,7 @@ def _lead(evidence: Evidence, best: Best, expected: Estimate) -> Estimate | None
     """Compare the winner with the runner-up by what both are expected to score."""
     if best.runner_up is None or expected.low is None:
         return None
-    other = _expected(evidence, best.method, best.runner_up)
+    other = expected_of(evidence, best.method, best.runner_up)
     model = evidence.expected[best.method]
     if other.low is None or model.df == 0:
         return None
