@@ -25,7 +25,7 @@ from lorasweep.store.environment import environment
 
 COLUMNS = (
     *("trial", "method", "seed", "status", "learning", "forgetting"),
-    *("lr", "targets", "rank", "alpha", "lora_dropout", "weight_decay"),
+    *("lr", "targets", "rank", "alpha", "dropout", "weight_decay"),
 )
 TARGETS = ("attention", "mlp", "all")
 
@@ -49,7 +49,7 @@ def made_up_trial(number: int, draw: random.Random) -> dict[str, object]:
             "targets": TARGETS[targets],
             "rank": rank,
             "alpha": draw.choice((rank, 2 * rank)),
-            "lora_dropout": draw.choice((0.0, 0.05, 0.1)),
+            "dropout": draw.choice((0.0, 0.05, 0.1)),
         }
         score += 0.02 * targets + 0.005 * math.log2(rank) - 0.05
         forgotten -= 0.05

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from lorasweep.analysis.best import find_best
 from lorasweep.analysis.claims import methods, modules
 from lorasweep.analysis.claims.verdict import Claim, Verdict, decide, verdict_of
 from lorasweep.analysis.configurations import configurations
-from lorasweep.analysis.evidence import collect
-from lorasweep.analysis.peak import DRAWS, Peak, find_peak, ratio_of
+from lorasweep.analysis.evidence import Evidence, collect
+from lorasweep.analysis.peak import find_peak, rate_of
 from lorasweep.store.results import SweepResults, TrialResult
 
 TARGETS = ("attention", "mlp", "all")
@@ -44,8 +45,6 @@ ON_LEVELS = (
     "rank-16-costs-little",
     "learning-grows-with-rank",
 )
-# A rate of one, which any other is over.
-NONE = Peak(np.zeros(DRAWS), 0.0, 0.0, 0, "")
 Point = tuple[float, int, int]
 
 
@@ -130,6 +129,13 @@ def search_trials(
     return trials
 
 
+def collect_made(trials: list[TrialResult]) -> Evidence:
+    """Lay out made trials as the analysis does."""
+    axes = ("lr", "targets", "rank")
+    results = SweepResults("made", "?", axes, tuple(trials), origin="made")
+    return collect(results, configurations(results.trials), {})
+
+
 def judge_methods(
     n: int,
     *,
@@ -163,10 +169,7 @@ def judge_methods(
                 how,
                 rng,
             )
-            results = SweepResults(
-                "methods", "?", ("lr", "targets", "rank"), (*lora, *full), origin="made"
-            )
-            evidence = collect(results, configurations(results.trials), {})
+            evidence = collect_made([*lora, *full])
             for claim in (decide(JUDGED[name], evidence) for name in ids):
                 _count(counts, claim)
         for name, shares in _shares(counts, tables).items():
@@ -185,10 +188,7 @@ def judge_levels(
         trials = search_trials(
             "lora", lambda p: lora_score("parabola", p), None, (n, noise, learns, confirm), rng
         )
-        results = SweepResults(
-            "levels", "?", ("lr", "targets", "rank"), tuple(trials), origin="made"
-        )
-        evidence = collect(results, configurations(results.trials), {})
+        evidence = collect_made(trials)
         for name in ON_LEVELS:
             _count(counts, decide(JUDGED[name], evidence))
     settings = {"trials": n, "learns": learns, "noise": noise, "confirm": confirm}
@@ -208,15 +208,12 @@ def cover_peak(
     for _ in range(tables):
         lora = search_trials("lora", lambda p: lora_score(peak, p), None, how, rng)
         full = search_trials("full", lambda p: 0.6 + PEAKS[peak](p[0] - 0.9), None, how, rng)
-        results = SweepResults(
-            "peaks", "?", ("lr", "targets", "rank"), (*lora, *full), origin="made"
-        )
-        evidence = collect(results, configurations(results.trials), {})
+        evidence = collect_made([*lora, *full])
         for method, truth in (("lora", 1.2 - 5), ("full", 0.9 - 6)):
             found = find_peak(evidence, evidence.frame(method))
             if found is None:
                 continue
-            rate = ratio_of(found, NONE)
+            rate = rate_of(found)
             low, high = (None if end is None else math.log10(end) for end in (rate.low, rate.high))
             holds = (low is None or low <= truth) and (high is None or truth <= high)
             width = None if low is None or high is None else high - low
@@ -239,10 +236,7 @@ def cover_best(
         trials = search_trials(
             "lora", lambda p: lora_score(peak, p), None, (n, noise, learns, confirm), rng
         )
-        axes = ("lr", "targets", "rank")
-        results = SweepResults("best", "?", axes, tuple(trials), origin="made")
-        grouped = configurations(results.trials)
-        evidence, (best,) = collect(results, grouped, {}), find_best(grouped)
+        evidence, (best,) = collect_made(trials), find_best(configurations(trials))
         own = best.winner.configuration
         point = (
             math.log10(float(own["lr"])) + 5,
@@ -317,25 +311,15 @@ def methods_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
 
 def levels_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
     """Name what is simulated of levels, best learning rates, and recommended configurations."""
-
-    def judge(n: int, *, learns: bool) -> Callable[[], dict[str, Any]]:
-        return lambda: judge_levels(n, learns=learns, tables=tables)
-
-    def cover(n: int, *, learns: bool, peak: str) -> Callable[[], dict[str, Any]]:
-        return lambda: cover_peak(n, learns=learns, tables=tables, peak=peak)
-
-    def expect(n: int, *, learns: bool, peak: str) -> Callable[[], dict[str, Any]]:
-        return lambda: cover_best(n, learns=learns, tables=tables, peak=peak)
-
-    made = {}
+    made: dict[str, Callable[[], dict[str, Any]]] = {}
     for learns in (False, True):
         way = "learning" if learns else "random"
         for n in (8, 12, 20, 40):
-            made[f"levels-{way}-{n}"] = judge(n, learns=learns)
-        for peak in ("parabola", "flat", "steep", "bell"):
-            for n in (12, 20, 40):
-                made[f"peak-{way}-{n}-{peak}"] = cover(n, learns=learns, peak=peak)
-        for peak in ("parabola", "steep", "bell", "moving"):
-            for n in (12, 20, 40):
-                made[f"expected-{way}-{n}-{peak}"] = expect(n, learns=learns, peak=peak)
+            made[f"levels-{way}-{n}"] = partial(judge_levels, n, learns=learns, tables=tables)
+        for name, cover, last in (("peak", cover_peak, "flat"), ("expected", cover_best, "moving")):
+            for peak in ("parabola", "steep", "bell", last):
+                for n in (12, 20, 40):
+                    made[f"{name}-{way}-{n}-{peak}"] = partial(
+                        cover, n, learns=learns, tables=tables, peak=peak
+                    )
     return made

@@ -196,7 +196,7 @@ class Frame:
         Args:
             outcome: `learning` or `cost`; every case must have it.
             focus: the hyperparameter in question; None where it is the fit alone.
-            shape: of the focus: `levels`, `line` or `curve` (a parabola), on its own scale.
+            shape: of the focus: `levels`, or `line` on its own scale.
             line: another hyperparameter that is taken as a line.
 
         Returns:

@@ -10,7 +10,7 @@ import numpy as np
 from lorasweep.analysis.estimate import SIDE, Estimate, Floats
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import FEWEST_FREE, Frame
-from lorasweep.analysis.scale import lay_out
+from lorasweep.analysis.scale import was_drawn
 
 DRAWS = 1000
 FEWEST_LRS = 4
@@ -46,7 +46,9 @@ def find_peak(evidence: Evidence, frame: Frame) -> Peak | None:
         return None
     rng = np.random.default_rng(_SEED)
     many = len(column.levels) > _GRID
-    if many or _is_sample(evidence, scored):
+    method = scored.cases[0].configuration.method
+    tried = [case.levels["lr"] for case in scored.cases]
+    if many or was_drawn(evidence.results, method, "lr", tried):
         found = _on_a_curve(frame, rng)
         if found or many:
             return found
@@ -77,15 +79,6 @@ def are_rates(frame: Frame) -> bool:
     """Tell whether every case has a learning rate above 0."""
     rates = (case.levels.get("lr") for case in frame.cases)
     return all(not isinstance(rate, str | None) and rate > 0 for rate in rates)
-
-
-def _is_sample(evidence: Evidence, scored: Frame) -> bool:
-    """Tell whether learning rates were drawn from an interval, and not chosen by hand."""
-    arm = evidence.results.arm(scored.cases[0].configuration.method)
-    if evidence.results.is_grid if arm is None else arm.is_grid:
-        return False
-    axis = arm.space.axes.get("lr") if arm else None
-    return lay_out("lr", [case.levels["lr"] for case in scored.cases], axis).is_interval
 
 
 def _lost_above(frame: Frame, rate: float) -> bool:
@@ -203,3 +196,8 @@ def ratio_of(left: Peak, right: Peak) -> Estimate:
         "configurations",
         left.basis,
     )
+
+
+def rate_of(peak: Peak) -> Estimate:
+    """Give the best rate itself; open where it may lie beyond what was tried."""
+    return ratio_of(peak, Peak(np.zeros(DRAWS), 0.0, 0.0, 0, ""))

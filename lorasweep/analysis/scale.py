@@ -104,12 +104,20 @@ def lay_out(
     return _interval(name, low, high, log=low > 0 and (name == "lr" or high / low >= 10))
 
 
+def was_drawn(results: SweepResults, method: str, name: str, values: Sequence[Level]) -> bool:
+    """Tell whether values of a hyperparameter were drawn from an interval, not chosen by hand."""
+    if results.is_laid_out(method):
+        return False
+    arm = results.arm(method)
+    return lay_out(name, values, arm.space.axes.get(name) if arm else None).is_interval
+
+
 def scales(results: SweepResults, trials: Iterable[TrialResult]) -> Mapping[str, Scale]:
     """Lay out every searched hyperparameter that these trials have."""
     trials = tuple(trials)
     arm = results.arm(trials[0].method) if trials else None
     space = arm.space.axes if arm else {}
-    is_grid = arm.is_grid if arm else results.is_grid
+    is_grid = bool(trials) and results.is_laid_out(trials[0].method)
     laid_out = {}
     for name in results.axes:
         values = [t.hyperparameters[name] for t in trials if name in t.hyperparameters]

@@ -132,6 +132,11 @@ class SweepResults:
         own = (arm for arm in self._arms if (arm.method, arm.domain) == (method, self.domain))
         return next(own, None)
 
+    def is_laid_out(self, method: str) -> bool:
+        """Tell whether the trials of a method are a full factorial, and no search's sample."""
+        arm = self.arm(method)
+        return self.is_grid if arm is None else arm.is_grid
+
 
 def last_states(records: Iterable[Record]) -> dict[str, TrialStarted | TrialFinished]:
     """Give the record of each trial's latest state, by the trial.

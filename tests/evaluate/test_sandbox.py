@@ -222,7 +222,7 @@ def test_cpu_time_is_bounded_whatever_a_program_ignores(sandbox, program):
 def test_a_loop_that_ignores_all_signals_and_interrupts_is_killed(hasty):
     started = time.monotonic()
     assert hasty.run(IGNORES_EVERYTHING).status == "timed_out"
-    assert time.monotonic() - started < 30  # and not for ever
+    assert time.monotonic() - started < 5
 
 
 def processes_of(limits: Limits) -> list[psutil.Process]:
@@ -238,7 +238,7 @@ def processes_of(limits: Limits) -> list[psutil.Process]:
 
 
 def wait_until_gone(limits: Limits) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 5
     while processes_of(limits) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert processes_of(limits) == []

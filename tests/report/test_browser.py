@@ -13,6 +13,7 @@ from tests.report import pages
 
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
+EMPTY_S = 0.25  # to open the page of an empty sweep, where the limits of time were set
 PAPER = {"width": 688, "height": 900}  # A4 between its margins
 
 
@@ -62,7 +63,7 @@ def visit(browser, urls):
         context = browser.new_context(viewport=viewport or DESK, reduced_motion="reduce", **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(10_000)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
@@ -85,7 +86,7 @@ def frame(page, name):
 
 def wait_for(page, selector, count):
     """Wait until a page has so many elements; its policy forbids Playwright's own way."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 10
     while page.locator(selector).count() != count:
         assert time.monotonic() < deadline, f"{selector} never came to {count}"
         page.wait_for_timeout(20)
@@ -223,15 +224,19 @@ def test_trials_are_sorted_filtered_and_paged(visit):
     assert "No trial matches" in page.locator(".counted").inner_text()
 
 
-def test_many_trials_open_as_quickly_as_few(visit):
-    took: dict[str, list[float]] = {"1000": [], "10000": []}
-    for _ in range(3):  # a loaded machine is slow, not wrong: the best of three counts
-        for count, times in took.items():
-            began = time.perf_counter()
-            page = visit(count)
-            times.append(time.perf_counter() - began)
-            assert page.locator("*").count() < 6_000
-    assert min(took["10000"]) < 4 * min(took["1000"])
+@pytest.mark.parametrize(("count", "limit"), [("1000", 1.0), ("10000", 4.0)])
+def test_many_trials_open_quickly(visit, count, limit):
+    took, empty = [], []
+    for _ in range(5):  # a loaded machine is slow, not wrong: the best of five counts
+        for name, times in (("empty", empty), (count, took)):
+            start = time.perf_counter()
+            page = visit(name)
+            times.append(time.perf_counter() - start)
+        if took[-1] < limit:
+            break
+    # A machine that takes longer than this one did for an empty page may for many trials too.
+    assert min(took) < limit * max(1.0, min(empty) / EMPTY_S)
+    assert page.locator("*").count() < 6_000
 
 
 def test_hostile_names_are_text(visit):

@@ -21,7 +21,7 @@ from lorasweep.analysis.claims.verdict import (
 from lorasweep.analysis.estimate import FEWEST, SIDE, Estimate, mean_of
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Case
-from lorasweep.analysis.peak import DRAWS, FEWEST_LRS, Peak, are_rates, find_peak, ratio_of
+from lorasweep.analysis.peak import FEWEST_LRS, are_rates, find_peak, rate_of, ratio_of
 
 _SEED = 20240515
 
@@ -51,8 +51,7 @@ def _recommended(evidence: Evidence) -> Outcome:
     peak = find_peak(evidence, evidence.frame("lora"))
     if peak is None:
         return not_tested(_TOO_FEW.format("LoRA"))
-    fixed = Peak(np.zeros(DRAWS), 0.0, 0.0, 0, "")
-    return _within("best learning rate of LoRA", ratio_of(peak, fixed), Region(1e-5, 5e-4))
+    return _within("best learning rate of LoRA", rate_of(peak), Region(1e-5, 5e-4))
 
 
 def _same_for_ranks(evidence: Evidence) -> Outcome:

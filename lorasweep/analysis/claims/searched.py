@@ -21,7 +21,7 @@ from lorasweep.analysis.estimate import SIDE, Estimate, Floats, Search, student
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Case, Codes, Fit, Frame, settings_of
 from lorasweep.analysis.peak import are_rates
-from lorasweep.analysis.scale import lay_out
+from lorasweep.analysis.scale import was_drawn
 from lorasweep.spec.space import Level
 
 _SEED = 20240515
@@ -150,13 +150,11 @@ def is_chosen(evidence: Evidence, method: str, frame: Frame, held: Sequence[str]
         held: hyperparameters at which methods are compared, which are not theirs to tune.
     """
     tuned = [name for name in frame.columns if name not in held]
-    arm = evidence.results.arm(method)
-    if not tuned or (evidence.results.is_grid if arm is None else arm.is_grid):
+    if not tuned or evidence.results.is_laid_out(method):
         return True
-    axes = {} if arm is None else arm.space.axes
     for name in tuned:
         values = [level for case in frame.cases if (level := case.levels.get(name)) is not None]
-        if lay_out(name, values, axes.get(name)).is_interval:
+        if was_drawn(evidence.results, method, name, values):
             return False
     return is_factorial(np.stack([column.codes for column in frame.columns.values()], axis=1))
 
