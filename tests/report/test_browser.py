@@ -226,7 +226,8 @@ def test_trials_are_sorted_filtered_and_paged(visit):
 
 @pytest.mark.parametrize(("count", "limit"), [("1000", 1.0), ("10000", 4.0)])
 def test_many_trials_open_quickly(visit, count, limit):
-    took, empty = [], []
+    took: list[float] = []
+    empty: list[float] = []
     for _ in range(5):  # a loaded machine is slow, not wrong: the best of five counts
         for name, times in (("empty", empty), (count, took)):
             start = time.perf_counter()
