@@ -246,7 +246,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results/default"),
     optuna: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.db", help="Optuna studies in SQLite, one for each arm."),
+        typer.Option(metavar="FILE.db", help="Optuna studies in SQLite, one for each study."),
     ] = None,
     csv: Annotated[
         Path | None,

@@ -54,26 +54,28 @@ def sweep_folder(
     domains = tuple(spec.domains) or ("",)
     records: list[Record] = [
         SweepStarted(name=spec.name, identity="i", data="d", time=1e9),
-        SessionChanged(state="started", time=1e9, trials_planned=(trials + begun) * len(spec.arms)),
+        SessionChanged(
+            state="started", time=1e9, trials_planned=(trials + begun) * len(spec.studies)
+        ),
         *(
             BaseMeasured(scores=Scores(learning=0.1, source_accuracy=0.8), domain=domain)
             for domain in domains
         ),
     ]
-    for arm in spec.arms:
+    for study in spec.studies:
         finals = []
         for number in range(trials + begun):
             values: dict[str, Any] = {"lr": 10 ** rng.uniform(-4.9, -2.1)}
-            if arm.method == "lora":
+            if study.method == "lora":
                 values["rank"] = rng.choice([4, 16, 64])
-            named = arm.trial(values)
+            named = study.trial(values)
             shared: dict[str, Any] = {
                 "trial": named.id,
                 "number": number,
                 "stage": "search",
                 "seed": named.seed,
                 "configuration": named.hyperparameters,
-                "domain": arm.domain,
+                "domain": study.domain,
                 "time": 1e9 + 10 * number,
             }
             records.append(TrialStarted(**shared))

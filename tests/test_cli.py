@@ -211,8 +211,8 @@ def test_a_plan_is_json_on_request_and_starts_nothing(lorasweep, tmp_path):
     code, out, _ = lorasweep("plan", *words)
     assert code == 0
     facts = json.loads(out)
-    assert [arm["arm"] for arm in facts["arms"]] == ["lora", "full"]
-    assert {arm["tokens_per_s_assumed"] for arm in facts["arms"]} == {500}
+    assert [study["study"] for study in facts["studies"]] == ["lora", "full"]
+    assert {study["tokens_per_s_assumed"] for study in facts["studies"]} == {500}
     assert list(tmp_path.iterdir()) == [tmp_path / "data.jsonl"]
 
 

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lorasweep.analysis.best import RULE, Best, Standing
-from lorasweep.analysis.levels import LevelSummary
+from lorasweep.analysis.advice.best import RULE, Best, Standing
 from lorasweep.analysis.outcome import (
     lay_out_advice,
     lay_out_at_equal,
@@ -22,7 +21,6 @@ from lorasweep.analysis.outcome import (
     lay_out_hypervolume,
     lay_out_noise,
 )
-from lorasweep.analysis.programs import Programs
 from lorasweep.analysis.ranked import (
     lay_out_alternatives,
     lay_out_divergence,
@@ -32,8 +30,10 @@ from lorasweep.analysis.ranked import (
     lay_out_rule,
     lay_out_top,
 )
-from lorasweep.analysis.spectral import SpectralSummary
+from lorasweep.analysis.sensitivity.levels import LevelSummary
 from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.tradeoff.programs import Programs
+from lorasweep.analysis.tradeoff.spectral import SpectralSummary
 from lorasweep.store.results import SweepResults
 
 SCHEMA_VERSION = 1

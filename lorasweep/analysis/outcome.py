@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from lorasweep.analysis.advice import Advice
+from lorasweep.analysis.advice.advise import Advice
 from lorasweep.analysis.claims.verdict import Claim, Part, Source
-from lorasweep.analysis.curves import Curve
-from lorasweep.analysis.equal import AtEqual
 from lorasweep.analysis.estimate import Estimate
-from lorasweep.analysis.hypervolume import Hypervolume
 from lorasweep.analysis.noise import Noise
+from lorasweep.analysis.tradeoff.curves import Curve
+from lorasweep.analysis.tradeoff.equal import AtEqual
+from lorasweep.analysis.tradeoff.hypervolume import Hypervolume
 from lorasweep.store.results import SweepResults
 
 _OPEN = ("RUNNING", "PENDING")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from lorasweep.analysis.alternatives import Alternatives
-from lorasweep.analysis.conditional import WithinRule
-from lorasweep.analysis.divergence import Divergence
-from lorasweep.analysis.importance import Ranking, Sensitivity
-from lorasweep.analysis.interactions import Interaction
-from lorasweep.analysis.top import TopRanking
+from lorasweep.analysis.sensitivity.alpha_rules import WithinRule
+from lorasweep.analysis.sensitivity.alternatives import Alternatives
+from lorasweep.analysis.sensitivity.divergence import Divergence
+from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
+from lorasweep.analysis.sensitivity.interactions import Interaction
+from lorasweep.analysis.sensitivity.top import TopRanking
 
 
 def lay_out_row(row: Sensitivity) -> dict[str, Any]:

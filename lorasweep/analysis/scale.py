@@ -108,15 +108,15 @@ def was_drawn(results: SweepResults, method: str, name: str, values: Sequence[Le
     """Tell whether values of a hyperparameter were drawn from an interval, not chosen by hand."""
     if results.is_laid_out(method):
         return False
-    arm = results.arm(method)
-    return lay_out(name, values, arm.space.axes.get(name) if arm else None).is_interval
+    study = results.study(method)
+    return lay_out(name, values, study.space.axes.get(name) if study else None).is_interval
 
 
 def scales(results: SweepResults, trials: Iterable[TrialResult]) -> Mapping[str, Scale]:
     """Lay out every searched hyperparameter that these trials have."""
     trials = tuple(trials)
-    arm = results.arm(trials[0].method) if trials else None
-    space = arm.space.axes if arm else {}
+    study = results.study(trials[0].method) if trials else None
+    space = study.space.axes if study else {}
     is_grid = bool(trials) and results.is_laid_out(trials[0].method)
     laid_out = {}
     for name in results.axes:

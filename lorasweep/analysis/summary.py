@@ -6,28 +6,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorasweep.analysis.advice import Advice, advise
-from lorasweep.analysis.alternatives import Alternatives, compare_levels
-from lorasweep.analysis.best import Best, find_best
-from lorasweep.analysis.caution import warn
+from lorasweep.analysis.advice.advise import Advice, advise
+from lorasweep.analysis.advice.best import Best, find_best
+from lorasweep.analysis.advice.caution import warn
 from lorasweep.analysis.claims import judge_claims
 from lorasweep.analysis.claims.verdict import Claim
-from lorasweep.analysis.conditional import WithinRule, rank_within_alpha_rules
 from lorasweep.analysis.configurations import configurations, methods
-from lorasweep.analysis.curves import Curve, trace_curves
-from lorasweep.analysis.divergence import Divergence, summarise_divergence
-from lorasweep.analysis.equal import AtEqual
 from lorasweep.analysis.estimate import rank_correlation
 from lorasweep.analysis.evidence import collect
-from lorasweep.analysis.hypervolume import Hypervolume, measure_hypervolumes
-from lorasweep.analysis.importance import Ranking, rank_hyperparameters
-from lorasweep.analysis.levels import LevelSummary, summarise_levels
 from lorasweep.analysis.noise import Noise
-from lorasweep.analysis.pareto import FrontPoint, contenders, fronts
-from lorasweep.analysis.programs import Programs, compare_programs
 from lorasweep.analysis.scale import Scale, scales
-from lorasweep.analysis.spectral import SpectralSummary, summarise
-from lorasweep.analysis.top import TopRanking, rank_near_top
+from lorasweep.analysis.sensitivity.alpha_rules import WithinRule, rank_within_alpha_rules
+from lorasweep.analysis.sensitivity.alternatives import Alternatives, compare_levels
+from lorasweep.analysis.sensitivity.divergence import Divergence, summarise_divergence
+from lorasweep.analysis.sensitivity.importance import Ranking, rank_hyperparameters
+from lorasweep.analysis.sensitivity.levels import LevelSummary, summarise_levels
+from lorasweep.analysis.sensitivity.top import TopRanking, rank_near_top
+from lorasweep.analysis.tradeoff.curves import Curve, trace_curves
+from lorasweep.analysis.tradeoff.equal import AtEqual
+from lorasweep.analysis.tradeoff.hypervolume import Hypervolume, measure_hypervolumes
+from lorasweep.analysis.tradeoff.pareto import FrontPoint, contenders, fronts
+from lorasweep.analysis.tradeoff.programs import Programs, compare_programs
+from lorasweep.analysis.tradeoff.spectral import SpectralSummary, summarise
 from lorasweep.store.results import SweepResults, TrialResult
 
 __all__ = ["Analysis", "Proxy", "Totals", "analyse", "rank_correlation"]

@@ -15,7 +15,7 @@ from lorasweep.evaluate.code_task import CodeTask, Problem, load_problems
 from lorasweep.evaluate.gather import of_all_workers
 from lorasweep.evaluate.generate import Sampling, sample
 from lorasweep.evaluate.passes import pass_at
-from lorasweep.evaluate.sandbox import Outcome, Sandbox
+from lorasweep.evaluate.sandbox.sandbox import Outcome, Sandbox
 from lorasweep.evaluate.writing import rows_at_a_time
 from lorasweep.model.served import Served
 from lorasweep.store.records import CodeScores, Distinct

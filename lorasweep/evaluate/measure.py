@@ -15,10 +15,10 @@ from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.agreement import BaseSamples, base_agreement
 from lorasweep.evaluate.code import CodeAnswers, CodeSuite, Completion
 from lorasweep.evaluate.continuations import Continuations
-from lorasweep.evaluate.cores import programs_at_a_time
 from lorasweep.evaluate.harness import Suite
 from lorasweep.evaluate.heldout import measure_heldout, responses
-from lorasweep.evaluate.sandbox import Sandbox
+from lorasweep.evaluate.sandbox.cores import programs_at_a_time
+from lorasweep.evaluate.sandbox.sandbox import Sandbox
 from lorasweep.evaluate.tasks import BASE_AGREEMENT, RESPONSE_ACCURACY, code_tasks, load_tasks
 from lorasweep.model.served import Served
 from lorasweep.spec.sweep import EvaluateSpec

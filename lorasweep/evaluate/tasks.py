@@ -15,7 +15,7 @@ import yaml
 from lorasweep import testbed
 from lorasweep.errors import SpecError, in_a_line
 from lorasweep.evaluate.code_task import CodeTask, is_code, load_problems, read_code_task
-from lorasweep.evaluate.sandbox import Sandbox
+from lorasweep.evaluate.sandbox.sandbox import Sandbox
 from lorasweep.spec.sweep import EvaluateSpec
 
 # Biderman et al. 2024, v2, section 4; it states no shots, so these are of the suite that it used,

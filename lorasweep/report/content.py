@@ -27,11 +27,11 @@ def content_of(
     results: SweepResults, analysis: Analysis, document: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Collect what the page says of one domain."""
-    arms = {m: f"{results.domain}/{m}" if results.domain else m for m in analysis.methods}
+    studies = {m: f"{results.domain}/{m}" if results.domain else m for m in analysis.methods}
 
-    def by_arm(key: str) -> dict[str, Any]:
+    def by_study(key: str) -> dict[str, Any]:
         own = document.get(key) or {}
-        return {method: own[arm] for method, arm in arms.items() if own.get(arm)}
+        return {method: own[study] for method, study in studies.items() if own.get(study)}
 
     def of_domain(key: str) -> list[Mapping[str, Any]]:
         rows = document.get(key) or []
@@ -42,7 +42,9 @@ def content_of(
         "domain": results.domain,
         "answer": answer(results, analysis),
         "statuses": _statuses(analysis),
-        "cards": [_card(method, rec, results) for method, rec in by_arm("recommendation").items()],
+        "cards": [
+            _card(method, rec, results) for method, rec in by_study("recommendation").items()
+        ],
         "claims": claims,
         "decided": [claim for claim in claims if claim["sign"] != "?"],
         "undecided": [claim for claim in claims if claim["sign"] == "?"],
@@ -50,13 +52,13 @@ def content_of(
         "findings": [_finding(found) for found in findings(results, analysis)],
         "levels": [
             lay_out(f"{method}: {name}", rows)
-            for method, tables in by_arm("levels").items()
+            for method, tables in by_study("levels").items()
             for name, rows in tables.items()
         ],
         "tables": [
-            *(_alternatives(method, rows) for method, rows in by_arm("alternatives").items()),
-            *(table for item in by_arm("divergence").items() for table in _divergence(*item)),
-            *(table for item in by_arm("by_alpha_rule").items() for table in _by_rule(*item)),
+            *(_alternatives(method, rows) for method, rows in by_study("alternatives").items()),
+            *(table for item in by_study("divergence").items() for table in _divergence(*item)),
+            *(table for item in by_study("by_alpha_rule").items() for table in _by_rule(*item)),
         ],
         "fronts": [
             lay_out(title, rows)

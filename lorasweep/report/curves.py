@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lorasweep.analysis.curves import Curve
 from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.tradeoff.curves import Curve
 from lorasweep.report.picture import Picture, Point, Scatter
 from lorasweep.report.wording import level
 

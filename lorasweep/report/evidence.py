@@ -22,12 +22,12 @@ def evidence_tables(
     """
     content = content_of(results, analysis, document)
     for method in analysis.methods:
-        arm = f"{results.domain}/{method}" if results.domain else method
+        study = f"{results.domain}/{method}" if results.domain else method
         for key, caption in (
             ("interactions", "what two hyperparameters explain only together"),
             ("top", "what mattered for being among the best"),
         ):
-            rows = (document.get(key) or {}).get(arm) or []
+            rows = (document.get(key) or {}).get(study) or []
             if rows:
                 yield lay_out(f"{method}: {caption}", [_share(row) for row in rows])
     yield from content["tables"]

@@ -7,9 +7,9 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from lorasweep.analysis.configurations import is_scored
-from lorasweep.analysis.pareto import POOLED
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.tradeoff.pareto import POOLED
 from lorasweep.report.curves import draw_curves
 from lorasweep.report.heat import draw_heat
 from lorasweep.report.history import draw_history

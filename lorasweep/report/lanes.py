@@ -9,10 +9,10 @@ from lorasweep.store.results import SweepResults
 
 def describe_lanes(results: SweepResults) -> list[tuple[str, str]]:
     """Say of each lane how many trials shared its base, and why; what recurs is said once."""
-    several = results.spec is not None and len(results.spec.arms) > 1
+    several = results.spec is not None and len(results.spec.studies) > 1
     rows: dict[tuple[str, str], None] = {}
     for lane in results.lanes:
-        of = f" ({lane.arm})" if several and lane.arm else ""
+        of = f" ({lane.study})" if several and lane.study else ""
         rows[f"Lane {lane.ended.lane}{of}", _told(lane.ended)] = None
     return list(rows)
 

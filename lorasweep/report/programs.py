@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lorasweep.analysis.programs import BASE
 from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.tradeoff.programs import BASE
 from lorasweep.report.picture import Picture, Point, Scatter
 from lorasweep.report.wording import Markdown, enumerate_words, number, table
 

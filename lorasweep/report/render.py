@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasweep.analysis.best import RULE
+from lorasweep.analysis.advice.best import RULE
 from lorasweep.analysis.document import describe, to_json
-from lorasweep.analysis.pareto import POOLED
 from lorasweep.analysis.summary import Analysis, analyse
+from lorasweep.analysis.tradeoff.pareto import POOLED
 from lorasweep.report.draw import draw
 from lorasweep.report.evidence import evidence_tables
 from lorasweep.report.figures import pictures
@@ -215,16 +215,16 @@ def _setup(
             ("Model", f"{spec.model.path}{revision}"),
             ("Training", f"{spec.train.optimizer}, {spec.train.schedule}, {duration_text}"),
         ]
-        for arm in spec.arms:
-            of = f" ({arm.label})" if len(spec.arms) > 1 else ""
-            search = arm.search
+        for study in spec.studies:
+            of = f" ({study.label})" if len(spec.studies) > 1 else ""
+            search = study.search
             rows += [
-                (f"Data{of}", arm.data.path),
+                (f"Data{of}", study.data.path),
                 (
                     f"Search{of}",
-                    f"{search.algorithm}, stopping by {search.scheduler}, seed {arm.seed}",
+                    f"{search.algorithm}, stopping by {search.scheduler}, seed {study.seed}",
                 ),
-                (f"Learning is measured by{of}", ", ".join(arm.evaluate.learning)),
+                (f"Learning is measured by{of}", ", ".join(study.evaluate.learning)),
             ]
         rows.append(("Source accuracy is measured by", ", ".join(spec.evaluate.source)))
     for part, _ in parts:

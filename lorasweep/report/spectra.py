@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from lorasweep.analysis.spectral import SpectralSummary
 from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.tradeoff.spectral import SpectralSummary
 from lorasweep.report.picture import Picture, Point, Scatter
 from lorasweep.report.wording import Markdown, enumerate_words, percent, table
 from lorasweep.store.results import SweepResults

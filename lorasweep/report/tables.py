@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorasweep.analysis.best import Best, Standing
+from lorasweep.analysis.advice.best import Best, Standing
 from lorasweep.analysis.claims.verdict import UNSURE, Claim
-from lorasweep.analysis.importance import Ranking, Sensitivity
-from lorasweep.analysis.levels import LevelSummary
-from lorasweep.analysis.pareto import POOLED
+from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
+from lorasweep.analysis.sensitivity.levels import LevelSummary
 from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.tradeoff.pareto import POOLED
 from lorasweep.report.findings import Finding
 from lorasweep.report.wording import UNKNOWN, Markdown, duration, level, number, percent, table
 from lorasweep.store.results import SweepResults, TrialResult

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.errors import SpecError
-from lorasweep.spec.arms import axes_of, for_method, in_order
 from lorasweep.spec.file import override, read_yaml
 from lorasweep.spec.presets import default_sweep
 from lorasweep.spec.space import parse_space
+from lorasweep.spec.studies import axes_of, for_method, in_order
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.spec.trial import OF_METHOD
 
@@ -112,7 +112,7 @@ def _keep_axes(sections: Content, axes: Collection[str]) -> None:
 
 
 def _set_everywhere(content: Content, section: str, field: str, value: Any) -> None:
-    """Set a field for all arms: what a method or a domain says of it gives way."""
+    """Set a field for all studies: what a method or a domain says of it gives way."""
     fields = _mapping(content.get(section))
     content[section] = {**fields, field: value}
     for part in ("methods", "domains"):

@@ -32,7 +32,7 @@ _INTERMEDIATE = "minus the held-out response loss in nats per token, by percent 
 
 
 def write_studies(sweep: EndedSweep, path: Path) -> list[str]:
-    """Write a study for each arm, named `NAME METHOD` or `NAME METHOD DOMAIN`.
+    """Write a study for each study, named `NAME METHOD` or `NAME METHOD DOMAIN`.
 
     Args:
         path: file that is not there yet.
@@ -49,8 +49,8 @@ def write_studies(sweep: EndedSweep, path: Path) -> list[str]:
         "sqlite:///lorasweep.db", engine_kwargs={"creator": partial(_connect, path)}
     )
     try:
-        arms = sweep.results.spec.arms if sweep.results.spec else ()
-        return [_write_study(sweep, arm, storage) for arm in arms]
+        studies = sweep.results.spec.studies if sweep.results.spec else ()
+        return [_write_study(sweep, study, storage) for study in studies]
     finally:
         storage.remove_session()
         storage.engine.dispose()
@@ -64,42 +64,42 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _write_study(sweep: EndedSweep, arm: SweepSpec, storage: optuna.storages.RDBStorage) -> str:
+def _write_study(sweep: EndedSweep, study: SweepSpec, storage: optuna.storages.RDBStorage) -> str:
     import optuna
 
-    name = " ".join(filter(None, (arm.name, arm.method, arm.domain)))
-    study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+    name = " ".join(filter(None, (study.name, study.method, study.domain)))
+    exported = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["learning"])
-    base = sweep.results.bases.get(arm.domain)
-    fixed = arm.hyperparameters.model_dump(mode="json", exclude={"method"}, exclude_none=True)
+        exported.set_metric_names(["learning"])
+    base = sweep.results.bases.get(study.domain)
+    fixed = study.hyperparameters.model_dump(mode="json", exclude={"method"}, exclude_none=True)
     about = {
-        "question": arm.question,
+        "question": study.question,
         "results": sweep.results.origin,
-        "model": arm.model.path,
-        "data": arm.data.path,
-        "method": arm.method,
-        "domain": arm.domain,
-        "fixed": {k: v for k, v in fixed.items() if k not in arm.space.axes},
+        "model": study.model.path,
+        "data": study.data.path,
+        "method": study.method,
+        "domain": study.domain,
+        "fixed": {k: v for k, v in fixed.items() if k not in study.space.axes},
         "base": None if base is None else base.model_dump(mode="json", exclude={"code"}),
         "intermediate_values": _INTERMEDIATE,
     }
     for key, value in about.items():
         if value:
-            study.set_user_attr(key, value)
-    of_arm = [
+            exported.set_user_attr(key, value)
+    of_study = [
         ended
         for ended in sweep.ended
-        if (ended.result.method, ended.result.domain) == (arm.method, arm.domain)
+        if (ended.result.method, ended.result.domain) == (study.method, study.domain)
     ]
-    tried = [ended.result.hyperparameters for ended in of_arm]
+    tried = [ended.result.hyperparameters for ended in of_study]
     space = {
         axis: distribution(found, [levels[axis] for levels in tried if axis in levels])
-        for axis, found in arm.space.axes.items()
+        for axis, found in study.space.axes.items()
     }
-    study.add_trials(_frozen(number, ended, space) for number, ended in enumerate(of_arm))
-    _add_attributes(storage, name, [ended.result for ended in of_arm])
+    exported.add_trials(_frozen(number, ended, space) for number, ended in enumerate(of_study))
+    _add_attributes(storage, name, [ended.result for ended in of_study])
     return name
 
 

@@ -97,7 +97,7 @@ def _connect(address: str) -> Any:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    from lorasweep.tune.cluster import token_sentence
+    from lorasweep.lanes.cluster import token_sentence
 
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,9 +1,9 @@
 """What a sweep will take, found out without running it.
 
-The facts of `lorasweep plan --json`. In all: `name`, `question`, `hours`, `flops`, `arms`. In each
-arm, with None where the data's extent is not known here:
+The facts of `lorasweep plan --json`. In all: `name`, `question`, `hours`, `flops`,
+`studies`. In each study, with None where the data's extent is not known here:
 
-    arm, method, domain      names
+    study, method, domain      names
     trials, confirmations    how many run, and how many repeat configurations on further seeds
     duration, data           of a trial, in words; where the number of tokens comes from
     parameters               of the model; trainable_parameters {min, max}: over the space
@@ -52,47 +52,55 @@ def plan_sweep(spec: SweepSpec, throughput: float | None = None) -> dict[str, An
     if throughput is not None and not throughput > 0:
         raise SpecError([f"--throughput: must be above 0, got {throughput:g}"])
     shape = read_architecture(spec.model)
-    extents: dict[str, Any] = {}  # arms mostly share their data
-    arms = []
-    for arm in spec.arms:
-        seq_len = sequence_length(arm.data, shape.positions)
-        if (key := arm.data.model_dump_json()) not in extents:
-            extents[key] = measure_extent(arm.data, arm.model, shape.positions, shape.vocabulary)
-        facts = estimate(arm, shape, extents[key], seq_len, throughput)
-        arms.append({**facts, "notes": _notes(arm, facts, published=shape.published)})
+    extents: dict[str, Any] = {}  # studies mostly share their data
+    studies = []
+    for study in spec.studies:
+        seq_len = sequence_length(study.data, shape.positions)
+        if (key := study.data.model_dump_json()) not in extents:
+            extents[key] = measure_extent(
+                study.data, study.model, shape.positions, shape.vocabulary
+            )
+        facts = estimate(study, shape, extents[key], seq_len, throughput)
+        studies.append({**facts, "notes": _notes(study, facts, published=shape.published)})
     return {
         "name": spec.name,
         "question": spec.question,
-        "hours": _total(arms, "hours"),
-        "flops": _total(arms, "flops"),
-        "arms": arms,
+        "hours": _total(studies, "hours"),
+        "flops": _total(studies, "flops"),
+        "studies": studies,
     }
 
 
-def _total(arms: list[dict[str, Any]], name: str) -> float | None:
-    values = [arm[name] for arm in arms]
+def _total(studies: list[dict[str, Any]], name: str) -> float | None:
+    values = [study[name] for study in studies]
     return None if None in values else sum(values)
 
 
-def _notes(arm: SweepSpec, facts: dict[str, Any], *, published: bool) -> list[str]:
+def _notes(study: SweepSpec, facts: dict[str, Any], *, published: bool) -> list[str]:
     """Say what a reader must know of the numbers."""
     from lorasweep.service.speed import on_gpus
 
     notes = []
     if published:
-        notes.append(f"{arm.model.path} is not here; its shape is that of a table of known models")
+        notes.append(
+            f"{study.model.path} is not here; its shape is that of a table of known models"
+        )
     if facts["tokens"] is None:
-        notes.append(f"the tokens of {arm.data.path} are {facts['data']}; so no FLOPs and no hours")
-    elif arm.train.steps is not None and "unknown" in facts["data"]:
-        notes.append(f"the tokens of {arm.data.path} are {facts['data']}; full sequences are taken")
+        notes.append(
+            f"the tokens of {study.data.path} are {facts['data']}; so no FLOPs and no hours"
+        )
+    elif study.train.steps is not None and "unknown" in facts["data"]:
+        notes.append(
+            f"the tokens of {study.data.path} are {facts['data']}; full sequences are taken"
+        )
     if facts["tokens_shared"]:
         notes.append(
             "runs that differ in their duration alone share the trunk of the longest: 80% of it is "
             "trained once, and each decays over the last 20% of its own"
         )
-    if arm.search.scheduler != "none":
-        notes.append(f"{arm.search.scheduler} stops trials early, so that it takes less")
-    if arm.spread is not None and on_gpus(arm) and arm.model.dtype != "fp32":
+    if study.search.scheduler != "none":
+        notes.append(f"{study.search.scheduler} stops trials early, so that it takes less")
+    if study.spread is not None and on_gpus(study) and study.model.dtype != "fp32":
         notes.append(
             "state is as appendix H counts it; DeepSpeed keeps a bf16 copy of what is trained "
             "besides, 2 bytes a parameter"
@@ -104,52 +112,52 @@ def _notes(arm: SweepSpec, facts: dict[str, Any], *, published: bool) -> list[st
 def show_plan(facts: dict[str, Any]) -> None:
     """Print a plan for a person."""
     console = Console()
-    for arm in facts["arms"]:
-        table = Table(box=None, show_header=False, title=f"{arm['arm']}", title_justify="left")
-        for name, value in _rows(arm):
+    for study in facts["studies"]:
+        table = Table(box=None, show_header=False, title=f"{study['study']}", title_justify="left")
+        for name, value in _rows(study):
             table.add_row(name, value)
         console.print(table)
-        for note in arm["notes"]:
+        for note in study["notes"]:
             console.print(f" {note}", highlight=False, soft_wrap=True)
         console.print()
-    if len(facts["arms"]) > 1 and facts["hours"] is not None:
+    if len(facts["studies"]) > 1 and facts["hours"] is not None:
         console.print(
             f" {facts['name']}: {_hours(facts['hours'])} and {facts['flops']:.2g} FLOPs in all",
             highlight=False,
         )
 
 
-def _rows(arm: dict[str, Any]) -> list[tuple[str, str]]:
-    """Give the lines of an arm's table."""
-    confirm = f", and {arm['confirmations']} on further seeds" if arm["confirmations"] else ""
-    workers = f"{arm['gpus']} worker{'s' if arm['gpus'] > 1 else ''}"
-    spread = "a lane's" if arm["zero_stage"] is None else f"ZeRO {arm['zero_stage']}"
-    by_gpus = arm["state_memory_gb_by_gpus"]
+def _rows(study: dict[str, Any]) -> list[tuple[str, str]]:
+    """Give the lines of a study's table."""
+    confirm = f", and {study['confirmations']} on further seeds" if study["confirmations"] else ""
+    workers = f"{study['gpus']} worker{'s' if study['gpus'] > 1 else ''}"
+    spread = "a lane's" if study["zero_stage"] is None else f"ZeRO {study['zero_stage']}"
+    by_gpus = study["state_memory_gb_by_gpus"]
     rows = [
-        ("trials", f"{arm['trials']}{confirm}"),
-        ("duration", arm["duration"]),
-        ("model", f"{arm['parameters']:,} parameters"),
-        ("trained", _span(arm["trainable_parameters"], "{:,}")),
+        ("trials", f"{study['trials']}{confirm}"),
+        ("duration", study["duration"]),
+        ("model", f"{study['parameters']:,} parameters"),
+        ("trained", _span(study["trainable_parameters"], "{:,}")),
     ]
-    if arm["tokens"] is not None:
-        shared = f", {_short(arm['tokens_shared'])} more shared" if arm["tokens_shared"] else ""
+    if study["tokens"] is not None:
+        shared = f", {_short(study['tokens_shared'])} more shared" if study["tokens_shared"] else ""
         rows += [
-            ("steps", f"{_span(arm['steps_per_trial'], '{:,}')} a trial"),
-            ("tokens", f"{_short_span(arm['tokens_per_trial'])} a trial ({arm['data']})"),
-            ("", f"{_short(arm['tokens'])} in all{shared}"),
-            ("FLOPs", f"{arm['flops']:.3g} in all"),
-            ("hours", f"{_hour_span(arm['hours_per_trial'])} a trial on {workers}"),
-            ("", f"{_hours(arm['hours'])} in all"),
+            ("steps", f"{_span(study['steps_per_trial'], '{:,}')} a trial"),
+            ("tokens", f"{_short_span(study['tokens_per_trial'])} a trial ({study['data']})"),
+            ("", f"{_short(study['tokens'])} in all{shared}"),
+            ("FLOPs", f"{study['flops']:.3g} in all"),
+            ("hours", f"{_hour_span(study['hours_per_trial'])} a trial on {workers}"),
+            ("", f"{_hours(study['hours'])} in all"),
         ]
     return [
         *rows,
-        ("speed", f"{arm['tokens_per_s_assumed']:,.0f} tokens/s a worker: {arm['speed']}"),
-        ("state", f"{_gigabytes(arm['state_memory_gb_per_gpu'])} a GPU, {spread}, {workers}"),
+        ("speed", f"{study['tokens_per_s_assumed']:,.0f} tokens/s a worker: {study['speed']}"),
+        ("state", f"{_gigabytes(study['state_memory_gb_per_gpu'])} a GPU, {spread}, {workers}"),
         ("", "all sharded: " + ", ".join(f"{_gigabytes(gb)} on {n}" for n, gb in by_gpus.items())),
         (
             "disk",
-            f"{_gigabytes(arm['disk_gb'])}: {_gigabytes(arm['disk_gb_per_trial'])} a trial; "
-            f"{_gigabytes(arm['disk_gb_under_way'])} while one is under way",
+            f"{_gigabytes(study['disk_gb'])}: {_gigabytes(study['disk_gb_per_trial'])} a trial; "
+            f"{_gigabytes(study['disk_gb_under_way'])} while one is under way",
         ),
     ]
 

@@ -15,43 +15,43 @@ from lorasweep.store.paths import SweepPaths
 
 
 def measure_slots(spec: SweepSpec) -> list[dict[str, Any]]:
-    """Measure for each arm whose trials stand in lanes how many slots pay, from its first trials.
+    """Measure for each study whose trials stand in lanes how many slots pay, from its first trials.
 
     Returns:
-        Facts of each arm by name: `arm`, `trials`, `confirmations`, `lanes`, `slots`, `in_flight`,
-        `reason`, `tokens_per_s` by the number of slots, `trainable` parameters of the largest
-        adapter tried, and `notes`.
+        Facts of each study by name: `study`, `trials`, `confirmations`, `lanes`, `slots`,
+        `in_flight`, `reason`, `tokens_per_s` by the number of slots, `trainable` parameters of the
+        largest adapter tried, and `notes`.
 
     Raises:
         UsageError: something the user can mend: model, data or tasks.
     """
-    return [_measure(arm) for arm in spec.arms if arm.spread is None and arm.slots != 1]
+    return [_measure(study) for study in spec.studies if study.spread is None and study.slots != 1]
 
 
-def _measure(arm: SweepSpec) -> dict[str, Any]:
+def _measure(study: SweepSpec) -> dict[str, Any]:
     from lorasweep.data.shard import Shard
+    from lorasweep.lanes.cluster import capacity, this_machine
+    from lorasweep.lanes.runner import Runner
+    from lorasweep.lanes.worker import set_up_process
     from lorasweep.train.probe import SlotProbe
-    from lorasweep.tune.cluster import berths, this_machine
     from lorasweep.tune.prepare import prepare, published_points
-    from lorasweep.tune.runner import Runner
     from lorasweep.tune.search import first_trials, planned_trials
-    from lorasweep.tune.worker import set_up_process
 
-    prepared = prepare(arm)
-    shape, device = this_machine(arm.resources)
-    planned = planned_trials(arm)
+    prepared = prepare(study)
+    shape, device = this_machine(study.resources)
+    planned = planned_trials(study)
     set_up_process(shape.cpus)
     facts: dict[str, Any] = {
-        "arm": arm.label,
+        "study": study.label,
         "trials": planned,
-        "confirmations": arm.search.repetitions(planned),
+        "confirmations": study.search.repetitions(planned),
         "notes": list(prepared.notes),
     }
-    places = berths(arm, shape, planned, float(os.cpu_count() or 1))
-    trials = first_trials(arm, published_points(arm), places.most)
+    places = capacity(study, shape, planned, float(os.cpu_count() or 1))
+    trials = first_trials(study, published_points(study), places.most)
     with tempfile.TemporaryDirectory() as folder:
         paths = SweepPaths(Path(folder))
-        paths.sweep.write_text(dump_sweep(arm), encoding="utf-8")
+        paths.sweep.write_text(dump_sweep(study), encoding="utf-8")
         runner = Runner(prepared.spec, paths.root, prepared.data, Shard(), device)
         for trial in trials:
             runner.admit(runner.prepare(trial))
@@ -61,12 +61,12 @@ def _measure(arm: SweepSpec) -> dict[str, Any]:
             runner.engine.step({*runner.engine.slots} - {*probe.group})
             probe.take(runner.engine.tokens, runner.engine.seconds)
     choice = probe.choice
-    slots = choice.slots if arm.slots == "auto" else places.most
+    slots = choice.slots if study.slots == "auto" else places.most
     return facts | {
         "lanes": places.lanes,
         "slots": slots,
         "in_flight": places.in_flight,
-        "reason": choice.reason if arm.slots == "auto" else "as given",
+        "reason": choice.reason if study.slots == "auto" else "as given",
         "tokens_per_s": {str(n): round(speed) for n, speed in choice.tokens_per_s.items()},
     }
 
@@ -75,7 +75,7 @@ def show_slots(measured: list[dict[str, Any]]) -> None:
     """Print what was measured for a person."""
     console = Console()
     for facts in measured:
-        title = f"{facts['arm']}, measured on this machine"
+        title = f"{facts['study']}, measured on this machine"
         table = Table(box=None, show_header=False, title=title, title_justify="left")
         confirm = f", then {facts['confirmations']} to confirm" if facts["confirmations"] else ""
         table.add_row("trials", f"{facts['trials']}{confirm}")
@@ -88,4 +88,4 @@ def show_slots(measured: list[dict[str, Any]]) -> None:
         for note in facts["notes"]:
             console.print(f" {note}", highlight=False, soft_wrap=True)
     if not measured:
-        console.print("nothing to measure: no arm's trials share a base", highlight=False)
+        console.print("nothing to measure: no study's trials share a base", highlight=False)

@@ -1,4 +1,4 @@
-"""How fast training is assumed to be, where nobody has measured it, and on what ground."""
+"""How fast training is assumed to be, where nobody has measured it, and on what basis."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Speed:
     """Hold an assumed speed.
 
     tokens_per_s: of training, on each worker.
-    ground: why, in a sentence.
+    basis: why, in a sentence.
     """
 
     tokens_per_s: float
-    ground: str
+    basis: str
 
 
 def utilisation() -> float:
@@ -40,16 +40,16 @@ def utilisation() -> float:
     return MEASURED_TOKENS_PER_S * flops_per_token(shape, "full", 0) / H100_FLOPS
 
 
-def on_gpus(arm: SweepSpec) -> bool:
-    """Tell whether an arm is reckoned for GPUs: `auto` is, but for the embedded base."""
-    gpus = arm.resources.gpus
-    return arm.model.path != "testbed" if gpus == "auto" else gpus > 0
+def on_gpus(study: SweepSpec) -> bool:
+    """Tell whether a study is reckoned for GPUs: `auto` is, but for the embedded base."""
+    gpus = study.resources.gpus
+    return study.model.path != "testbed" if gpus == "auto" else gpus > 0
 
 
 def assumed_speed(
-    arm: SweepSpec, shape: Architecture, trained: float, throughput: float | None
+    study: SweepSpec, shape: Architecture, trained: float, throughput: float | None
 ) -> Speed:
-    """Give the speed that an arm is reckoned with.
+    """Give the speed that a study is reckoned with.
 
     Args:
         trained: parameters of an adapter of middling size.
@@ -57,11 +57,11 @@ def assumed_speed(
     """
     if throughput is not None:
         return Speed(throughput, "as given with --throughput")
-    if on_gpus(arm):
+    if on_gpus(study):
         speed = utilisation() * H100_FLOPS / flops_per_token(shape, "full", 0)
-        ground = f"{100 * utilisation():.0f}% of an H100's 989 TFLOP/s at 6 N a token (appendix I)"
-        if arm.method == "lora":
-            return Speed(LORA_SPEED * speed, f"15% below full finetuning's {ground}")
-        return Speed(speed, ground)
-    speed = CORE_FLOPS * arm.resources.cpus / flops_per_token(shape, arm.method, round(trained))
+        basis = f"{100 * utilisation():.0f}% of an H100's 989 TFLOP/s at 6 N a token (appendix I)"
+        if study.method == "lora":
+            return Speed(LORA_SPEED * speed, f"15% below full finetuning's {basis}")
+        return Speed(speed, basis)
+    speed = CORE_FLOPS * study.resources.cpus / flops_per_token(shape, study.method, round(trained))
     return Speed(speed, "45 GFLOP/s on each core, as on the embedded testbed")

@@ -24,10 +24,10 @@ def status_of(folder: Path) -> dict[str, Any]:
     """
     results = load_results(folder)
     ended = [trial for trial in results.trials if trial.status not in {"RUNNING", "PENDING"}]
-    arms = [arm for part in results.parts for arm in _arms(part)]
-    bests = [arm["best"] for arm in arms if arm["best"] is not None]
+    studies = [study for part in results.parts for study in _studies(part)]
+    bests = [study["best"] for study in studies if study["best"] is not None]
     # Scores of two domains do not compare.
-    one = len({arm["domain"] for arm in arms}) < 2
+    one = len({study["domain"] for study in studies}) < 2
     return {
         "name": results.name,
         "state": _state(results),
@@ -37,7 +37,7 @@ def status_of(folder: Path) -> dict[str, Any]:
         "elapsed_s": None if results.started is None else round(time.time() - results.started, 1),
         "base": None if results.base is None else results.base.model_dump(),
         "best": max(bests, key=lambda best: best["learning"], default=None) if one else None,
-        "arms": arms,
+        "studies": studies,
         "journal": str(SweepPaths(folder).journal),
     }
 
@@ -47,14 +47,14 @@ def _state(results: SweepResults) -> str:
     return {None: "not started", "started": "running"}.get(results.state, str(results.state))
 
 
-def _arms(part: SweepResults) -> list[dict[str, Any]]:
+def _studies(part: SweepResults) -> list[dict[str, Any]]:
     """Collect the state of each method in one domain."""
-    arms = []
+    studies = []
     for method in dict.fromkeys(trial.method for trial in part.trials):
         own = [trial for trial in part.trials if trial.method == method]
         scored = [trial for trial in own if trial.learning is not None]
         best = max(scored, key=lambda trial: trial.learning or 0.0, default=None)
-        arms.append(
+        studies.append(
             {
                 "domain": part.domain,
                 "method": method,
@@ -63,7 +63,7 @@ def _arms(part: SweepResults) -> list[dict[str, Any]]:
                 "best": None if best is None else _best(best),
             }
         )
-    return arms
+    return studies
 
 
 def _best(trial: TrialResult) -> dict[str, Any]:
@@ -84,9 +84,9 @@ def show_status(facts: dict[str, Any]) -> None:
     print(f"{facts['name']}: {facts['state']}, {ended} of {facts['trials_planned'] or '?'} trials")
     for status, count in sorted(facts["trials"].items()):
         print(f"  {status:<9} {count}")
-    for arm in facts["arms"]:
-        if (best := arm["best"]) is not None:
-            of = " ".join(filter(None, (arm["domain"], arm["method"])))
+    for study in facts["studies"]:
+        if (best := study["best"]) is not None:
+            of = " ".join(filter(None, (study["domain"], study["method"])))
             told = (f"{k}={level(v)}" for k, v in best["configuration"].items())
             print(f"  best      {of}: learning {best['learning']:.3f} ({best['trial']})")
             print(f"            {', '.join(told)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lorasweep.analysis.best import find_best
+from lorasweep.analysis.advice.best import find_best
 from lorasweep.analysis.configurations import configurations
 from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.report.render import ReportPaths, write_report

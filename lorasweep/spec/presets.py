@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lorasweep.spec.arms import LR_OF_METHOD
 from lorasweep.spec.space import Axis, Level, Range
+from lorasweep.spec.studies import LR_OF_METHOD
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import UNGATED
 
@@ -112,7 +112,7 @@ def published_full_lr(recipe: str, hidden_size: int, model_type: str, *, code: b
 
 
 def learns_code(spec: SweepSpec) -> bool:
-    """Tell whether an arm learns code from instructions, by its data's kind and its tasks."""
+    """Tell whether a study learns code from instructions, by its data's kind and its tasks."""
     tasks = " ".join(spec.evaluate.learning)
     names_code = any(name in tasks for name in ("humaneval", "mbpp", "code"))
     return names_code and spec.data.kind != "documents"
@@ -150,7 +150,7 @@ _ADVISED_ALWAYS: dict[str, Level] = {
 
 
 def first_points(spec: SweepSpec, hidden_size: int, model_type: str) -> list[dict[str, Level]]:
-    """Place the published recipes in an arm's space, leaving out those that do not lie in it.
+    """Place the published recipes in a study's space, leaving out those that do not lie in it.
 
     The rank is the searched level nearest to the advised one, so that the recipe's other values
     are tried even where the rank is out of reach.

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lorasweep.spec.arms import axes_of, has_no
 from lorasweep.spec.space import Space
+from lorasweep.spec.studies import axes_of, has_no
 from lorasweep.spec.trial import OF_METHOD
 
 

@@ -11,7 +11,6 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lorasweep.errors import SpecError
-from lorasweep.spec.arms import SECTIONS, axes_of, has_no, in_order, narrow, with_own_range
 from lorasweep.spec.sections import (
     DataSpec,
     DeepSpeedSpec,
@@ -24,6 +23,7 @@ from lorasweep.spec.sections import (
 )
 from lorasweep.spec.sentences import sentences_of
 from lorasweep.spec.space import Level, Space
+from lorasweep.spec.studies import SECTIONS, axes_of, has_no, in_order, narrow, with_own_range
 from lorasweep.spec.trial import (
     OF_METHOD,
     Frozen,
@@ -48,20 +48,20 @@ __all__ = [
 ]
 
 DOMAIN = r"[a-z][a-z0-9-]{0,31}"
-Partial = dict[str, Any]  # sections of a sweep, as YAML has them; checked as part of an arm
+Partial = dict[str, Any]  # sections of a sweep, as YAML has them; checked as part of a study
 
 
 class SweepSpec(Frozen):
-    """Hold a whole study, or one arm of it.
+    """Hold a whole study, or one study of it.
 
     question: what the sweep is to answer, in one sentence; the report opens with it.
     methods: which finetuning methods run, and for each the sections that are its own. Without any,
         `hyperparameters.method` is the only one. Space and hyperparameters above are LoRA's where
         it is among them; full finetuning shares what it has of them, its learning rates scaled
-        (`spec/arms.py`).
+        (`spec/studies.py`).
     domains: what is learned, where it is more than one thing: for each name the sections that are
         its own, `data` and `evaluate` among them.
-    domain: of an arm, its name in `domains`.
+    domain: of a study, its name in `domains`.
     hyperparameters: the value of every hyperparameter that is not searched.
     slots: trials that share one base at most; `auto` measures how many pay, 1 gives every trial a
         Ray Train job of its own.
@@ -150,9 +150,9 @@ class SweepSpec(Frozen):
                 f"{self.method!r}"
             )
         elif self.methods or self.domains:
-            for arm in self._narrowed():
+            for study in self._narrowed():
                 try:
-                    SweepSpec.model_validate(arm)
+                    SweepSpec.model_validate(study)
                 except ValidationError as error:
                     problems += sentences_of(error)
         else:
@@ -218,7 +218,7 @@ class SweepSpec(Frozen):
         ]
 
     def _narrowed(self) -> list[dict[str, Any]]:
-        """Give the content of every arm, domain by domain."""
+        """Give the content of every study, domain by domain."""
         content = self.model_dump(mode="json")
         methods = in_order(self.methods or [self.method])
         return [
@@ -228,23 +228,23 @@ class SweepSpec(Frozen):
         ]
 
     @property
-    def arms(self) -> tuple[SweepSpec, ...]:
-        """Give the arms, domain by domain; a sweep of one method and one domain is its only arm."""
+    def studies(self) -> tuple[SweepSpec, ...]:
+        """The studies, domain by domain; a sweep of one method and one domain is its own one."""
         # Not kept where it is the sweep itself, or comparing two sweeps would never end.
-        return self._arms if self.methods or self.domains else (self,)
+        return self._studies if self.methods or self.domains else (self,)
 
     @cached_property
-    def _arms(self) -> tuple[SweepSpec, ...]:
-        return tuple(SweepSpec.model_validate(arm) for arm in self._narrowed())
+    def _studies(self) -> tuple[SweepSpec, ...]:
+        return tuple(SweepSpec.model_validate(study) for study in self._narrowed())
 
     @property
     def method(self) -> Method:
-        """Name the method of an arm."""
+        """Name the method of a study."""
         return self.hyperparameters.method
 
     @property
     def spread(self) -> DeepSpeedSpec | None:
-        """Say how DeepSpeed spreads a trial of an arm; None where its trials stand in lanes."""
+        """Say how DeepSpeed spreads a trial of a study; None where its trials stand in lanes."""
         if self.deepspeed is None and self.method == "full":
             return DeepSpeedSpec()
         return self.deepspeed
@@ -268,17 +268,17 @@ class SweepSpec(Frozen):
 
     @property
     def label(self) -> str:
-        """Name an arm among those of its sweep."""
+        """Name a study among those of its sweep."""
         return f"{self.domain} {self.method}" if self.domain else self.method
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Name the axes that any arm searches, in their fixed order."""
-        searched = {axis for arm in self.arms for axis in arm.space.axes}
+        """Name the axes that any study searches, in their fixed order."""
+        searched = {axis for study in self.studies for axis in study.space.axes}
         return tuple(axis for axis in Space.model_fields if axis in searched)
 
     def levels_of(self, name: str) -> tuple[Level, ...]:
-        """Give the values that an arm's trials have: an axis's levels or ends, or the fixed one."""
+        """The values that a study's trials have: an axis's levels or ends, or the fixed one."""
         if name in self.space.axes:
             return self.space.levels(2)[name]
         return (getattr(self.hyperparameters, name),)
@@ -303,8 +303,8 @@ class SweepSpec(Frozen):
     @property
     def search_content(self) -> dict[str, Any]:
         """Give everything that decides which trials run; a longer search keeps its first trials."""
-        if self.arms != (self,):
-            return {arm.label: arm.search_content for arm in self.arms}
+        if self.studies != (self,):
+            return {study.label: study.search_content for study in self.studies}
         return {
             **self.identity,
             "search": self.search.model_dump(mode="json", exclude={"trials", "confirm", "seeds"}),
@@ -345,7 +345,9 @@ class SweepSpec(Frozen):
     @property
     def is_grid(self) -> bool:
         """Tell whether the trials are a full factorial, which the analysis may rely on."""
-        return all(arm.search.algorithm == "grid" and not arm.search.points for arm in self.arms)
+        return all(
+            study.search.algorithm == "grid" and not study.search.points for study in self.studies
+        )
 
 
 def _filled(sections: Any) -> Any:

@@ -60,21 +60,21 @@ def differences(there: SweepSpec, here: SweepSpec) -> list[str]:
     if old.keys() != new.keys():
         return [f"{' and '.join(old)} there, {' and '.join(new)} here"]
     found: dict[str, list[str]] = {}
-    for arm in old:
-        for field in sorted(old[arm].keys() | new[arm].keys()):
-            before, now = old[arm].get(field), new[arm].get(field)
+    for study in old:
+        for field in sorted(old[study].keys() | new[study].keys()):
+            before, now = old[study].get(field), new[study].get(field)
             if before != now:
-                found.setdefault(f"{field} {before!r} there and {now!r} here", []).append(arm)
-    # What differs in every arm is said once.
+                found.setdefault(f"{field} {before!r} there and {now!r} here", []).append(study)
+    # What differs in every study is said once.
     return [
-        difference if len(arms) == len(old) else f"{', '.join(arms)}: {difference}"
-        for difference, arms in found.items()
+        difference if len(studies) == len(old) else f"{', '.join(studies)}: {difference}"
+        for difference, studies in found.items()
     ]
 
 
 def _decisive(spec: SweepSpec) -> dict[str, dict[str, Any]]:
-    """Give the fields that decide which trials run and what they give, arm by arm."""
-    fields = {arm.label: _flat(arm.search_content) for arm in spec.arms}
+    """Give the fields that decide which trials run and what they give, study by study."""
+    fields = {study.label: _flat(study.search_content) for study in spec.studies}
     for own in fields.values():
         own.pop("rungs")  # which follow from fields of the search
     return fields

@@ -18,11 +18,11 @@ _DURATIONS = ("epochs", "tokens")
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Hold one domain of one sweep; `arms` by method, empty where there is no specification."""
+    """Hold one domain of one sweep; `studies` by method, empty where there is no specification."""
 
     sweep: SweepResults
     domain: str
-    arms: Mapping[str, SweepSpec]
+    studies: Mapping[str, SweepSpec]
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:
@@ -37,17 +37,17 @@ class Piece:
     @property
     def measured(self) -> dict[str, Any]:
         """Give what must agree for scores to compare, by the path in the sweep file."""
-        if not self.arms:
+        if not self.studies:
             return {"origin": self.sweep.origin}
-        arm = next(iter(self.arms.values()))
+        study = next(iter(self.studies.values()))
         # What else sets the trials of two sweeps apart stands beside their axes (`settings`).
         return {
-            "model.path": arm.model.path,
-            "model.revision": arm.model.revision,
+            "model.path": study.model.path,
+            "model.revision": study.model.revision,
             **{
                 f"{section}.{name}": value
                 for section in ("data", "evaluate")
-                for name, value in arm.identity[section].items()
+                for name, value in study.identity[section].items()
             },
         }
 
@@ -72,9 +72,9 @@ def groups(sweeps: Sequence[SweepResults]) -> list[Group]:
 
 
 def _pieces(sweep: SweepResults) -> Iterator[Piece]:
-    arms = sweep.spec.arms if sweep.spec else ()
+    studies = sweep.spec.studies if sweep.spec else ()
     for part in sweep.parts:
-        own: dict[str, SweepSpec] = {a.method: a for a in arms if a.domain == part.domain}
+        own: dict[str, SweepSpec] = {a.method: a for a in studies if a.domain == part.domain}
         yield Piece(sweep, part.domain, own)
 
 
@@ -102,7 +102,7 @@ def differing(found: Sequence[Group]) -> list[str]:
 
 @dataclass(frozen=True)
 class Settings:
-    """Hold what an arm's trials get beside their own hyperparameters, and what they lose.
+    """Hold what a study's trials get beside their own hyperparameters, and what they lose.
 
     Sweeps that stand together may differ in what each of them holds fixed in its training; without
     it, two such trials would pass for one configuration on two seeds.
@@ -124,12 +124,12 @@ class Settings:
         return {**kept, **self.added}
 
 
-def settings(arms: Sequence[SweepSpec]) -> list[Settings]:
-    """Find what sets arms of one method apart, arm by arm."""
-    kinds = [_kind(arm) for arm in arms]
+def settings(studies: Sequence[SweepSpec]) -> list[Settings]:
+    """Find what sets studies of one method apart, study by study."""
+    kinds = [_kind(study) for study in studies]
     mixed = len(set(kinds)) > 1
     unused = {"steps": _DURATIONS, "tokens": ("epochs",), "epochs": ("tokens",)}
-    trained = [_trained(arm) for arm in arms]
+    trained = [_trained(study) for study in studies]
     varied = [
         name
         for name in trained[0]
@@ -139,19 +139,19 @@ def settings(arms: Sequence[SweepSpec]) -> list[Settings]:
         Settings(
             added={name: one[name] for name in varied},
             dropped=frozenset(_DURATIONS if mixed else unused[kind]),
-            lasting=f"{arm.train.steps} steps" if mixed and kind == "steps" else kind * mixed,
+            lasting=f"{study.train.steps} steps" if mixed and kind == "steps" else kind * mixed,
         )
-        for arm, one, kind in zip(arms, trained, kinds, strict=True)
+        for study, one, kind in zip(studies, trained, kinds, strict=True)
     ]
 
 
-def _trained(arm: SweepSpec) -> dict[str, Level]:
-    """Give what an arm holds fixed in training, as levels."""
-    # The identity has the same value in all arms of a field that changes no result.
-    train = {**arm.train.model_dump(mode="json"), **arm.identity["train"]}
+def _trained(study: SweepSpec) -> dict[str, Level]:
+    """Give what a study holds fixed in training, as levels."""
+    # The identity has the same value in all studies of a field that changes no result.
+    train = {**study.train.model_dump(mode="json"), **study.identity["train"]}
     fixed = {f"train.{name}": value for name, value in train.items()}
     return {
-        name: _level(value) for name, value in {**fixed, "model.dtype": arm.model.dtype}.items()
+        name: _level(value) for name, value in {**fixed, "model.dtype": study.model.dtype}.items()
     }
 
 
@@ -161,9 +161,9 @@ def _level(value: Any) -> Level:
     return value if isinstance(value, float | int | str) else " ".join(map(str, value))
 
 
-def _kind(arm: SweepSpec) -> str:
+def _kind(study: SweepSpec) -> str:
     """Say what a trial's duration is counted in."""
-    if arm.train.steps is not None:
+    if study.train.steps is not None:
         return "steps"
-    given = arm.hyperparameters.tokens is not None or arm.space.tokens is not None
+    given = study.hyperparameters.tokens is not None or study.space.tokens is not None
     return "tokens" if given else "epochs"

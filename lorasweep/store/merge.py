@@ -138,10 +138,10 @@ def _agree(left: float | None, right: float | None) -> bool:
 
 def _settings(group: Group) -> dict[tuple[int, str], Settings]:
     """Give what sets trials apart, by a piece's number and method."""
-    methods = dict.fromkeys(method for piece in group.pieces for method in piece.arms)
+    methods = dict.fromkeys(method for piece in group.pieces for method in piece.studies)
     given: dict[tuple[int, str], Settings] = {}
     for method in methods:
-        own = {n: p.arms[method] for n, p in enumerate(group.pieces) if method in p.arms}
+        own = {n: p.studies[method] for n, p in enumerate(group.pieces) if method in p.studies}
         found = settings(list(own.values()))
         given |= {(n, method): one for n, one in zip(own, found, strict=True)}
     return given

@@ -141,7 +141,7 @@ class SweepStarted(Frozen):
 class SessionChanged(Frozen):
     """Mark where a driver began or ended; `interrupted` leaves a sweep that can go on.
 
-    max_concurrent: as `ArmStarted` has it; of sweeps that began before it was written there.
+    max_concurrent: as `StudyStarted` has it; of sweeps that began before it was written there.
     note: what a reader of the results must know about the data or the tasks.
     reason: why a session failed.
     """
@@ -155,7 +155,7 @@ class SessionChanged(Frozen):
     reason: str | None = None
 
 
-class ArmStarted(Frozen):
+class StudyStarted(Frozen):
     """Mark where the trials of one method in one domain begin.
 
     max_concurrent: how far back a trial sees, at least how many run at a time.
@@ -175,7 +175,7 @@ class LaneEnded(Frozen):
     tokens_per_s: measured by the number of slots, as text; empty where the number was given.
     first_step, last_step: when its first and its last training step had ended; None if there was
         none.
-    waited_s: between these two, for Tune and the desk instead of computing.
+    waited_s: between these two, for Tune and the broker instead of computing.
     occupancy: share of its slots that trained, over all steps.
     refill_steps: median of the steps that a freed slot stood empty until the next trial.
     tokens, train_s: trained on by all its trials, and in which time.
@@ -275,7 +275,7 @@ class TrialFinished(Frozen):
 Record = Annotated[
     SweepStarted
     | SessionChanged
-    | ArmStarted
+    | StudyStarted
     | LaneEnded
     | BaseMeasured
     | TrialStarted

@@ -13,7 +13,6 @@ from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import (
-    ArmStarted,
     BaseMeasured,
     CodeScores,
     LaneEnded,
@@ -23,6 +22,7 @@ from lorasweep.store.records import (
     SessionChanged,
     SpectrumMeasured,
     Status,
+    StudyStarted,
     SweepStarted,
     TrialFinished,
     TrialStarted,
@@ -67,9 +67,9 @@ class TrialResult:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Hold how a lane ended, and the label of the arm whose trials it held."""
+    """Hold how a lane ended, and the label of the study whose trials it held."""
 
-    arm: str
+    study: str
     ended: LaneEnded
 
 
@@ -113,8 +113,8 @@ class SweepResults:
         return tuple(self._part(domain) for domain in named) or (self,)
 
     def _part(self, domain: str) -> SweepResults:
-        arms = [arm for arm in self._arms if arm.domain == domain]
-        searched = {axis for arm in arms for axis in arm.space.axes} or {*self.axes}
+        studies = [study for study in self._studies if study.domain == domain]
+        searched = {axis for study in studies for axis in study.space.axes} or {*self.axes}
         return replace(
             self,
             domain=domain,
@@ -124,18 +124,22 @@ class SweepResults:
         )
 
     @property
-    def _arms(self) -> tuple[SweepSpec, ...]:
-        return () if self.spec is None else self.spec.arms
+    def _studies(self) -> tuple[SweepSpec, ...]:
+        return () if self.spec is None else self.spec.studies
 
-    def arm(self, method: str) -> SweepSpec | None:
+    def study(self, method: str) -> SweepSpec | None:
         """Give what the sweep says of a method in this domain; None for a table of trials."""
-        own = (arm for arm in self._arms if (arm.method, arm.domain) == (method, self.domain))
+        own = (
+            study
+            for study in self._studies
+            if (study.method, study.domain) == (method, self.domain)
+        )
         return next(own, None)
 
     def is_laid_out(self, method: str) -> bool:
         """Tell whether the trials of a method are a full factorial, and no search's sample."""
-        arm = self.arm(method)
-        return self.is_grid if arm is None else arm.is_grid
+        study = self.study(method)
+        return self.is_grid if study is None else study.is_grid
 
 
 def last_states(records: Iterable[Record]) -> dict[str, TrialStarted | TrialFinished]:
@@ -263,11 +267,11 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
 
 
 def _lanes(records: Iterable[Record]) -> tuple[Lane, ...]:
-    """Give every lane with its arm; arms follow one another, each after the lanes before it."""
-    lanes, arm = [], ""
+    """Every lane with its study; studies follow one another, each after the lanes before it."""
+    lanes, study = [], ""
     for record in records:
-        if isinstance(record, ArmStarted):
-            arm = f"{record.domain} {record.method}".strip()
+        if isinstance(record, StudyStarted):
+            study = f"{record.domain} {record.method}".strip()
         elif isinstance(record, LaneEnded):
-            lanes.append(Lane(arm, record))
+            lanes.append(Lane(study, record))
     return tuple(lanes)

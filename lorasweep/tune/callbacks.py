@@ -25,8 +25,8 @@ from lorasweep.store.records import (
 from lorasweep.store.results import last_states
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.metrics import Gauges
-from lorasweep.tune.order import Outcome
 from lorasweep.tune.search import OrderedSearch
+from lorasweep.tune.sequence import Outcome
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Running:
 class Board:
     """Hold the sweep's state as a person follows it.
 
-    arm: trials by status that have ended in this arm and session.
-    domain: of the arm under way; bests: the trial of each domain that learned most, since scores
+    study: trials by status that have ended in this study and session.
+    domain: of the study under way; bests: the trial of each domain that learned most, since scores
         of two domains do not compare.
     tokens_per_s: sum over the running trials.
     """
@@ -54,13 +54,13 @@ class Board:
     running: dict[str, Running] = field(default_factory=dict)
     recent: list[TrialFinished] = field(default_factory=list)
     ended_here: int = 0
-    arm: Counter[str] = field(default_factory=Counter)
+    study: Counter[str] = field(default_factory=Counter)
     domain: str = ""
     bests: dict[str, TrialFinished] = field(default_factory=dict)
 
     def enter(self, domain: str) -> None:
-        """Turn to another arm."""
-        self.arm.clear()
+        """Turn to another study."""
+        self.study.clear()
         self.domain = domain
 
     @property
@@ -75,8 +75,8 @@ class Board:
 
     @property
     def hopeless(self) -> bool:
-        """Tell whether at least three trials of the arm have ended and all of them failed."""
-        return self.arm["FAILED"] >= 3 and self.arm["FAILED"] == self.arm.total()
+        """Tell whether at least three trials of the study have ended and all of them failed."""
+        return self.study["FAILED"] >= 3 and self.study["FAILED"] == self.study.total()
 
     @property
     def seconds_left(self) -> float | None:
@@ -94,7 +94,7 @@ class Board:
     def finish(self, record: TrialFinished, *, here: bool) -> None:
         """Take a trial's final record."""
         self.statuses[record.status] += 1
-        self.arm[record.status] += here
+        self.study[record.status] += here
         self.recent.append(record)
         self.ended_here += here
         best = self.bests.get(record.domain)
@@ -124,7 +124,7 @@ class Recorder(Callback):  # type: ignore[misc]
 
         Args:
             base: the base's scores; None where the first trial that ends will bring them.
-            domain: of the arm.
+            domain: of the study.
             interrupt: whether the session is being ended, in which case a trial that stops has not
                 ended but only been cut off.
             announce: told of every trial that has ended.

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import ray
 from rich.console import Console
 
+from lorasweep.lanes.cluster import Cluster, connect
+from lorasweep.lanes.quiet import libraries_quiet, quiet_loggers
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store import journal
 from lorasweep.store.claim import check_folder
 from lorasweep.store.paths import SweepPaths
-from lorasweep.tune.cluster import Cluster, connect
-from lorasweep.tune.prepare import glance, prepare_arms, published_points
-from lorasweep.tune.quiet import libraries_quiet, quiet_loggers
+from lorasweep.tune.prepare import glance, prepare_studies, published_points
 from lorasweep.tune.say import say
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def tune_sweep(
         from lorasweep.tune.replay import nothing_left
         from lorasweep.tune.session import Ending
 
-        if all(nothing_left(arm, published_points(arm), records) for arm in spec.arms):
+        if all(nothing_left(study, published_points(study), records) for study in spec.studies):
             return Ending("complete", 0)
     glance(spec)
     say(console, "reading model, data and tasks")
@@ -66,7 +66,7 @@ def _run(
     spec: SweepSpec, paths: SweepPaths, console: Console, connecting: Future[Cluster]
 ) -> Ending:
     """Read what the sweep needs while Ray starts, then run it."""
-    prepared = prepare_arms(spec, paths, partial(say, console))
+    prepared = prepare_studies(spec, paths, partial(say, console))
     from lorasweep.tune.session import Session
 
     with (

@@ -43,20 +43,20 @@ class View:
     """Draw a board; rich asks for it again several times a second."""
 
     def __init__(
-        self, name: str, board: Board, axes: tuple[str, ...], arm: tuple[str, ...] = ()
+        self, name: str, board: Board, axes: tuple[str, ...], study: tuple[str, ...] = ()
     ) -> None:
         """Remember what to draw.
 
         Args:
             axes: the searched hyperparameters, a column each.
-            arm: what tells the sweep's arms apart, of `domain` and `method`, a column each.
+            study: what tells the sweep's studies apart, of `domain` and `method`, a column each.
         """
-        self._name, self._board, self._axes, self._arm = name, board, axes, arm
+        self._name, self._board, self._axes, self._study = name, board, axes, study
 
     def __rich__(self) -> RenderableType:
         """Draw the table of trials and the line below it."""
         table = Table(title=f"lorasweep {self._name}", title_justify="left", expand=False)
-        for column in ("trial", "status", *self._arm, *self._axes):
+        for column in ("trial", "status", *self._study, *self._axes):
             table.add_column(column, no_wrap=True)
         for column in ("done", "loss", "learning", "forgetting", "time"):
             table.add_column(column, justify="right", no_wrap=True)
@@ -74,7 +74,7 @@ class View:
     def _levels(self, configuration: Hyperparameters, domain: str) -> list[str]:
         values = [
             domain if column == "domain" else getattr(configuration, column, "-")
-            for column in (*self._arm, *self._axes)
+            for column in (*self._study, *self._axes)
         ]
         return [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
 

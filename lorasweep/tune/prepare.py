@@ -25,17 +25,17 @@ from lorasweep.tune.stream import stream
 
 @dataclass(frozen=True)
 class Prepared:
-    """Hold an arm of a sweep that is ready to run.
+    """Hold a study of a sweep that is ready to run.
 
-    arm: as the sweep has it.
-    spec: the arm with its suites resolved and its local paths absolute, since workers run in other
-        folders.
+    study: as the sweep has it.
+    spec: the study with its suites resolved and its local paths absolute, since workers run in
+        other folders.
     data: tokenised once for all trials.
-    points: published recipes, placed in the arm's space.
+    points: published recipes, placed in the study's space.
     notes: what a reader of the results must know about data and tasks, in sentences.
     """
 
-    arm: SweepSpec
+    study: SweepSpec
     spec: SweepSpec
     data: TrainingData
     points: list[dict[str, Level]]
@@ -43,7 +43,7 @@ class Prepared:
 
 
 def published_points(spec: SweepSpec) -> list[dict[str, Level]]:
-    """Place the published recipes in an arm's space, which takes the model's size and family.
+    """Place the published recipes in a study's space, which takes the model's size and family.
 
     Raises:
         ModelError: the model cannot be read.
@@ -53,19 +53,21 @@ def published_points(spec: SweepSpec) -> list[dict[str, Level]]:
 
 
 def glance(spec: SweepSpec) -> None:
-    """Look whether the model, and each arm's data and tasks, are there, before what takes long.
+    """Look whether the model, and each study's data and tasks, are there, before what takes long.
 
     Raises:
         UsageError: one of them is not.
     """
     base_path(spec.model)
-    for arm in spec.arms:
-        find_source(arm.data)
-        look_for_tasks(arm.evaluate)
+    for study in spec.studies:
+        find_source(study.data)
+        look_for_tasks(study.evaluate)
 
 
-def prepare_arms(spec: SweepSpec, paths: SweepPaths, say: Callable[[str], None]) -> list[Prepared]:
-    """Read what all arms of a sweep need; arms with the same data share them.
+def prepare_studies(
+    spec: SweepSpec, paths: SweepPaths, say: Callable[[str], None]
+) -> list[Prepared]:
+    """Read what all studies of a sweep need; studies with the same data share them.
 
     Args:
         paths: of the results folder, where tokens of streamed documents are, or are written to.
@@ -79,28 +81,28 @@ def prepare_arms(spec: SweepSpec, paths: SweepPaths, say: Callable[[str], None])
         for record in journal.read(paths.journal)
         if isinstance(record, BaseMeasured)
     }
-    streamed = [arm for arm in spec.arms if arm.data.streaming]
-    for arm in streamed:  # which may take hours, so that what a user may have to mend comes first
-        _check_targets(arm)
-        _suites(arm, settled.get(arm.domain, ()))
+    streamed = [study for study in spec.studies if study.data.streaming]
+    for study in streamed:  # which may take hours, so that what a user may have to mend comes first
+        _check_targets(study)
+        _suites(study, settled.get(study.domain, ()))
     read: dict[DataSpec, TrainingData] = {}
-    for arm in streamed:
-        if arm.data not in read:
-            read[arm.data] = stream(spec, arm.data, paths, say)
+    for study in streamed:
+        if study.data not in read:
+            read[study.data] = stream(spec, study.data, paths, say)
     prepared = []
-    for arm in spec.arms:
-        prepared.append(prepare(arm, read.get(arm.data), settled.get(arm.domain, ())))
-        read[arm.data] = prepared[-1].data
+    for study in spec.studies:
+        prepared.append(prepare(study, read.get(study.data), settled.get(study.domain, ())))
+        read[study.data] = prepared[-1].data
     return prepared
 
 
 def prepare(
     spec: SweepSpec, data: TrainingData | None = None, measured: tuple[str, ...] = ()
 ) -> Prepared:
-    """Read the model's tokenizer, and the data and the tasks of an arm.
+    """Read the model's tokenizer, and the data and the tasks of a study.
 
     Args:
-        data: the arm's, where they have been read already.
+        data: the study's, where they have been read already.
         measured: tasks on which an earlier session measured the base.
 
     Raises:
@@ -127,26 +129,26 @@ def prepare(
     return Prepared(spec, resolved, data, published_points(spec), (*data.notes, *notes))
 
 
-def _suites(arm: SweepSpec, measured: tuple[str, ...]) -> tuple[EvaluateSpec, tuple[str, ...]]:
-    """Settle an arm's tasks, as an earlier session has if there was one."""
-    learning = arm.evaluate.learning
-    return resolve_suites(arm.evaluate, tuple(name for name in measured if name not in learning))
+def _suites(study: SweepSpec, measured: tuple[str, ...]) -> tuple[EvaluateSpec, tuple[str, ...]]:
+    """Settle a study's tasks, as an earlier session has if there was one."""
+    learning = study.evaluate.learning
+    return resolve_suites(study.evaluate, tuple(name for name in measured if name not in learning))
 
 
-def _check_targets(arm: SweepSpec) -> None:
-    """See that the model has the layers that the arm's targets stand for.
+def _check_targets(study: SweepSpec) -> None:
+    """See that the model has the layers that the study's targets stand for.
 
     Raises:
         ModelError: it has not, with the sentence that each of the trials would fail with.
     """
-    if arm.method != "lora":
+    if study.method != "lora":
         return
-    levels = arm.levels_of("targets")
-    if read_facts(arm.model).model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
+    levels = study.levels_of("targets")
+    if read_facts(study.model).model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
         return  # which have both halves, and torch need not be loaded to say so
     from lorasweep.model.lora import target_modules
 
-    model = empty_base(arm.model)
+    model = empty_base(study.model)
     for targets in levels:
         target_modules(model, str(targets))
 

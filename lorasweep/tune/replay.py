@@ -8,10 +8,10 @@ from ray.tune.search import Searcher
 
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
-from lorasweep.store.records import ArmStarted, Record, SessionChanged, TrialFinished
+from lorasweep.store.records import Record, SessionChanged, StudyStarted, TrialFinished
 from lorasweep.store.results import last_states
-from lorasweep.tune.order import Order
 from lorasweep.tune.search import OrderedSearch, build_search
+from lorasweep.tune.sequence import TrialSequence
 
 
 def final_records(records: Sequence[Record]) -> dict[str, list[TrialFinished]]:
@@ -32,31 +32,33 @@ def known_trials(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def window_of(arm: SweepSpec, records: Sequence[Record], otherwise: int) -> int:
-    """Give how far back a trial sees: as in the arm's first session, so that a sweep repeats."""
+def window_of(study: SweepSpec, records: Sequence[Record], otherwise: int) -> int:
+    """Give how far back a trial sees: as in the study's first session, so that a sweep repeats."""
     windows = [
         record.max_concurrent
         for record in records
         if isinstance(record, SessionChanged)
         or (
-            isinstance(record, ArmStarted)
-            and (record.method, record.domain) == (arm.method, arm.domain)
+            isinstance(record, StudyStarted)
+            and (record.method, record.domain) == (study.method, study.domain)
         )
     ]
     return next((window for window in windows if window), otherwise)
 
 
 def ordered_search(
-    arm: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record], window: int
-) -> tuple[OrderedSearch, Order]:
-    """Make the search of an arm, which replays what the journal knows, and the order it keeps."""
-    order = Order(window)
-    return OrderedSearch(build_search(arm, points), arm, order, final_records(records)), order
+    study: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record], window: int
+) -> tuple[OrderedSearch, TrialSequence]:
+    """Make the search of a study, which replays what the journal knows, and the order it keeps."""
+    order = TrialSequence(window)
+    return OrderedSearch(build_search(study, points), study, order, final_records(records)), order
 
 
-def nothing_left(arm: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record]) -> bool:
-    """Replay a journal and tell whether every trial of an arm has ended."""
+def nothing_left(
+    study: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record]
+) -> bool:
+    """Replay a journal and tell whether every trial of a study has ended."""
     if not known_trials(records):
         return False
-    search, _ = ordered_search(arm, points, records, window_of(arm, records, 1))
+    search, _ = ordered_search(study, points, records, window_of(study, records, 1))
     return bool(search.suggest("replay") == Searcher.FINISHED)

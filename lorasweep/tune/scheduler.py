@@ -15,7 +15,7 @@ from ray.tune.schedulers import (
 
 from lorasweep.spec.sweep import SearchSpec
 from lorasweep.store.records import Rung
-from lorasweep.tune.order import Entry, Order
+from lorasweep.tune.sequence import Entry, TrialSequence
 
 PROXY = "response_loss"
 TIME = "percent"  # of a trial's own steps, never wall time: a trial that waited is not punished
@@ -61,7 +61,7 @@ class _Idle:
 class OrderedScheduler(FIFOScheduler):  # type: ignore[misc]
     """Decide on a trial by replaying, into a fresh scheduler, the trials it may know of."""
 
-    def __init__(self, make: Callable[[], TrialScheduler], order: Order) -> None:
+    def __init__(self, make: Callable[[], TrialScheduler], order: TrialSequence) -> None:
         """Take a maker of the scheduler, and the order shared with the search."""
         super().__init__()
         self._make, self._order = make, order

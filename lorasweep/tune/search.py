@@ -18,7 +18,7 @@ from lorasweep.spec.space import Axis, Level, Range
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.records import TrialFinished
-from lorasweep.tune.order import Entry, Order, Outcome
+from lorasweep.tune.sequence import Entry, Outcome, TrialSequence
 
 METRIC = "learning"
 
@@ -125,18 +125,18 @@ def _recall(entry: Entry, record: TrialFinished) -> None:
 class OrderedSearch(Searcher):  # type: ignore[misc]
     """Ask a searcher for trials in a fixed order, then confirm the best on further seeds.
 
-    Every trial is told to the inner searcher in the order of suggestion (see `order.py`). A trial
-    whose outcome the journal knows is told and not run, so a resumed sweep goes through the same
-    suggestions as one that was never interrupted. That holds for a failed trial too: what came
-    after it was chosen in the light of its failure, so it runs again once the search is over, and
-    its new outcome decides only what is confirmed.
+    Every trial is told to the inner searcher in the order of suggestion (see `sequence.py`). A
+    trial whose outcome the journal knows is told and not run, so a resumed sweep goes through
+    the same suggestions as one that was never interrupted. That holds for a failed trial too:
+    what came after it was chosen in the light of its failure, so it runs again once the search
+    is over, and its new outcome decides only what is confirmed.
     """
 
     def __init__(
         self,
         inner: Searcher,
         spec: SweepSpec,
-        order: Order,
+        order: TrialSequence,
         known: Mapping[str, Sequence[TrialFinished]],
     ) -> None:
         """Wrap a searcher.

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from lorasweep.errors import SpecError, in_a_line
+from lorasweep.lanes.cluster import Cluster
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 from lorasweep.store import journal
 from lorasweep.store.environment import environment
 from lorasweep.store.paths import SweepPaths, write_atomically
 from lorasweep.store.records import BaseMeasured, Scores, SessionChanged, SweepStarted
 from lorasweep.train.checkpoint import drop_state
-from lorasweep.tune.arm import Surroundings, run_arm
 from lorasweep.tune.callbacks import Board, count_known
-from lorasweep.tune.cluster import Cluster
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.live import View
 from lorasweep.tune.metrics import Gauges
@@ -27,6 +26,7 @@ from lorasweep.tune.prepare import Prepared
 from lorasweep.tune.replay import known_trials, nothing_left
 from lorasweep.tune.say import say
 from lorasweep.tune.search import planned_trials
+from lorasweep.tune.study import SessionContext, run_study
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Session:
         """Run the session, and journal how it ended if it did not end well.
 
         Args:
-            prepared: the arms, in the order in which they run.
+            prepared: the studies, in the order in which they run.
             connecting: gives the cluster.
         """
         self.open(prepared)
@@ -107,12 +107,12 @@ class Session:
         return ending
 
     def _run(self, prepared: Sequence[Prepared], cluster: Cluster) -> Ending:
-        """Run arm after arm, those left out of which every trial has ended before."""
+        """Run study after study, those left out of which every trial has ended before."""
         board = Board(self._planned)
         count_known(board, self.journal)
         if cluster.dashboard:
             say(self.console, f"dashboard http://{cluster.dashboard}")
-        around = Surroundings(
+        around = SessionContext(
             self.paths,
             self.journal,
             self.console,
@@ -122,15 +122,15 @@ class Session:
             Interrupt(),
         )
         for one in prepared:
-            if nothing_left(one.arm, one.points, self.journal.records):
+            if nothing_left(one.study, one.points, self.journal.records):
                 continue
-            arm, name = one.arm, self.spec.name
+            study, name = one.study, self.spec.name
             if len(prepared) > 1:
-                name = f"{name}-{arm.label.replace(' ', '-')}"
-                say(self.console, f"{arm.label}, {planned_trials(arm)} trials")
-            board.enter(arm.domain)
+                name = f"{name}-{study.label.replace(' ', '-')}"
+                say(self.console, f"{study.label}, {planned_trials(study)} trials")
+            board.enter(study.domain)
             base = self._known_base(one.spec)
-            run_arm(name, one, around, cluster, base, lambda: self._start(prepared))
+            run_study(name, one, around, cluster, base, lambda: self._start(prepared))
             if around.interrupt.asked:
                 break
         return Ending("interrupted" if around.interrupt.asked else "complete", board.ended_here)
@@ -152,23 +152,23 @@ class Session:
 
     @property
     def _telling(self) -> tuple[str, ...]:
-        """Name what differs between the arms."""
-        domains = {arm.domain for arm in self.spec.arms}
-        methods = {arm.method for arm in self.spec.arms}
+        """Name what differs between the studies."""
+        domains = {study.domain for study in self.spec.studies}
+        methods = {study.method for study in self.spec.studies}
         told = (("domain", domains), ("method", methods))
         return tuple(name for name, values in told if len(values) > 1)
 
     @property
     def _planned(self) -> int:
-        """Count the trials of all arms, confirmations included."""
-        searched = [(arm.search, planned_trials(arm)) for arm in self.spec.arms]
+        """Count the trials of all studies, confirmations included."""
+        searched = [(study.search, planned_trials(study)) for study in self.spec.studies]
         return sum(count + search.repetitions(count) for search, count in searched)
 
-    def _known_base(self, arm: SweepSpec) -> Scores | None:
-        """Give the base's scores on an arm's tasks if they have been measured.
+    def _known_base(self, study: SweepSpec) -> Scores | None:
+        """Give the base's scores on a study's tasks if they have been measured.
 
         Args:
-            arm: with its suites resolved.
+            study: with its suites resolved.
 
         Raises:
             SpecError: an earlier session measured other tasks, so the trials could not be compared.
@@ -176,9 +176,9 @@ class Session:
         measured = [
             record
             for record in self.journal.records
-            if isinstance(record, BaseMeasured) and record.domain == arm.domain
+            if isinstance(record, BaseMeasured) and record.domain == study.domain
         ]
-        names = (*arm.evaluate.learning, *arm.evaluate.source)
+        names = (*study.evaluate.learning, *study.evaluate.source)
         if measured and set(measured[-1].scores.tasks) != set(names):
             raise SpecError(
                 [

@@ -40,8 +40,8 @@ def stream(
     """
     facts, tokenizer = read_facts(spec.model), load_tokenizer(spec.model)
     recipe = recipe_of(data, tokenizer, facts.positions, facts.vocabulary, None)
-    arms = [arm for arm in spec.arms if arm.data == data]
-    recipe = recipe.model_copy(update={"sequences": longest(arms, recipe.seq_len)})
+    studies = [study for study in spec.studies if study.data == data]
+    recipe = recipe.model_copy(update={"sequences": longest(studies, recipe.seq_len)})
     folder = paths.tokens(recipe.key)
     stored = read_stored(folder, recipe)
     if stored is not None:
@@ -58,19 +58,19 @@ def stream(
     return stored
 
 
-def longest(arms: Iterable[SweepSpec], seq_len: int) -> int | None:
-    """Count the sequences that the longest run of these arms takes; None means all there are."""
-    counts = [_longest(arm, seq_len) for arm in arms]
+def longest(studies: Iterable[SweepSpec], seq_len: int) -> int | None:
+    """Count the sequences that the longest run of these studies takes; None means all there are."""
+    counts = [_longest(study, seq_len) for study in studies]
     known = [count for count in counts if count is not None]
     return max(known) if len(known) == len(counts) else None
 
 
-def _longest(arm: SweepSpec, seq_len: int) -> int | None:
-    sizes = [int(size) for size in arm.levels_of("batch_size")]
-    if arm.train.steps is not None:
-        return arm.train.steps * max(sizes)
-    durations = arm.levels_of("tokens")
-    if "epochs" in arm.space.axes or None in durations:
+def _longest(study: SweepSpec, seq_len: int) -> int | None:
+    sizes = [int(size) for size in study.levels_of("batch_size")]
+    if study.train.steps is not None:
+        return study.train.steps * max(sizes)
+    durations = study.levels_of("tokens")
+    if "epochs" in study.space.axes or None in durations:
         return None
     return max(
         size * steps_for(int(tokens or 0), 0.0, batch_size=size, seq_len=seq_len, examples=0)

@@ -19,7 +19,7 @@ def test_a_factorial_gives_known_shares_and_costs(name):
 
 
 def test_a_sample_gives_known_shares(monkeypatch):
-    monkeypatch.setattr("lorasweep.analysis.importance._FULL_TREES", 4)
+    monkeypatch.setattr("lorasweep.analysis.sensitivity.importance._FULL_TREES", 4)
     found = cover_ranking(TRUTHS["additive"], 0.05, n=60, tables=20, best=False)
     assert min(held["coverage"] for held in found["intervals"].values()) >= 0.7
     assert found["shown"]["lr"] >= 0.7

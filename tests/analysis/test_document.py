@@ -8,9 +8,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from lorasweep.analysis import conditional, importance, summary, top
+from lorasweep.analysis import summary
 from lorasweep.analysis.claims import CATALOGUE
 from lorasweep.analysis.document import SCHEMA_VERSION, describe, to_json
+from lorasweep.analysis.sensitivity import alpha_rules as conditional
+from lorasweep.analysis.sensitivity import importance, top
 from lorasweep.analysis.summary import analyse
 from tests.analysis.planted import planted_grid, planted_sample, sweep, trial
 from tests.analysis.published import published

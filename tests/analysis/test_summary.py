@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from lorasweep.analysis.caution import edge
+from lorasweep.analysis.advice.caution import edge
 from lorasweep.analysis.document import SCHEMA_VERSION, describe, to_json
 from lorasweep.analysis.scale import lay_out
 from lorasweep.analysis.summary import analyse, rank_correlation

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lorasweep.evaluate.sandbox import Outcome, Sandbox
+from lorasweep.evaluate.sandbox.sandbox import Outcome, Sandbox
 
 # Whatever is written ends up between quotes, and passes if it has an even number of letters.
 TASK: dict[str, Any] = {

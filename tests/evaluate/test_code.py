@@ -9,7 +9,7 @@ from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
 from lorasweep.evaluate.code import CodeAnswers, CodeSuite
 from lorasweep.evaluate.passes import pass_at
-from lorasweep.evaluate.sandbox import Sandbox
+from lorasweep.evaluate.sandbox.sandbox import Sandbox
 from lorasweep.evaluate.tasks import code_tasks
 from lorasweep.spec.sweep import EvaluateSpec
 from lorasweep.store.records import CodeScores, Distinct

@@ -12,7 +12,7 @@ import yaml
 from lorasweep import testbed
 from lorasweep.errors import SandboxError, SpecError
 from lorasweep.evaluate import tasks
-from lorasweep.evaluate.sandbox import Sandbox
+from lorasweep.evaluate.sandbox.sandbox import Sandbox
 from lorasweep.evaluate.tasks import (
     BASE_AGREEMENT,
     PAPER_SOURCE,

@@ -183,13 +183,13 @@ def further(domains=("code", "math")):
         for domain in domains
         for method in ("lora", "full")
     ]
-    arms = [f"{domain}/lora" if domain else "lora" for domain in domains]
+    studies = [f"{domain}/lora" if domain else "lora" for domain in domains]
     share = {"low": 0.02, "high": 0.11}
     return {
         "claims": claims,
         "curves": curves,
         "interactions": {
-            a: [{"hyperparameters": ["lr", "rank"], "share": 0.06, **share}] for a in arms
+            a: [{"hyperparameters": ["lr", "rank"], "share": 0.06, **share}] for a in studies
         },
     }
 

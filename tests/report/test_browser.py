@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import sync_playwright
 
-from lorasweep.analysis import importance
+from lorasweep.analysis.sensitivity import importance
 from tests.report import pages
 
 DESK = {"width": 1280, "height": 900}
@@ -267,12 +267,12 @@ def test_the_policy_stops_what_the_page_did_not_bring(browser, urls):
 
 def test_colours_can_be_switched(visit):
     page = visit("one", color_scheme="light")
-    ground = "getComputedStyle(document.documentElement).backgroundColor"
-    light = page.evaluate(ground)
+    allocation = "getComputedStyle(document.documentElement).backgroundColor"
+    light = page.evaluate(allocation)
     page.get_by_role("button", name="Switch to dark colours").click()
-    assert page.evaluate(ground) != light
+    assert page.evaluate(allocation) != light
     page.get_by_role("button", name="Switch to light colours").click()
-    assert page.evaluate(ground) == light
+    assert page.evaluate(allocation) == light
 
 
 def test_a_command_is_copied_or_left_selected(visit):

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from lorasweep.analysis import importance
+from lorasweep.analysis.sensitivity import importance
 from lorasweep.analysis.summary import analyse
 from lorasweep.report.findings import answer, findings
 from tests.analysis.planted import planted_grid, sweep, trial

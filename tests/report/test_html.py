@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lorasweep.analysis import importance
+from lorasweep.analysis.sensitivity import importance
 from lorasweep.analysis.summary import analyse
 from lorasweep.report import payload
 from lorasweep.report.html import SCRIPTS, page_script, page_style
@@ -249,9 +249,9 @@ def contrast(one, other):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_and_marks_stand_out_from_what_is_behind_them(theme):
     colours = palette(theme)
-    for ground in ("paper", "raised", "wash"):
+    for allocation in ("paper", "raised", "wash"):
         for text in ("ink", "soft", "accent", "warm", "good"):
-            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+            assert contrast(colours[text], colours[allocation]) >= 4.5, (text, allocation)
     for step in range(9):
         assert contrast(colours[f"on-q{step}"], colours[f"q{step}"]) >= 4.5, step
     # Markers have an outline in ink, so their own colour need not carry the shape alone.

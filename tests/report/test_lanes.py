@@ -2,7 +2,7 @@ from lorasweep.report.lanes import describe_lanes
 from lorasweep.report.render import write_report
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import ArmStarted, LaneEnded
+from lorasweep.store.records import LaneEnded, StudyStarted
 from lorasweep.store.results import load_results
 from tests.folders import sweep_folder
 
@@ -21,17 +21,17 @@ def told(folder, *records):
     return describe_lanes(load_results(folder))
 
 
-def arm(domain, time, method="lora"):
-    return ArmStarted(method=method, domain=domain, max_concurrent=2, time=time)
+def study(domain, time, method="lora"):
+    return StudyStarted(method=method, domain=domain, max_concurrent=2, time=time)
 
 
-def test_a_lane_is_told_with_its_arm_where_there_are_several(tmp_path):
+def test_a_lane_is_told_with_its_study_where_there_are_several(tmp_path):
     folder = sweep_folder(tmp_path / "both", trials=2, domains=DOMAINS, methods={"lora": {}})
     rows = told(
         folder,
-        arm("code", 1),
+        study("code", 1),
         *(lane(0, 2), lane(1, 3)),
-        arm("math", 4),
+        study("math", 4),
         *(lane(0, 5, slots=4), lane(1, 6, slots=4)),
     )
     text = "slots on one base, as asked; 50% of them were filled"
@@ -46,17 +46,17 @@ def test_a_lane_is_told_with_its_arm_where_there_are_several(tmp_path):
         assert "Lane 0 (math lora)" in path.read_text(encoding="utf-8")
 
 
-def test_a_later_session_goes_on_with_its_arm(tmp_path):
+def test_a_later_session_goes_on_with_its_study(tmp_path):
     folder = sweep_folder(tmp_path / "both", trials=2, methods={"lora": {}, "full": {}})
     rows = told(
         folder,
-        *(arm("", 1), lane(0, 2)),
-        *(arm("", 3), lane(0, 4)),
-        *(arm("", 5, "full"), lane(0, 6)),
+        *(study("", 1), lane(0, 2)),
+        *(study("", 3), lane(0, 4)),
+        *(study("", 5, "full"), lane(0, 6)),
     )
     assert [name for name, _ in rows] == ["Lane 0 (lora)", "Lane 0 (full)"]
 
 
-def test_a_sweep_of_one_arm_needs_no_name_for_it(tmp_path):
+def test_a_sweep_of_one_study_needs_no_name_for_it(tmp_path):
     folder = sweep_folder(tmp_path / "one", trials=2)
-    assert [name for name, _ in told(folder, arm("", 1), lane(0, 2))] == ["Lane 0"]
+    assert [name for name, _ in told(folder, study("", 1), lane(0, 2))] == ["Lane 0"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from lorasweep.analysis import importance
+from lorasweep.analysis.sensitivity import importance
 from lorasweep.report.render import write_report
 from lorasweep.spec.sweep import parse_sweep
 from lorasweep.store.records import Scores

@@ -44,28 +44,28 @@ def test_without_words_the_built_in_sweep_comes_out():
 
 
 def test_the_built_in_sweep_is_carried_over_to_full_finetuning():
-    (full,) = assemble(None, method="full").arms
+    (full,) = assemble(None, method="full").studies
     assert full.space.axes == {"lr": TENTH}
     assert full.search.trials == 16
     assert (full.method, full.hyperparameters.lr) == ("full", 2e-5)
-    published = assemble(None, method="full", model="org/model").arms[0]
+    published = assemble(None, method="full", model="org/model").studies[0]
     assert published.space.axes == {"lr": Range(low=1e-6, high=5e-4, log=True)}
 
 
 @pytest.mark.parametrize("method", ["lora,full", "full,lora", " full , lora,full"])
 def test_both_methods_share_the_built_in_sweep_in_any_order(method):
-    lora, full = assemble(None, method=method).arms
+    lora, full = assemble(None, method=method).studies
     assert lora.space == assemble(None).space
     assert full.space.axes == {"lr": TENTH}
 
 
 def test_methods_that_remain_keep_their_own_sections(file):
     path = file(BOTH)
-    assert [arm.method for arm in assemble(path).arms] == ["lora", "full"]
-    (lora,) = assemble(path, method="lora").arms
+    assert [study.method for study in assemble(path).studies] == ["lora", "full"]
+    (lora,) = assemble(path, method="lora").studies
     assert tuple(lora.space.axes) == ("lr", "targets", "rank")
     assert lora.search.trials == 5
-    (full,) = assemble(path, method="full").arms
+    (full,) = assemble(path, method="full").studies
     assert full.space.axes == {
         "lr": Choices(values=(3e-5,)),
         "attention_dropout": Choices(values=(0.0, 0.1)),
@@ -75,10 +75,10 @@ def test_methods_that_remain_keep_their_own_sections(file):
 
 def test_a_file_for_full_finetuning_is_carried_over_to_lora(file):
     path = file({"space": {"lr": [1e-5]}, "hyperparameters": {"method": "full", "lr": 3e-5}})
-    (lora,) = assemble(path, method="lora").arms
+    (lora,) = assemble(path, method="lora").studies
     assert lora.hyperparameters == LoraHyperparameters(lr=3e-4)
     assert lora.space.lr == Choices(values=(1e-4,))
-    lora, full = assemble(path, method="lora,full").arms
+    lora, full = assemble(path, method="lora,full").studies
     assert (lora.method, full.method) == ("lora", "full")
     assert full.space.lr == Choices(values=(1e-5,))
 
@@ -91,12 +91,12 @@ def test_an_unknown_method_is_one_sentence_that_names_the_known_ones(method, got
 
 
 def test_axes_that_are_named_are_taken_as_given():
-    (full,) = assemble(None, method="full", space="lr=1e-4..1e-2,warmup").arms
+    (full,) = assemble(None, method="full", space="lr=1e-4..1e-2,warmup").studies
     assert full.space.axes == {
         "lr": Range(low=1e-4, high=1e-2, log=True),
         "warmup": DEFAULT_AXES["warmup"],
     }
-    (full,) = assemble(None, method="full", space="lr").arms
+    (full,) = assemble(None, method="full", space="lr").studies
     assert full.space.axes == {"lr": TENTH}
 
 
@@ -110,7 +110,7 @@ def test_an_axis_that_no_method_has_is_refused():
 
 
 def test_an_axis_of_one_method_is_searched_by_that_one():
-    lora, full = assemble(None, method="lora,full", space="lr,rank=4|8,attention_dropout").arms
+    lora, full = assemble(None, method="lora,full", space="lr,rank=4|8,attention_dropout").studies
     assert lora.space.axes == {"lr": TESTBED, "rank": Choices(values=(4, 8))}
     assert full.space.axes == {
         "lr": TENTH,
@@ -119,10 +119,10 @@ def test_an_axis_of_one_method_is_searched_by_that_one():
 
 
 def test_a_method_may_be_given_a_range_of_its_own():
-    lora, full = assemble(None, method="lora,full", space="lr,full.lr").arms
+    lora, full = assemble(None, method="lora,full", space="lr,full.lr").studies
     assert (lora.space.lr, full.space.lr) == (TESTBED, TENTH)
     space = "lr=1e-4..1e-2,full.lr=1e-6..1e-4,lora.rank=4"
-    lora, full = assemble(None, method="lora,full", space=space).arms
+    lora, full = assemble(None, method="lora,full", space=space).studies
     assert lora.space.axes == {
         "lr": Range(low=1e-4, high=1e-2, log=True),
         "rank": Choices(values=(4,)),
@@ -131,10 +131,10 @@ def test_a_method_may_be_given_a_range_of_its_own():
 
 
 def test_axes_named_without_a_range_keep_each_methods_own(file):
-    lora, full = assemble(file(BOTH), space="lr,rank").arms
+    lora, full = assemble(file(BOTH), space="lr,rank").studies
     assert lora.space.axes == {"lr": Choices(values=(1e-3,)), "rank": Choices(values=(4,))}
     assert full.space.axes == {"lr": Choices(values=(3e-5,))}
-    lora, full = assemble(file(BOTH), space="lr=1e-2").arms
+    lora, full = assemble(file(BOTH), space="lr=1e-2").studies
     assert full.space.axes == {"lr": Choices(values=(1e-3,))}
 
 
@@ -164,22 +164,22 @@ DOMAINS = {
 
 
 def test_programs_may_run_where_the_command_line_says_so(file):
-    assert not any(arm.evaluate.allow_code_execution for arm in assemble(file(DOMAINS)).arms)
+    assert not any(study.evaluate.allow_code_execution for study in assemble(file(DOMAINS)).studies)
     allowed = assemble(file(DOMAINS), allow_code_execution=True)
-    assert all(arm.evaluate.allow_code_execution for arm in allowed.arms)
-    assert allowed.arms[0].evaluate.learning == ("testbed_code",)
+    assert all(study.evaluate.allow_code_execution for study in allowed.studies)
+    assert allowed.studies[0].evaluate.learning == ("testbed_code",)
 
 
 def test_domains_are_carried_over_with_the_rest(file):
     domain = {"space": {"lr": [1e-3], "rank": [4]}, "hyperparameters": {"dropout": 0.1}}
     path = file({"space": {"lr": True}, "domains": {"code": domain}})
-    (full,) = assemble(path, method="full").arms
+    (full,) = assemble(path, method="full").studies
     assert full.label == "code full"
     assert full.space.axes == {"lr": Choices(values=(1e-4,))}
 
 
-def test_the_number_of_trials_is_that_of_every_arm(file):
-    assert [arm.search.trials for arm in assemble(file(DOMAINS), trials=7).arms] == [7, 7]
+def test_the_number_of_trials_is_that_of_every_study(file):
+    assert [study.search.trials for study in assemble(file(DOMAINS), trials=7).studies] == [7, 7]
 
 
 def test_data_cannot_be_named_beside_those_of_domains(file):
@@ -188,7 +188,7 @@ def test_data_cannot_be_named_beside_those_of_domains(file):
         "--set domains.code.data.path=mine.jsonl",
     )
     spec = assemble(file(DOMAINS), assignments=["domains.code.data.path=mine.jsonl"])
-    assert spec.arms[0].data.path == "mine.jsonl"
+    assert spec.studies[0].data.path == "mine.jsonl"
 
 
 def test_the_last_word_is_that_of_an_assignment():
@@ -217,7 +217,7 @@ OF_FULL = {"hyperparameters": {"method": "full"}}
 )
 def test_a_learning_rate_without_any_range_has_its_methods_default(file, content, options, ranges):
     spec = assemble(file(content), **options)
-    assert [arm.space.lr for arm in spec.arms if arm.space.lr is not None] == ranges
+    assert [study.space.lr for study in spec.studies if study.space.lr is not None] == ranges
 
 
 def test_a_range_for_one_method_leaves_the_others_what_they_have(file):
@@ -225,10 +225,10 @@ def test_a_range_for_one_method_leaves_the_others_what_they_have(file):
     content = {"methods": own, "space": {"lr": "1e-5..1e-2", "rank": [4]}}
     spec = assemble(file(content), space="lora.lr=1e-4..1e-3,rank")
     mine, its = Range(low=1e-4, high=1e-3, log=True), Range(low=1e-6, high=1e-5, log=True)
-    assert [arm.space.lr for arm in spec.arms] == [mine, its]
+    assert [study.space.lr for study in spec.studies] == [mine, its]
     spec = assemble(file(content), space="lr=1e-4..1e-3,rank")  # without an owner it is for all
     shared = Range(low=1e-5, high=1e-4, log=True)
-    assert [arm.space.lr for arm in spec.arms] == [mine, shared]
+    assert [study.space.lr for study in spec.studies] == [mine, shared]
 
 
 def test_a_range_for_one_method_is_refused_where_a_domain_has_one_for_all(file):

@@ -62,7 +62,7 @@ def opened(folder, tmp_path_factory):
         yield found
 
 
-def test_each_arm_is_a_study_with_every_trial_that_has_ended(opened, folder):
+def test_each_study_is_a_study_with_every_trial_that_has_ended(opened, folder):
     results = load_results(folder)
     assert list(opened) == ["mine lora", "mine full"]
     for study, method in zip(opened.values(), ("lora", "full"), strict=True):

@@ -35,19 +35,19 @@ def large(**sections):
 
 
 def test_the_plan_of_the_built_in_sweep_reads_its_data():
-    (arm,) = plan_sweep(parse_sweep(default_sweep(None, None)))["arms"]
-    assert (arm["trials"], arm["confirmations"], arm["duration"]) == (16, 2, "160 steps")
-    assert arm["data"] == "read and tokenised"
-    assert arm["trainable_parameters"] == {"min": 8192, "max": 315_392}
-    assert arm["zero_stage"] is None
-    assert arm["steps_per_trial"] == {"min": 160, "max": 160}
-    assert arm["tokens"] == pytest.approx(18 * arm["tokens_per_trial"]["max"], rel=1e-6)
-    assert arm["notes"][0] == "asha stops trials early, so that it takes less"
+    (study,) = plan_sweep(parse_sweep(default_sweep(None, None)))["studies"]
+    assert (study["trials"], study["confirmations"], study["duration"]) == (16, 2, "160 steps")
+    assert study["data"] == "read and tokenised"
+    assert study["trainable_parameters"] == {"min": 8192, "max": 315_392}
+    assert study["zero_stage"] is None
+    assert study["steps_per_trial"] == {"min": 160, "max": 160}
+    assert study["tokens"] == pytest.approx(18 * study["tokens_per_trial"]["max"], rel=1e-6)
+    assert study["notes"][0] == "asha stops trials early, so that it takes less"
 
 
 def test_the_plan_of_a_7b_sweep_takes_published_numbers_and_says_so():
     spec = large(space={"lr": [1e-4], "rank": [16], "epochs": [1, 2]}, **BOTH)
-    lora, full = plan_sweep(spec)["arms"]
+    lora, full = plan_sweep(spec)["studies"]
     assert lora["parameters"] == LLAMA.parameters
     assert lora["trainable_parameters"] == {"min": 16 * 2_498_560, "max": 16 * 2_498_560}
     assert full["trainable_parameters"]["min"] == LLAMA.parameters
@@ -68,9 +68,9 @@ def test_the_plan_of_a_7b_sweep_takes_published_numbers_and_says_so():
     assert lora["disk_gb"] == pytest.approx(3 * lora["disk_gb_per_trial"])
 
 
-def test_the_throughput_that_is_given_is_that_of_every_arm():
+def test_the_throughput_that_is_given_is_that_of_every_study():
     spec = large(space={"lr": [1e-4]}, resources={"workers": 4}, **BOTH)
-    lora, full = plan_sweep(spec, throughput=1000)["arms"]
+    lora, full = plan_sweep(spec, throughput=1000)["studies"]
     assert lora["tokens_per_s_assumed"] == full["tokens_per_s_assumed"] == 1000
     assert lora["hours"] == pytest.approx(72_970_000 / 4000 / 3600)
 
@@ -82,13 +82,13 @@ def test_a_throughput_of_nothing_is_refused():
 
 def test_the_assumed_speed_is_the_middle_of_what_the_paper_measured():
     spec = large(space={"lr": [1e-4]}, **BOTH)
-    lora, full = (assumed_speed(arm, LLAMA, 4e7, None) for arm in spec.arms)
+    lora, full = (assumed_speed(study, LLAMA, 4e7, None) for study in spec.studies)
     assert full.tokens_per_s == pytest.approx(MEASURED_TOKENS_PER_S)
     assert 25_000 < 8 * full.tokens_per_s < 42_500
     assert lora.tokens_per_s == pytest.approx(0.85 * full.tokens_per_s)
     assert utilisation() == pytest.approx(0.169, abs=0.001)
     smaller = PUBLISHED["meta-llama/Llama-3.2-1B"]
-    faster = assumed_speed(spec.arms[1], smaller, 4e7, None).tokens_per_s
+    faster = assumed_speed(spec.studies[1], smaller, 4e7, None).tokens_per_s
     assert faster == pytest.approx(full.tokens_per_s * LLAMA.multiplied / smaller.multiplied)
 
 
@@ -99,17 +99,17 @@ def test_appendix_h_is_in_the_plan_of_a_sharded_sweep():
         methods={"full": {"deepspeed": {"stage": 3}}},
         resources={"workers": 8},
     )
-    (arm,) = plan_sweep(spec)["arms"]
-    assert arm["state_memory_gb_per_gpu"] == pytest.approx(14, rel=0.05)
+    (study,) = plan_sweep(spec)["studies"]
+    assert study["state_memory_gb_per_gpu"] == pytest.approx(14, rel=0.05)
     table = dict(zip(("1", "8", "16", "32", "64"), (112, 14, 7, 3.5, 1.75), strict=True))
-    assert arm["state_memory_gb_by_gpus"] == pytest.approx(table, rel=0.05)
+    assert study["state_memory_gb_by_gpus"] == pytest.approx(table, rel=0.05)
 
 
 def test_what_is_offloaded_is_not_on_the_gpu():
     def state(**deepspeed):
         method = {"full": {"deepspeed": deepspeed}}
-        (arm,) = plan_sweep(large(space={"lr": [1e-4]}, methods=method))["arms"]
-        return arm["state_memory_gb_per_gpu"] / (LLAMA.parameters / 1e9)
+        (study,) = plan_sweep(large(space={"lr": [1e-4]}, methods=method))["studies"]
+        return study["state_memory_gb_per_gpu"] / (LLAMA.parameters / 1e9)
 
     assert state(stage=2) == pytest.approx(16)
     assert state(stage=2, offload=True) == pytest.approx(8)
@@ -124,7 +124,7 @@ def test_a_lane_holds_the_base_on_every_gpu_and_as_many_adapters_as_it_has_slots
             resources={"workers": 8},
             slots=slots,
         )
-        return plan_sweep(spec)["arms"][0]["state_memory_gb_per_gpu"]
+        return plan_sweep(spec)["studies"][0]["state_memory_gb_per_gpu"]
 
     adapter = 16 * 27 * 2_498_560 / 1e9
     assert state("auto") == pytest.approx(2 * LLAMA.parameters / 1e9 + adapter)
@@ -141,20 +141,20 @@ DURATIONS = [250_000_000, 1_000_000_000, 20_000_000_000]
 
 def test_runs_of_several_durations_share_the_trunk_of_the_longest():
     sweep = large(space={"rank": [16, 64], "tokens": DURATIONS}, **CPT)
-    (arm,) = plan_sweep(sweep)["arms"]
+    (study,) = plan_sweep(sweep)["studies"]
     once = 0.8 * DURATIONS[-1] + 0.2 * sum(DURATIONS)
-    assert arm["tokens"] == pytest.approx(2 * once)
-    assert arm["tokens_shared"] == pytest.approx(2 * (sum(DURATIONS) - once))
-    assert arm["steps_per_trial"] == {"min": 318, "max": 25_431}  # appendix A: 5,086 are a fifth
-    assert arm["duration"] == "0.25, 1, 20 billion tokens"
-    assert any("share the trunk of the longest" in note for note in arm["notes"])
+    assert study["tokens"] == pytest.approx(2 * once)
+    assert study["tokens_shared"] == pytest.approx(2 * (sum(DURATIONS) - once))
+    assert study["steps_per_trial"] == {"min": 318, "max": 25_431}  # appendix A: 5,086 are a fifth
+    assert study["duration"] == "0.25, 1, 20 billion tokens"
+    assert any("share the trunk of the longest" in note for note in study["notes"])
 
 
 def test_a_trunk_is_shared_within_a_seed():
     search = {**NO_SEARCH, "confirm": "all", "seeds": 3}
     once = large(space={"tokens": DURATIONS}, **CPT)
     thrice = once.model_copy(update={"search": once.search.model_validate(search)})
-    one, three = (plan_sweep(spec)["arms"][0] for spec in (once, thrice))
+    one, three = (plan_sweep(spec)["studies"][0] for spec in (once, thrice))
     assert three["tokens"] == pytest.approx(3 * one["tokens"])
     assert three["flops"] == pytest.approx(3 * one["flops"])
     assert three["confirmations"] == 6
@@ -165,31 +165,31 @@ def test_a_trunk_is_shared_within_a_seed():
 )
 def test_without_a_trunk_every_duration_is_trained_in_its_whole_length(train):
     spec = large(space={"tokens": DURATIONS}, **{**CPT, "train": train})
-    (arm,) = plan_sweep(spec)["arms"]
-    assert (arm["tokens"], arm["tokens_shared"]) == (sum(DURATIONS), 0)
+    (study,) = plan_sweep(spec)["studies"]
+    assert (study["tokens"], study["tokens_shared"]) == (sum(DURATIONS), 0)
 
 
 def test_the_best_are_repeated_in_their_mean_length():
     search = {**NO_SEARCH, "confirm": 2, "seeds": 2}
     spec = large(space={"epochs": [1, 3]}, search=search)
-    (arm,) = plan_sweep(spec)["arms"]
-    assert arm["tokens"] == (1 + 3 + 2 * 2) * 72_970_000
+    (study,) = plan_sweep(spec)["studies"]
+    assert study["tokens"] == (1 + 3 + 2 * 2) * 72_970_000
 
 
 def test_unknown_data_leave_out_what_depends_on_them():
     spec = large(space={"epochs": [1]}, data={"path": "nobody/knows"})
     facts = plan_sweep(spec)
-    (arm,) = facts["arms"]
-    assert arm["trials"] == 1
-    assert arm["tokens"] is arm["flops"] is arm["hours"] is facts["hours"] is None
-    assert arm["state_memory_gb_per_gpu"] > 13
-    assert any("a plan downloads nothing and nobody/knows is not here" in n for n in arm["notes"])
+    (study,) = facts["studies"]
+    assert study["trials"] == 1
+    assert study["tokens"] is study["flops"] is study["hours"] is facts["hours"] is None
+    assert study["state_memory_gb_per_gpu"] > 13
+    assert any("a plan downloads nothing and nobody/knows is not here" in n for n in study["notes"])
     show_plan(facts)
-    (arm,) = plan_sweep(
+    (study,) = plan_sweep(
         large(space={"lr": [1e-4]}, data={"path": "nobody/knows"}, train={"steps": 10})
-    )["arms"]
-    assert arm["tokens"] == 10 * 16 * 1024
-    assert any("full sequences are taken" in note for note in arm["notes"])
+    )["studies"]
+    assert study["tokens"] == 10 * 16 * 1024
+    assert any("full sequences are taken" in note for note in study["notes"])
 
 
 def test_a_plan_reads_nothing_of_what_is_streamed(tmp_path):
@@ -218,8 +218,8 @@ def test_local_data_that_are_missing_are_refused():
 def test_a_local_file_without_the_models_tokenizer_is_of_unknown_length(tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text(json.dumps({"prompt": "p", "response": "r"}) + "\n")
-    (arm,) = plan_sweep(large(space={"lr": [1e-4]}, data={"path": str(path)}))["arms"]
-    assert arm["data"] == "unknown, since the tokenizer of meta-llama/Llama-2-7b-hf is not here"
+    (study,) = plan_sweep(large(space={"lr": [1e-4]}, data={"path": str(path)}))["studies"]
+    assert study["data"] == "unknown, since the tokenizer of meta-llama/Llama-2-7b-hf is not here"
 
 
 @settings(deadline=None, max_examples=40)

@@ -22,7 +22,7 @@ def sweep(tiny_model, pairs_file):
 def test_slots_are_measured_where_trials_share_a_base(sweep, capsys):
     both = parse_sweep({**sweep, "methods": {"lora": {}, "full": {}}})
     (facts,) = measure_slots(both)
-    assert (facts["arm"], facts["trials"], facts["confirmations"]) == ("lora", 4, 1)
+    assert (facts["study"], facts["trials"], facts["confirmations"]) == ("lora", 4, 1)
     assert facts["trainable"] > 0
     assert facts["slots"] >= 1
     show_slots([facts])
@@ -32,4 +32,4 @@ def test_slots_are_measured_where_trials_share_a_base(sweep, capsys):
 def test_trials_that_are_jobs_of_their_own_share_nothing(sweep, capsys):
     assert measure_slots(parse_sweep({**sweep, "slots": 1})) == []
     show_slots([])
-    assert "no arm's trials share a base" in " ".join(capsys.readouterr().out.split())
+    assert "no study's trials share a base" in " ".join(capsys.readouterr().out.split())

@@ -19,21 +19,21 @@ def folder(tmp_path_factory):
 
 def test_each_method_of_each_domain_has_its_own_best_and_base(folder):
     facts = status_of(folder)
-    arms = {(arm["domain"], arm["method"]): arm for arm in facts["arms"]}
-    assert set(arms) == {(d, m) for d in ("code", "math") for m in ("lora", "full")}
+    studies = {(study["domain"], study["method"]): study for study in facts["studies"]}
+    assert set(studies) == {(d, m) for d in ("code", "math") for m in ("lora", "full")}
     trials = load_results(folder).trials
-    for (domain, method), arm in arms.items():
+    for (domain, method), study in studies.items():
         own = [t for t in trials if (t.domain, t.method) == (domain, method)]
-        assert arm["best"]["learning"] == max(t.learning or 0 for t in own)
-        assert arm["base"]["source_accuracy"] == 0.8
-        assert arm["trials"] == {"COMPLETE": 3, "DIVERGED": 1}
+        assert study["best"]["learning"] == max(t.learning or 0 for t in own)
+        assert study["base"]["source_accuracy"] == 0.8
+        assert study["trials"] == {"COMPLETE": 3, "DIVERGED": 1}
 
 
 def test_there_is_no_best_over_domains(folder):
     assert status_of(folder)["best"] is None
 
 
-def test_a_person_reads_a_line_for_each_arm(folder, capsys):
+def test_a_person_reads_a_line_for_each_study(folder, capsys):
     show_status(status_of(folder))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "mine: complete, 16 of 16 trials"

@@ -79,8 +79,8 @@ def test_thinking_machines_scales_by_the_size_and_family_of_the_model(model_type
     st.sampled_from([64, 1024, 8192]),
     st.sampled_from(["llama", "qwen2", "gpt2"]),
 )
-def test_first_points_lie_in_the_space_and_give_every_axis_a_level(arm, hidden_size, model_type):
-    method, space = arm
+def test_first_points_lie_in_the_space_and_give_every_axis_a_level(study, hidden_size, model_type):
+    method, space = study
     spec = parse_sweep({"space": space, "hyperparameters": {"method": method}})
     points = first_points(spec, hidden_size, model_type)
     assert len(points) <= 2

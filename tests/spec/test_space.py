@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasweep.errors import SpecError
-from lorasweep.spec.arms import axes_of
 from lorasweep.spec.space import (
     AXES,
     DEFAULT_AXES,
@@ -17,6 +16,7 @@ from lorasweep.spec.space import (
     parse_space,
     read_axis,
 )
+from lorasweep.spec.studies import axes_of
 from lorasweep.spec.trial import OF_METHOD, TARGET_SETS
 
 positive = st.floats(1e-8, 1.0)

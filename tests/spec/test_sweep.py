@@ -558,8 +558,8 @@ def test_a_range_in_a_file_may_have_exponents_without_a_dot(tmp_path):
 
 
 def test_every_section_has_a_strategy_and_every_axis_too():
-    by_arms = {"methods", "domains", "domain"}  # see test_arms.py
-    assert set(SweepSpec.model_fields) == {"space", *SECTIONS, *by_arms}
+    by_studies = {"methods", "domains", "domain"}  # see test_studies.py
+    assert set(SweepSpec.model_fields) == {"space", *SECTIONS, *by_studies}
     assert set(AXIS_STRATEGIES) == set(Space.model_fields)
 
 

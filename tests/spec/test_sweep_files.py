@@ -68,7 +68,7 @@ def test_every_shipped_sweep_written_as_yaml_is_read_back_to_the_same_value(path
     spec = load(path)
     again = parse_sweep(yaml.safe_load(dump_sweep(spec)))
     assert again == spec
-    assert again.arms == spec.arms
+    assert again.studies == spec.studies
 
 
 @pytest.mark.parametrize("path", ALL, ids=name_of)
@@ -76,11 +76,11 @@ def test_every_shipped_sweep_plans_without_starting_anything(path, monkeypatch):
     import ray
 
     facts = planned(path, monkeypatch)
-    assert len(facts["arms"]) == len(load(path).arms)
-    for arm in facts["arms"]:
-        assert all(arm[fact] is not None for fact in FACTS)
-        assert arm["trials"] > 0 < arm["hours"]
-        assert tuple(arm["state_memory_gb_by_gpus"]) == ("1", "8", "16", "32", "64")
+    assert len(facts["studies"]) == len(load(path).studies)
+    for study in facts["studies"]:
+        assert all(study[fact] is not None for fact in FACTS)
+        assert study["trials"] > 0 < study["hours"]
+        assert tuple(study["state_memory_gb_by_gpus"]) == ("1", "8", "16", "32", "64")
     assert not ray.is_initialized()
 
 
@@ -89,8 +89,8 @@ def test_each_sweep_has_a_twin_with_its_methods_domains_and_axes(path):
     spec, twin = load(path), load(FOLDER / "testbed" / path.name)
     assert spec.model.path == "meta-llama/Llama-2-7b-hf"
     assert twin.model.path == "testbed"
-    assert [arm.label for arm in twin.arms] == [arm.label for arm in spec.arms]
-    for theirs, ours in zip(twin.arms, spec.arms, strict=True):
+    assert [study.label for study in twin.studies] == [study.label for study in spec.studies]
+    for theirs, ours in zip(twin.studies, spec.studies, strict=True):
         assert tuple(theirs.space.axes) == tuple(ours.space.axes)
         assert theirs.search.algorithm == ours.search.algorithm
         assert [tuple(p) for p in theirs.search.points] == [tuple(p) for p in ours.search.points]
@@ -112,33 +112,38 @@ def test_the_shipped_default_is_the_built_in_one():
 
 @pytest.mark.parametrize("path", LARGE, ids=name_of)
 def test_programs_run_only_where_the_user_says_so(path):
-    for arm in load(path).arms:
-        assert not arm.evaluate.allow_code_execution
-    for arm in load(FOLDER / "testbed" / path.name).arms:
-        if "testbed_code" in arm.evaluate.learning:
-            assert arm.evaluate.allow_code_execution
+    for study in load(path).studies:
+        assert not study.evaluate.allow_code_execution
+    for study in load(FOLDER / "testbed" / path.name).studies:
+        if "testbed_code" in study.evaluate.learning:
+            assert study.evaluate.allow_code_execution
 
 
 def test_the_twin_of_both_methods_is_small():
     twin = load(FOLDER / "testbed" / "methods.yaml")
-    assert [arm.label for arm in twin.arms] == ["code lora", "code full", "math lora", "math full"]
-    assert [arm.search.trials for arm in twin.arms] == [12, 7, 12, 7]
-    assert all(arm.evaluate.spectrum for arm in twin.arms)
-    assert all(arm.search.scheduler == "none" for arm in twin.arms if arm.method == "full")
-    lora, full = twin.arms[:2]
+    assert [study.label for study in twin.studies] == [
+        "code lora",
+        "code full",
+        "math lora",
+        "math full",
+    ]
+    assert [study.search.trials for study in twin.studies] == [12, 7, 12, 7]
+    assert all(study.evaluate.spectrum for study in twin.studies)
+    assert all(study.search.scheduler == "none" for study in twin.studies if study.method == "full")
+    lora, full = twin.studies[:2]
     assert full.space.levels(2)["lr"] == pytest.approx([x / 10 for x in lora.space.levels(2)["lr"]])
 
 
-def _learning_rates(arm):
-    searched = arm.space.levels(2).get("lr", (arm.hyperparameters.lr,))
-    return sorted({point["lr"] for point in arm.search.points} or searched)
+def _learning_rates(study):
+    searched = study.space.levels(2).get("lr", (study.hyperparameters.lr,))
+    return sorted({point["lr"] for point in study.search.points} or searched)
 
 
 def test_the_papers_settings_are_those_of_its_appendix():
     specs = {path.stem: load(path) for path in LARGE if path.stem in PAPER}
     assert set(specs) == PAPER
     for spec in specs.values():
-        lora, full = spec.arms
+        lora, full = spec.studies
         assert lora.hyperparameters.alpha == "2r"
         assert lora.hyperparameters.dropout == 0.05
         assert lora.hyperparameters.targets == "all"
@@ -151,14 +156,14 @@ def test_the_papers_settings_are_those_of_its_appendix():
         assert full.train == lora.train
         assert full.resources.workers * full.train.micro_batch == full.hyperparameters.batch_size
         assert lora.evaluate.source == ("hellaswag@0", "arc_challenge@3", "winogrande@5")
-    lrs = {name: [_learning_rates(arm) for arm in spec.arms] for name, spec in specs.items()}
+    lrs = {name: [_learning_rates(study) for study in spec.studies] for name, spec in specs.items()}
     assert lrs == {
         "code-ift": [[1e-4, 2e-4], [5e-5]],
         "math-ift": [[5e-5, 1e-4], [1e-5]],
         "code-cpt": [[1e-5], [1e-5]],
         "math-cpt": [[4e-5], [1e-5]],
     }
-    decays = {name: spec.arms[0].hyperparameters.weight_decay for name, spec in specs.items()}
+    decays = {name: spec.studies[0].hyperparameters.weight_decay for name, spec in specs.items()}
     assert decays == {"code-ift": 0, "math-ift": 0, "code-cpt": 1e-6, "math-cpt": 0}
     assert specs["math-ift"].data.seq_len == 1024
     assert specs["math-ift"].hyperparameters.batch_size == 768

@@ -62,7 +62,7 @@ def test_a_sweep_goes_on_whatever_changes_no_result(paths, content):
     check_folder(paths, sweep(**content))
 
 
-def test_what_differs_in_every_arm_is_said_once_and_else_the_arms_are_named():
+def test_what_differs_in_every_study_is_said_once_and_else_the_studies_are_named():
     there = sweep(**BOTH)
     assert differences(there, sweep(**BOTH, seed=1)) == ["seed 0 there and 1 here"]
     own = {"methods": {"lora": {}, "full": {"space": {"lr": "2e-6..1e-4"}}}}

@@ -62,7 +62,7 @@ def test_the_view_shows_trials_best_speed_and_time_left(board):
     assert "about 5m 5" in text
 
 
-def test_what_tells_arms_apart_has_a_column_each(board):
+def test_what_tells_studies_apart_has_a_column_each(board):
     console = Console(width=140, file=io.StringIO(), record=True)
     board.enter("math")
     console.print(View("demo", board, ("lr",), ("domain", "method")))

@@ -8,15 +8,15 @@ from ray.tune.schedulers import TrialScheduler
 from lorasweep.spec.sweep import SearchSpec
 from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
 from lorasweep.store.records import Rung
-from lorasweep.tune.order import Entry, Order, Outcome
 from lorasweep.tune.scheduler import OrderedScheduler, build_rule
+from lorasweep.tune.sequence import Entry, Outcome, TrialSequence
 
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
 
 
-def order_of(losses: list[float], window: int = 1, percent: int = 25) -> Order:
+def order_of(losses: list[float], window: int = 1, percent: int = 25) -> TrialSequence:
     """Make an order whose trials have all passed the first rung with these losses."""
-    order = Order(window)
+    order = TrialSequence(window)
     for number, loss in enumerate(losses):
         trial = TrialSpec(id=f"t{number}", hyperparameters=LoraHyperparameters(), seed=0)
         entry = order.add(trial)

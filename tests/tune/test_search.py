@@ -12,8 +12,8 @@ from lorasweep.spec.presets import first_points
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.spec.trial import Hyperparameters, LoraHyperparameters, TrialSpec
 from lorasweep.store.records import TrialFinished
-from lorasweep.tune.order import Order, Outcome
 from lorasweep.tune.search import OrderedSearch, build_search, planned_trials
+from lorasweep.tune.sequence import Outcome, TrialSequence
 
 SPACE = {"lr": "1e-4..1e-1", "targets": "attention|mlp|all", "rank": "2|8|32"}
 
@@ -67,7 +67,7 @@ def run(
 
     Returns the final records, the trials in the order of suggestion, and the search.
     """
-    order = Order(window)
+    order = TrialSequence(window)
     search = OrderedSearch(build_search(spec, []), spec, order, known or {})
     running: dict[str, TrialSpec] = {}
     records: Finals = {trial: list(ends) for trial, ends in (known or {}).items()}
@@ -223,7 +223,7 @@ def test_a_confirmation_waits_for_the_shorter_one_of_its_trunk():
         }
     )
     known = {trial: ends for trial, ends in run(spec, oldest)[0].items() if ends[0].seed == 0}
-    search = OrderedSearch(build_search(spec, []), spec, Order(9), known)
+    search = OrderedSearch(build_search(spec, []), spec, TrialSequence(9), known)
     assert search.suggest("a")["trial"]["hyperparameters"]["epochs"] == 1
     assert search.suggest("b") is None
     search.finish("a", Outcome("COMPLETE", 0.5))
@@ -279,7 +279,7 @@ def test_tpe_learns_from_outcomes_and_turns_away_from_divergence():
 def test_published_recipes_come_first():
     spec = sweep(first_points=("thinking-machines",))
     points = first_points(spec, hidden_size=2000, model_type="llama")
-    search = OrderedSearch(build_search(spec, points), spec, Order(2), {})
+    search = OrderedSearch(build_search(spec, points), spec, TrialSequence(2), {})
     first = of_lora(TrialSpec.model_validate(search.suggest("a")["trial"]).hyperparameters)
     assert first.lr == pytest.approx(5e-4)
     assert (first.targets, first.rank) == ("all", 32)
@@ -288,7 +288,7 @@ def test_published_recipes_come_first():
 @pytest.mark.parametrize("word", ["a report", "an end"])
 def test_what_finds_no_slot_yet_begins_when_the_first_trial_has_been_heard_of(word: str):
     spec = parse_sweep({"space": {"lr": True}, "search": {"algorithm": "random", "trials": 6}})
-    search = OrderedSearch(build_search(spec, []), spec, Order(5), {})
+    search = OrderedSearch(build_search(spec, []), spec, TrialSequence(5), {})
     search.hold(2)
     assert search.suggest("a")
     assert search.suggest("b")

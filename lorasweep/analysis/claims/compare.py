@@ -7,7 +7,7 @@ Three ways, by what the design allows and never by what comes out:
    (paired t). Taken with five settings or more, or where the learning rate was the same throughout.
 2. *At equal settings*: a regression on all hyperparameters, each by itself, whose residuals give
    the interval; an average over the learning rates tried.
-3. *By seeds*: the best of each, with the luck of being best taken out (`analysis/expected.py`).
+3. *By seeds*: the best of each, with the luck of being best taken out (`advice/expected.py`).
 
 The best of each has room for what a search may still gain (`claims/searched.py`).
 """
@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lorasweep.analysis.advice.expected import Expected, spread_of
 from lorasweep.analysis.claims.searched import Side, allow_for_search, is_chosen
 from lorasweep.analysis.estimate import FEWEST, Estimate, around, mean_of
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.expected import Expected, spread_of
 from lorasweep.analysis.frame import Case, Frame
 from lorasweep.spec.space import Level
 

@@ -17,10 +17,10 @@ from lorasweep.analysis.claims.verdict import (
     not_tested,
     one,
 )
-from lorasweep.analysis.equal import AT_EQUAL
 from lorasweep.analysis.estimate import Estimate, minus
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Case, Frame
+from lorasweep.analysis.tradeoff.equal import AT_EQUAL
 
 LOW_RANK = 64  # "the standard low-rank settings" of v2 are ranks 16 and 64
 HIGH_RANK = 256

@@ -21,7 +21,7 @@ from lorasweep.analysis.claims.verdict import (
 from lorasweep.analysis.estimate import FEWEST, SIDE, Estimate, mean_of
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Case
-from lorasweep.analysis.peak import FEWEST_LRS, are_rates, find_peak, rate_of, ratio_of
+from lorasweep.analysis.sensitivity.peak import FEWEST_LRS, are_rates, find_peak, rate_of, ratio_of
 
 _SEED = 20240515
 

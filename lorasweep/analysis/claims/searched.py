@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lorasweep.analysis.anova import is_factorial
 from lorasweep.analysis.estimate import SIDE, Estimate, Floats, Search, student
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Case, Codes, Fit, Frame, settings_of
-from lorasweep.analysis.peak import are_rates
 from lorasweep.analysis.scale import was_drawn
+from lorasweep.analysis.sensitivity.anova import is_factorial
+from lorasweep.analysis.sensitivity.peak import are_rates
 from lorasweep.spec.space import Level
 
 _SEED = 20240515

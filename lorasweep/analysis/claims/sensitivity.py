@@ -17,7 +17,7 @@ from lorasweep.analysis.claims.verdict import (
 from lorasweep.analysis.estimate import Estimate
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import DURATIONS
-from lorasweep.analysis.importance import Ranking, Sensitivity
+from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
 
 _ORDER = ("lr", "targets", "rank")
 _NEGLIGIBLE = 0.01

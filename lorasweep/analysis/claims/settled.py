@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lorasweep.analysis.frame import Case, Frame
-from lorasweep.analysis.peak import FEWEST_LRS, are_rates
+from lorasweep.analysis.sensitivity.peak import FEWEST_LRS, are_rates
 
 
 def unsettled(frame: Frame, who: str) -> str | None:

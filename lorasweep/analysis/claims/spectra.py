@@ -28,7 +28,7 @@ from lorasweep.analysis.estimate import (
     share_of,
 )
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.spectral import is_rounded
+from lorasweep.analysis.tradeoff.spectral import is_rounded
 from lorasweep.store.records import MatrixSpectrum
 from lorasweep.store.results import TrialResult
 

@@ -16,7 +16,7 @@ function unfold(packed, index) {
   return part;
 }
 
-const armOf = (part, method) => (part.domain ? `${part.domain}/${method}` : method);
+const studyOf = (part, method) => (part.domain ? `${part.domain}/${method}` : method);
 const valueOf = (trial, name) => trial.part.column.get(name)?.[trial.i] ?? null;
 const scalesOf = (part, method) => own(part.scales, method) ?? [];
 const scaleOf = (part, method, name) => scalesOf(part, method).find((scale) => scale.name === name);

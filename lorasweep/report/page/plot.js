@@ -208,14 +208,14 @@ const RAMP = 9;
 /** Give a marker's outline; eight shapes, told apart without their colour. */
 function marker(kind, x, y, r) {
   const close = (points) => `M${points.map(([a, b]) => `${(x + a * r).toFixed(1)} ${(y + b * r).toFixed(1)}`).join("L")}Z`;
-  const arm = 0.38;
+  const study = 0.38;
   switch (kind % TONES) {
     case 1: return close([[-0.88, -0.88], [0.88, -0.88], [0.88, 0.88], [-0.88, 0.88]]);
     case 2: return close([[0, -1.15], [1.1, 0.85], [-1.1, 0.85]]);
     case 3: return close([[0, -1.25], [1.25, 0], [0, 1.25], [-1.25, 0]]);
     case 4: return close([[0, 1.15], [1.1, -0.85], [-1.1, -0.85]]);
-    case 5: return close([[-arm, -1.1], [arm, -1.1], [arm, -arm], [1.1, -arm], [1.1, arm], [arm, arm],
-      [arm, 1.1], [-arm, 1.1], [-arm, arm], [-1.1, arm], [-1.1, -arm], [-arm, -arm]]);
+    case 5: return close([[-study, -1.1], [study, -1.1], [study, -study], [1.1, -study], [1.1, study], [study, study],
+      [study, 1.1], [-study, 1.1], [-study, study], [-1.1, study], [-1.1, -study], [-study, -study]]);
     case 6: return close([...Array(6).keys()].map((n) => [1.1 * Math.sin((n * Math.PI) / 3), -1.1 * Math.cos((n * Math.PI) / 3)]));
     case 7: return close([...Array(10).keys()].map((n) => {
       const reach = n % 2 ? 0.55 : 1.3;

@@ -2,12 +2,12 @@
 
 function sensitivityFigure(part, report) {
   const ranked = part.methods
-    .map((method) => [method, own(report.sensitivity, armOf(part, method)) ?? []])
+    .map((method) => [method, own(report.sensitivity, studyOf(part, method)) ?? []])
     .filter(([, rows]) => rows.length > 1);
   if (!ranked.length) return missing("A ranking of hyperparameters needs several of them and enough completed trials.");
   const panels = ranked.map(([method, rows]) => bars({
     part,
-    title: titleOfArm(part, method, own(report.ranking, armOf(part, method))),
+    title: titleOfArm(part, method, own(report.ranking, studyOf(part, method))),
     name: `Sensitivity of ${method}`,
     alt: `${method}: ${rows.map((row) => `${row.hyperparameter} ${percent(row.importance)}, ${between(row.low, row.high, percent)}`).join("; ")}`,
     axis: "share of the variance of learning",
@@ -55,7 +55,7 @@ const titleOfArm = (part, method, ranking) =>
 /** Show further shares that the analysis may hold: near the top, and of pairs. */
 function sharesFigure(part, report, { key, id, title, caption, axis, name, value, hasChance = false }) {
   const found = part.methods
-    .map((method) => [method, own(report[key], armOf(part, method)) ?? []])
+    .map((method) => [method, own(report[key], studyOf(part, method)) ?? []])
     .filter(([, rows]) => Array.isArray(rows) && rows.length);
   if (!found.length) return null;
   const nameOf = (row) => (Array.isArray(row[name]) ? row[name].join(" \u00d7 ") : String(row[name]));

@@ -1,0 +1,1 @@
+"""Which hyperparameters matter: importance, interactions, divergence, and the best rate."""

@@ -1,0 +1,238 @@
+"""What can still be reached at each level: best over the others, and how many levels come close.
+
+A mean over the others' levels asks what a choice costs someone who leaves the rest to chance. The
+best score at a level asks what it costs someone who tunes the rest, which is what a sweep is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lorasweep.analysis.configurations import Configuration
+from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
+from lorasweep.analysis.scale import Scale
+from lorasweep.analysis.sensitivity.anova import is_factorial
+from lorasweep.analysis.sensitivity.costs import range_interval
+from lorasweep.analysis.sensitivity.effects import Fit, fit_factorial, fit_sampled, sampled_blocks
+from lorasweep.analysis.sensitivity.redraw import Redrawn, redraw_scores
+
+# Biderman et al. (2024, v2, appendix B) count the learning rates that reach 90% of the best one's.
+CLOSE = 0.9
+_SEED = 20240515
+_DRAWS, _FEWEST_DRAWS = 400, 50
+_MOST_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Hold what was reached at one level, whatever the others were.
+
+    n: configurations that completed there; best: the highest mean over seeds among them; None where
+        there is none.
+    cost: best of all minus best here, in learning's unit; low, high: its 90% interval.
+    is_close: best reaches 90% of the best level's; None where that cannot be said.
+    close_odds: probability of that, noise considered.
+    """
+
+    level: str
+    n: int
+    best: float | None
+    cost: float | None
+    low: float | None
+    high: float | None
+    is_close: bool | None
+    close_odds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternatives:
+    """Hold how much the choice of one hyperparameter's level matters to who tunes the others.
+
+    levels: those that were tried, in the order of the space.
+    spread: best at the best level minus best at the worst that has any; low, high: 90% interval;
+        None where fewer than two levels completed.
+    alternatives: levels other than the best one that reach 90% of its best score (the paper's
+        statistic), of `others` levels tried; alternatives_low and alternatives_high: 90% interval.
+        A level where nothing completed does not reach it. None where it cannot be said.
+    redrawn: draws behind the intervals; 0 where noise could not be told, and there are none.
+    reason: why something is None.
+    """
+
+    hyperparameter: str
+    levels: tuple[Reach, ...]
+    spread: float | None
+    low: float | None
+    high: float | None
+    alternatives: int | None
+    alternatives_low: int | None
+    alternatives_high: int | None
+    others: int
+    redrawn: int
+    reason: str | None = None
+
+
+def compare_levels(
+    configurations: Sequence[Configuration], scales: Mapping[str, Scale]
+) -> tuple[Alternatives, ...]:
+    """Compare the best scores at the levels of each hyperparameter of one method.
+
+    The best of noisy scores is too high, the more so the more settings come close to the best, and
+    differences of bests are too large. Both are told by redrawn scores and taken out; the range of
+    the bests is then tested against each size (`costs.range_interval`). Where interactions are in
+    the fit, its values stand for the scores, being less noisy, and the interval also reaches as far
+    as the redrawn bests themselves, which know that another setting may be the best one.
+    """
+    scored = [c for c in configurations if c.learning is not None]
+    if not scored:
+        return ()
+    sample = lay_out_sample(scored, scales)
+    fit = _fit(sample)
+    drawn = _redrawn(fit) if fit else None
+    found = []
+    for name, scale in scales.items():
+        having = [c for c in configurations if name in c.hyperparameters]
+        tried = sorted({scale.part(c.hyperparameters[name]) for c in having})
+        labels = tuple(scale.labels[part] for part in tried)
+        if name not in sample.names:
+            best = max(c.learning for c in scored if c.learning is not None)
+            reach = tuple(_alone(label, having, scale, best) for label in labels)
+            reason = "not enough evidence: only one level completed"
+            moved = dict(sample.moved_along).get(name)
+            if moved:
+                reason = f"it changed only together with {moved}"
+            found.append(
+                Alternatives(name, reach, None, None, None, None, None, None, 0, 0, reason)
+            )
+            continue
+        column = sample.names.index(name)
+        found.append(_compare(name, labels, sample, column, fit, drawn))
+    return tuple(found)
+
+
+def _alone(label: str, having: Sequence[Configuration], scale: Scale, best: float) -> Reach:
+    own = [
+        c.learning
+        for c in having
+        if c.learning is not None
+        and scale.labels[scale.part(c.hyperparameters[scale.name])] == label
+    ]
+    top = max(own) if own else None
+    cost = best - top if top is not None else None
+    return Reach(label, len(own), top, cost, None, None, None, None)
+
+
+def _fit(sample: Sample) -> Fit | None:
+    """Fit effects, or give None where noise cannot be told, or trials are too many to redraw."""
+    if not sample.scales or len(sample.scores) > _MOST_ROWS:
+        return None
+    codes = np.stack(
+        [np.unique(column, return_inverse=True)[1] for column in sample.points.T], axis=1
+    )
+    if is_factorial(codes) and len(sample.scales) > 1:
+        fit = fit_factorial(codes, sample.scores, sample.noise)
+    else:
+        fit = fit_sampled(sampled_blocks(sample), sample.scores)
+    return fit if fit.df > 0 else None
+
+
+def _bests(parts: Codes, starts: Codes, scores: Floats) -> Floats:
+    """Give the best score of each part, (draws, parts); rows stand in the order of parts."""
+    bests: Floats = np.maximum.reduceat(scores[:, parts], starts, axis=1)
+    return bests
+
+
+def _compare(
+    name: str,
+    labels: tuple[str, ...],
+    sample: Sample,
+    column: int,
+    fit: Fit | None,
+    drawn: Redrawn | None,
+) -> Alternatives:
+    parts = sample.parts[:, column]
+    order = np.argsort(parts, kind="stable")
+    present, starts, counts = np.unique(parts[order], return_index=True, return_counts=True)
+    bests = _bests(order, starts, sample.scores[None])[0]
+    top = float(bests.max())
+    costs = top - bests
+    low = high = spread_low = spread_high = odds = counted = None
+    if fit is not None and drawn is not None:
+        with_pairs = len(sample.scales) == 1 or len(fit.blocks) > len(sample.scales)
+        true = _bests(order, starts, drawn.true)
+        found = _bests(order, starts, fit.fitted[None])[0] if with_pairs else bests
+        error = _bests(order, starts, drawn.fitted if with_pairs else drawn.noisy) - true
+        luck = error.mean(axis=0)
+        spread_low, spread_high = range_interval(found - luck, error - luck)
+        # Redrawn around the bests as found, each with the error of its own draw.
+        likely = found - error
+        low, high = np.quantile(_behind(likely), [0.05, 0.95], axis=0)
+        if with_pairs:
+            reach = np.quantile(np.ptp(true, axis=1), [0.05, 0.95])
+            spread_low = min(spread_low, float(reach[0]))
+            spread_high = max(spread_high, float(reach[1]))
+            further = np.quantile(_behind(true), [0.05, 0.95], axis=0)
+            low, high = np.minimum(low, further[0]), np.maximum(high, further[1])
+        low, high = np.minimum(low, costs), np.maximum(high, costs)
+        close = likely >= CLOSE * likely.max(axis=1, keepdims=True)
+        odds = close.mean(axis=0)
+        counted = np.quantile(close.sum(axis=1) - 1, [0.05, 0.95], method="nearest")
+    sayable = top > 0
+    is_close = bests >= CLOSE * top
+    reached = {
+        sample.labels[column][int(part)]: Reach(
+            level=sample.labels[column][int(part)],
+            n=int(counts[i]),
+            best=float(bests[i]),
+            cost=float(costs[i]),
+            low=None if low is None else float(low[i]),
+            high=None if high is None else float(high[i]),
+            is_close=bool(is_close[i]) if sayable else None,
+            close_odds=float(odds[i]) if sayable and odds is not None else None,
+        )
+        for i, part in enumerate(present)
+    }
+    missed = False if sayable else None
+    count = int(is_close.sum()) - 1
+    width = float(np.ptp(bests))
+    several = len(bests) > 1
+    bounded = sayable and counted is not None
+    return Alternatives(
+        hyperparameter=name,
+        levels=tuple(
+            reached.get(label) or Reach(label, 0, None, None, None, None, missed, None)
+            for label in labels
+        ),
+        spread=width if several else None,
+        low=max(0.0, min(float(spread_low), width)) if spread_low is not None else None,
+        high=max(float(spread_high), width) if spread_high is not None else None,
+        alternatives=count if sayable else None,
+        alternatives_low=min(int(counted[0]), count) if bounded and counted is not None else None,
+        alternatives_high=max(int(counted[1]), count) if bounded and counted is not None else None,
+        others=len(labels) - 1,
+        redrawn=0 if drawn is None else len(drawn.true),
+        reason=_reason(sayable=sayable, redrawn=drawn is not None, n=len(parts)),
+    )
+
+
+def _reason(*, sayable: bool, redrawn: bool, n: int) -> str | None:
+    if not sayable:
+        return "a share of the best score needs one above 0"
+    if redrawn:
+        return None
+    if n > _MOST_ROWS:
+        return f"no intervals for more than {_MOST_ROWS} configurations"
+    return "not enough evidence: too few configurations to tell noise from effects"
+
+
+def _behind(bests: Floats) -> Floats:
+    """Give how far each part lies behind the best one."""
+    behind: Floats = bests.max(axis=1, keepdims=True) - bests
+    return behind
+
+
+def _redrawn(fit: Fit) -> Redrawn:
+    draws = int(np.clip(2_000_000 // len(fit.fitted), _FEWEST_DRAWS, _DRAWS))
+    return redraw_scores(fit, draws, np.random.default_rng(_SEED))

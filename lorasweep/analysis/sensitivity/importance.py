@@ -1,0 +1,251 @@
+"""Which hyperparameters matter: a ranking with its uncertainty, or the word that none is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lorasweep.analysis.configurations import Configuration
+from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
+from lorasweep.analysis.scale import Scale
+from lorasweep.analysis.sensitivity.anova import is_factorial, main_effect_shares
+from lorasweep.analysis.sensitivity.costs import MeanCost, mean_costs
+from lorasweep.analysis.sensitivity.effects import Fit, fit_factorial, fit_sampled, sampled_blocks
+from lorasweep.analysis.sensitivity.forest import functional_shares
+from lorasweep.analysis.sensitivity.interactions import Interaction, rank_interactions
+from lorasweep.analysis.sensitivity.redraw import chance_variances, redraw_shares
+
+Design = Literal["anova", "functional anova", "none"]
+LEVEL = 0.05
+SEED = 20240515
+_FULL_TREES = 32
+# Of more configurations this many are drawn for the forest, and for least squares.
+_FOREST_ROWS = 250
+_MOST_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """Hold how much one hyperparameter matters to one method.
+
+    importance: share of the variance of learning that its main effect explains, in [0, 1]; low and
+        high bound the share behind it, noise taken out, with 90% probability.
+    rank: 1 + how many hyperparameters are clearly above it; equal ranks are ties.
+    tied_with: those from which it cannot be told apart.
+    holds: probability that its place in the order is the true one.
+    above_next: probability that it is truly above the next one in the order; None for the last.
+    chance: the importance that it could have by chance; below it nothing is shown.
+    cost_of_wrong_level: mean learning at the best level minus that at the worst, the others' levels
+        held equal, in learning's unit, with its own 90% interval; for an interval over its thirds.
+    """
+
+    hyperparameter: str
+    importance: float
+    low: float
+    high: float
+    rank: int
+    tied_with: tuple[str, ...]
+    holds: float
+    above_next: float | None
+    chance: float
+    cost_of_wrong_level: float
+    cost_low: float
+    cost_high: float
+    best_level: str
+    worst_level: str
+
+    @property
+    def is_shown(self) -> bool:
+        """Tell whether it matters more than chance explains."""
+        return self.importance > self.chance
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Hold the ranking of one method.
+
+    design: `anova` for exact shares of a full factorial, `functional anova` for a forest's
+        estimate on a sampled design, `none` where there is not enough evidence.
+    configurations: completed ones that the ranking rests on; their seeds are averaged.
+    rows: by falling importance; empty where nothing can be said.
+    interactions: of pairs, by falling importance; empty where they cannot be estimated.
+    redrawn: draws behind each interval.
+    forest_rows: configurations that the forest saw, a fixed sample of them where there are many;
+        0 for a full factorial.
+    reason: why there is no ranking, or what limits it.
+    """
+
+    method: str
+    design: Design
+    configurations: int
+    rows: tuple[Sensitivity, ...] = ()
+    interactions: tuple[Interaction, ...] = ()
+    redrawn: int = 0
+    forest_rows: int = 0
+    reason: str | None = None
+
+    @property
+    def unexplained(self) -> float:
+        """Give the share that no main effect explains: interactions and noise."""
+        return max(0.0, 1.0 - sum(row.importance for row in self.rows))
+
+
+def rank_hyperparameters(
+    method: str, configurations: Sequence[Configuration], scales: Mapping[str, Scale]
+) -> Ranking:
+    """Rank the searched hyperparameters of one method by their shares of learning's variance."""
+    scored = [c for c in configurations if c.learning is not None]
+    n, axes = len(scored), len(scales)
+    needed = 2 * axes + 2
+    if n < needed:
+        reason = (
+            f"not enough evidence: {n} completed configurations, and {needed} are needed to rank "
+            f"{axes} hyperparameters"
+        )
+        return Ranking(method, "none", n, reason=reason)
+    sample = lay_out_sample(scored, scales)
+    if np.ptp(sample.scores) <= 1e-12 * np.abs(sample.scores).max():
+        return Ranking(method, "none", n, reason="not enough evidence: all scores are the same")
+    if not sample.scales:
+        return Ranking(method, "none", n, reason="not enough evidence: nothing varied")
+    limit = _limits(sample, scales)
+    codes = np.stack(
+        [np.unique(column, return_inverse=True)[1] for column in sample.points.T], axis=1
+    )
+    if len(sample.scales) > 1 and is_factorial(codes):
+        return _rank_factorial(method, sample, codes, limit)
+    return _rank_sampled(method, sample, limit)
+
+
+def _limits(sample: Sample, scales: Mapping[str, Scale]) -> str | None:
+    limits = []
+    moved = dict(sample.moved_along)
+    constant = [name for name in scales if name not in {*sample.names, *moved}]
+    if constant:
+        limits.append(f"{', '.join(constant)} did not vary among them")
+    limits += [
+        f"{name} changed only together with {other} and shares its place"
+        for name, other in moved.items()
+    ]
+    if len(sample.scales) == 1:
+        limits.append(f"only {sample.names[0]} varied, so there is nothing to rank it against")
+    return "; ".join(limits) or None
+
+
+def _rank_factorial(method: str, sample: Sample, codes: Codes, reason: str | None) -> Ranking:
+    rng = np.random.default_rng(SEED)
+    fit = fit_factorial(codes, sample.scores, sample.noise)
+    importance = main_effect_shares(codes, sample.scores)
+    total = float(sample.scores.var())
+    chance = chance_variances(fit, LEVEL / len(sample.scales))[: len(importance)] / total
+    shares = redraw_shares(fit, 1000, rng)
+    costs = mean_costs(sample, fit, rng)
+    return Ranking(
+        method=method,
+        design="anova",
+        configurations=len(sample.scores),
+        rows=_rows(sample, importance, shares[:, : len(importance)], chance, costs),
+        interactions=rank_interactions(sample, fit, shares, level=LEVEL, is_factorial=True),
+        redrawn=len(shares),
+        reason=reason,
+    )
+
+
+def _effort(n: int) -> tuple[int, int, int]:
+    """Give draws, and the forest's trees and depth, so that a ranking takes a second or two."""
+    if n <= 200:
+        return 1000, _FULL_TREES, 64
+    return 1000, _FULL_TREES // 2, 8
+
+
+def _rank_sampled(method: str, sample: Sample, reason: str | None) -> Ranking:
+    rng = np.random.default_rng(SEED)
+    n, axes = sample.points.shape
+    fit = _fit(sample, rng)
+    if fit.df < 1:
+        limit = f"not enough evidence: {n} completed configurations for as many levels"
+        return Ranking(method, "none", n, reason=limit)
+    draws, trees, depth = _effort(n)
+    rows = _some(n, _FOREST_ROWS, rng)
+    importance = functional_shares(
+        sample.points[rows], sample.scores[rows], sample.scales, trees=trees, depth=depth, seed=SEED
+    )
+    shares = redraw_shares(fit, draws, rng)
+    # What chance can make of the least squares is put on the scale of the forest's shares.
+    bound, found = chance_variances(fit, LEVEL / axes)[:axes], fit.variances[:axes]
+    scaled = importance * bound / np.where(found > 0, found, 1.0)
+    chance = np.where(found > 0, np.minimum(scaled, 1.0), importance)
+    return Ranking(
+        method=method,
+        design="functional anova",
+        configurations=n,
+        rows=_rows(sample, importance, shares[:, :axes], chance, mean_costs(sample, fit, rng)),
+        interactions=rank_interactions(sample, fit, shares, level=LEVEL, is_factorial=False),
+        redrawn=draws,
+        forest_rows=len(rows),
+        reason=reason,
+    )
+
+
+def _some(n: int, most: int, rng: np.random.Generator) -> Codes:
+    """Draw at most so many rows, the same ones every time."""
+    rows: Codes = np.arange(n) if n <= most else np.sort(rng.permutation(n)[:most])
+    return rows
+
+
+def _fit(sample: Sample, rng: np.random.Generator) -> Fit:
+    rows = _some(len(sample.scores), _MOST_ROWS, rng)
+    part = Sample(
+        sample.scales, sample.points[rows], sample.parts[rows], sample.labels, sample.scores[rows]
+    )
+    return fit_sampled(sampled_blocks(part), part.scores)
+
+
+def _rows(
+    sample: Sample,
+    importance: Floats,
+    shares: Floats,
+    chance: Floats,
+    costs: Sequence[MeanCost],
+) -> tuple[Sensitivity, ...]:
+    """Put estimate, redrawn shares and chance together into a ranking with its ties."""
+    names = sample.names
+    order = sorted(range(len(names)), key=lambda i: (-importance[i], names[i]))
+    low, high = np.quantile(shares, [0.05, 0.95], axis=0)
+
+    def odds(i: int, j: int) -> float:
+        ahead = shares[:, i] - shares[:, j]
+        return float((ahead > 0).mean() + (ahead == 0).mean() / 2)
+
+    def clearly_above(i: int, j: int) -> bool:
+        return bool(importance[i] > chance[i]) and odds(i, j) >= 1 - LEVEL
+
+    ordered = shares[:, order]
+    places = np.argsort(np.argsort(-ordered, axis=1, kind="stable"), axis=1, kind="stable")
+    rows = []
+    for place, i in enumerate(order):
+        above = [j for j in order if j != i and clearly_above(j, i)]
+        below = [j for j in order if j != i and clearly_above(i, j)]
+        rows.append(
+            Sensitivity(
+                hyperparameter=names[i],
+                importance=float(importance[i]),
+                # The table's own share counts its noise in, and may lie outside of what is behind.
+                low=float(min(low[i], importance[i])),
+                high=float(max(high[i], importance[i])),
+                rank=1 + len(above),
+                tied_with=tuple(names[j] for j in order if j not in {i, *above, *below}),
+                holds=float((places[:, place] == place).mean()),
+                above_next=odds(i, order[place + 1]) if place + 1 < len(order) else None,
+                chance=float(chance[i]),
+                cost_of_wrong_level=costs[i].cost,
+                cost_low=costs[i].low,
+                cost_high=costs[i].high,
+                best_level=costs[i].best,
+                worst_level=costs[i].worst,
+            )
+        )
+    return tuple(rows)

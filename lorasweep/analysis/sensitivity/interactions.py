@@ -1,0 +1,84 @@
+"""Which pairs of hyperparameters depend on one another."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from lorasweep.analysis.sample import Floats, Sample
+from lorasweep.analysis.sensitivity.anova import pair_shares
+from lorasweep.analysis.sensitivity.effects import Fit
+from lorasweep.analysis.sensitivity.redraw import chance_variances
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """Hold how much two hyperparameters matter together beyond what each does alone.
+
+    importance: share of the variance of learning, in [0, 1]; exact in a full factorial, by least
+        squares in a sampled design. low, high: 90% interval of the share behind it.
+    chance: the share that it could have by chance; below it nothing is shown.
+    is_testable: there was something to tell it from noise; if not, low is 0 and it is not shown.
+    """
+
+    hyperparameters: tuple[str, str]
+    importance: float
+    low: float
+    high: float
+    chance: float
+    is_testable: bool
+
+    @property
+    def is_shown(self) -> bool:
+        """Tell whether it matters more than chance explains."""
+        return self.is_testable and self.importance > self.chance
+
+
+def rank_interactions(
+    sample: Sample, fit: Fit, shares: Floats, *, level: float, is_factorial: bool
+) -> tuple[Interaction, ...]:
+    """Give all pairs by falling importance; empty in a sampled design too small to model them.
+
+    Args:
+        fit: with pairs among its blocks where they can be told from noise.
+        shares: of its blocks, redrawn.
+        level: the chance that any pair is shown without an effect.
+    """
+    names = sample.names
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    place = {block.axes: i for i, block in enumerate(fit.blocks) if len(block.axes) == 2}
+    if not pairs or not (place or is_factorial):
+        return ()
+    found = fit.variances
+    noise = np.array([np.trace(covariance) for covariance in fit.covariances])
+    if is_factorial:
+        exact = pair_shares(sample.parts, sample.scores)
+        total = float(sample.scores.var())
+    else:
+        corrected = np.maximum(found - noise, 0.0)
+        total = float(corrected.sum()) + fit.rest
+        exact = {pair: float(corrected[place[pair]] / total) for pair in pairs}
+    chance = chance_variances(fit, level / len(pairs))
+    rows = []
+    for pair in pairs:
+        both = (names[pair[0]], names[pair[1]])
+        share = exact[pair]
+        if pair not in place:
+            rows.append(Interaction(both, share, 0.0, share, 1.0, is_testable=False))
+            continue
+        i = place[pair]
+        low, high = np.quantile(shares[:, i], [0.05, 0.95])
+        bound = chance[i] if is_factorial else max(0.0, float(chance[i] - noise[i]))
+        rows.append(
+            Interaction(
+                hyperparameters=both,
+                importance=share,
+                low=float(min(low, share)),
+                high=float(max(high, share)),
+                chance=float(min(bound / total, 1.0)),
+                is_testable=True,
+            )
+        )
+    return tuple(sorted(rows, key=lambda row: (-row.importance, row.hyperparameters)))

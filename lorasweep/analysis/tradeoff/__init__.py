@@ -1,0 +1,1 @@
+"""What learning costs: fronts, hypervolume, methods at equal scores, curves, spectra."""

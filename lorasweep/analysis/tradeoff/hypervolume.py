@@ -1,0 +1,85 @@
+"""How much a front covers: the area between it and a stated reference point.
+
+In two dimensions the hypervolume (Zitzler and Thiele 1999) is the area of learning and forgetting
+that some trial of the scope is at least as good as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lorasweep.analysis.estimate import Estimate, Floats, from_draws
+from lorasweep.analysis.noise import Noise, by_content, redraw_points, seed_spreads
+from lorasweep.analysis.tradeoff.pareto import places, scopes
+from lorasweep.store.results import TrialResult
+
+_SEED = 20240515
+_DRAWS = 400
+_FEWEST = 5
+_MANY = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Hypervolume:
+    """Hold the area that a scope's trials cover.
+
+    area: learning times forgetting (or source accuracy), both in [0, 1]; without bounds below five
+        trials.
+    learning, cost: the reference point, the worst of all methods' trials in the domain; cost is
+        forgetting, or source accuracy with its sign turned.
+    """
+
+    scope: str
+    area: Estimate
+    learning: float
+    cost: float
+
+
+def area(points: Floats, reference: tuple[float, float]) -> float:
+    """Give the area between the points' front and the reference point."""
+    inside = points[(points[:, 0] > reference[0]) & (points[:, 1] < reference[1])]
+    if not len(inside):
+        return 0.0
+    inside = inside[np.lexsort((inside[:, 1], -inside[:, 0]))]
+    # From the most learning downwards; between two gains the lowest cost so far is what counts.
+    lowest = np.minimum.accumulate(inside[:, 1])
+    below = np.append(inside[1:, 0], reference[0])
+    return float(np.sum((inside[:, 0] - below) * (reference[1] - lowest)))
+
+
+def measure_hypervolumes(
+    trials: Sequence[TrialResult], noise: Mapping[str, Noise]
+) -> tuple[Hypervolume, ...]:
+    """Measure each method's front and the pooled one against one common reference point."""
+    by_scope = scopes(trials)
+    if not by_scope:
+        return ()
+    every = places([trial for own in by_scope.values() for trial in own])
+    reference = (float(every[:, 0].min()), float(every[:, 1].max()))
+    return tuple(
+        Hypervolume(scope, _estimate(places(own), reference, noise), *reference)
+        for scope, own in by_scope.items()
+    )
+
+
+def _estimate(
+    points: Floats, reference: tuple[float, float], noise: Mapping[str, Noise]
+) -> Estimate:
+    n, value = len(points), area(points, reference)
+    basis = "trials redrawn with replacement"
+    if n < _FEWEST:
+        return Estimate(value, None, None, n, "trials", basis)
+    points, spreads = by_content(points), seed_spreads(noise)
+    rng = np.random.default_rng(_SEED)
+    draws = np.array(
+        [
+            area(redraw_points(points, spreads, rng), reference)
+            for _ in range(_DRAWS if n <= _MANY else _DRAWS // 8)
+        ]
+    )
+    if spreads.any():
+        basis += " and the noise of seeds added"
+    return from_draws(value, draws, n=n, of="trials", basis=basis)

@@ -1,0 +1,1 @@
+"""Where programs that a model wrote run, and what they cannot do there."""

@@ -1,0 +1,1 @@
+"""Spectra: the singular values of what finetuning added to the weights."""

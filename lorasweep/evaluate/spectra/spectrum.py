@@ -1,0 +1,241 @@
+"""How finetuning changed every weight matrix: a checkpoint or a LoRA adapter against its base.
+
+One matrix is read, decomposed and let go at a time, so that no model needs to fit. The matrices
+are dealt to the workers, of which each may take hours.
+
+Shape legend: O outputs and I inputs of a layer, K the smaller of both, R rank of an adapter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import torch
+from torch import Tensor
+
+from lorasweep.data.shard import Shard
+from lorasweep.errors import LorasweepError
+from lorasweep.evaluate.gather import of_all_workers
+from lorasweep.evaluate.spectra.singular import (
+    decompose,
+    effective_rank,
+    explaining_rank,
+    gaussian,
+    intruders,
+    product_values,
+    rounding_energy,
+    singular_values,
+)
+from lorasweep.evaluate.spectra.weights import Weights, layer_number, read_json
+from lorasweep.model.lora import AMBIGUOUS, ATTENTION, MLP
+from lorasweep.store.records import MatrixSpectrum
+
+PROJECTIONS = ATTENTION | MLP | AMBIGUOUS
+# Families whose projections are Conv1D, which keeps its weight as inputs x outputs. The names do
+# not tell: GPT-BigCode has the same ones for linear layers.
+_TRANSPOSED = frozenset({"gpt2", "openai-gpt"})
+
+
+@dataclass(frozen=True)
+class _Change:
+    """Hold one matrix before and after, in float64, and the singular values of the difference.
+
+    rounded: squared norm of what rounding adds to the difference.
+    """
+
+    base_OI: Tensor
+    tuned_OI: Tensor
+    update_K: Tensor
+    rounded: float = 0.0
+
+
+class _Source(Protocol):
+    """Read changed matrices one at a time, by their names without `.weight`."""
+
+    names: list[str]
+
+    def read(self, name: str) -> _Change: ...
+
+
+class _Checkpoint:
+    """Read what full finetuning saved: every projection inside of a block."""
+
+    def __init__(self, base: Weights, folder: Path, device: torch.device) -> None:
+        self.base, self.tuned, self.device = base, Weights(folder), device
+        config = base.folder / "config.json"
+        family = read_json(config).get("model_type") if config.is_file() else None
+        self.is_transposed = family in _TRANSPOSED
+        matrices = [n.removesuffix(".weight") for n in self.tuned.files if n.endswith(".weight")]
+        self.names = [
+            name
+            for name in matrices
+            if name.rpartition(".")[2] in PROJECTIONS and layer_number(name) is not None
+        ]
+
+    def read(self, name: str) -> _Change:
+        tuned = self.tuned.read(f"{name}.weight")
+        base = _read_base(self.base, name, tuned.shape)
+        start = base
+        if torch.finfo(tuned.dtype).eps > torch.finfo(base.dtype).eps:
+            # Rounding is no update, yet of full rank: weights that were saved coarser are compared
+            # with the base as coarse, and those that never moved count as zero.
+            start = base.to(tuned.dtype)
+        rounded = rounding_energy(tuned)
+        if self.is_transposed:
+            base, start, tuned = base.T, start.T, tuned.T
+        tuned_OI = tuned.to(self.device).double()
+        update_K = singular_values(tuned_OI - start.to(self.device).double())
+        return _Change(base.to(self.device).double(), tuned_OI, update_K, rounded)
+
+
+class _Adapter:
+    """Read a PEFT folder of a LoRA adapter: the layers that bear one."""
+
+    def __init__(self, base: Weights, folder: Path, device: torch.device) -> None:
+        self.base, self.factors, self.device = base, Weights(folder, stem="adapter_model"), device
+        config = read_json(folder / "adapter_config.json")
+        odd = [key for key in ("use_dora", "alpha_pattern") if config.get(key)]
+        alpha = config.get("lora_alpha")
+        if config.get("peft_type") != "LORA" or not isinstance(alpha, int | float) or odd:
+            raise LorasweepError(
+                f"{str(folder / 'adapter_config.json')!r}: must describe plain LoRA with one "
+                f"lora_alpha, got peft_type {config.get('peft_type')!r} with lora_alpha {alpha!r}"
+                + "".join(f" and {key}" for key in odd)
+            )
+        self.alpha = float(alpha)
+        self.uses_rslora = bool(config.get("use_rslora"))
+        self.is_transposed = bool(config.get("fan_in_fan_out"))
+        ending = ".lora_A.weight"
+        self.names = [
+            name.removeprefix("base_model.model.").removesuffix(ending)
+            for name in self.factors.files
+            if name.endswith(ending)
+        ]
+
+    def read(self, name: str) -> _Change:
+        stem = f"base_model.model.{name}.lora_"
+        a_RI = self.factors.read(f"{stem}A.weight").to(self.device).double()
+        b_OR = self.factors.read(self.factors.find(f"{stem}B.weight")).to(self.device).double()
+        rank, inputs = a_RI.shape  # of this layer: `rank_pattern` may give it one of its own
+        b_OR = b_OR * self.alpha / (math.sqrt(rank) if self.uses_rslora else rank)
+        shape = (b_OR.shape[0], inputs)
+        base = _read_base(self.base, name, shape[::-1] if self.is_transposed else shape)
+        base_OI = (base.T if self.is_transposed else base).to(self.device).double()
+        return _Change(base_OI, base_OI + b_OR @ a_RI, product_values(b_OR, a_RI))
+
+
+def _read_base(base: Weights, name: str, shape: tuple[int, ...]) -> Tensor:
+    weight = base.read(base.find(f"{name}.weight"))
+    if weight.shape != shape or weight.ndim != 2:
+        raise LorasweepError(
+            f"{name}: must be a matrix of its base's shape {tuple(weight.shape)}, got "
+            f"{tuple(shape)}; compare with the model that was tuned, {str(base.folder)!r} is not it"
+        )
+    return weight
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Hold what does not depend on the update; left_OK: singular vectors, float32, on the CPU."""
+
+    rank: int
+    noise: int
+    left_OK: Tensor
+
+
+@dataclass
+class BaseSpectra:
+    """Keep decompositions of base matrices, which all trials of a sweep have in common.
+
+    They are about as large as the matrices are in float32: an intruder is unlike every vector of
+    the base, so none can be left out.
+
+    free: share of the machine's memory that they leave free; what would take more is computed
+        again each time.
+    """
+
+    free: float = 0.25
+    _known: dict[tuple[Path, str], _Known] = field(default_factory=dict, init=False, repr=False)
+
+    def of(self, folder: Path, name: str, base_OI: Tensor, noise_OI: Tensor) -> _Known:
+        """Give what is known of a matrix, from memory or computed."""
+        if (folder, name) in self._known:
+            return self._known[folder, name]
+        base_K, left_OK = decompose(base_OI)
+        noise = explaining_rank(singular_values(noise_OI))
+        known = _Known(explaining_rank(base_K), noise, left_OK.float().cpu())
+        memory = psutil.virtual_memory()
+        if memory.available > self.free * memory.total:
+            self._known[folder, name] = known
+        return known
+
+
+def spectrum_of_update(
+    base: Path,
+    tuned: Path,
+    *,
+    device: torch.device | None = None,
+    spectra: BaseSpectra | None = None,
+    shard: Shard = Shard(),  # noqa: B008 - frozen
+) -> tuple[MatrixSpectrum, ...]:
+    """Measure how every matrix was changed, ordered by layer, then by module.
+
+    Of a full checkpoint these are the projections of attention and MLP inside of the blocks, of a
+    LoRA adapter the layers that bear one.
+
+    Args:
+        base: folder of the weights that were tuned, as `base_folder` gives it.
+        tuned: folder of a checkpoint, or of a PEFT adapter.
+        device: computes; the CPU by default.
+        spectra: kept by a caller that compares several trials with one base.
+        shard: each worker measures its share, and has what all of them have found.
+
+    Raises:
+        LorasweepError: weights are missing, damaged, quantised, not finite, or not of this base.
+    """
+    device = device or torch.device("cpu")
+    spectra = BaseSpectra(free=1.0) if spectra is None else spectra
+    kind = _Adapter if (tuned / "adapter_config.json").is_file() else _Checkpoint
+    source: _Source = kind(Weights(base), tuned, device)
+    if not source.names:
+        raise LorasweepError(
+            f"{str(tuned)!r}: must hold adapters of linear layers, or layers in blocks named "
+            f"{', '.join(sorted(PROJECTIONS))}; found neither"
+        )
+    own = source.names[shard.worker :: shard.workers]
+    measured = [_measure(name, source.read(name), base, spectra) for name in own]
+    rows = [row for share in of_all_workers(measured, shard) for row in share]
+    last = math.inf  # where a layer outside of the blocks is listed
+    return tuple(
+        sorted(rows, key=lambda m: (last if m.layer is None else m.layer, m.module, m.name))
+    )
+
+
+def _measure(name: str, change: _Change, base: Path, spectra: BaseSpectra) -> MatrixSpectrum:
+    outputs, inputs = change.base_OI.shape
+    device = change.base_OI.device
+    noise_OI = gaussian(name, outputs, inputs, device)
+    known = spectra.of(base, name, change.base_OI, noise_OI)
+    tuned_K, tuned_OK = decompose(change.tuned_OI)
+    norm = float(change.update_K.norm())
+    base_norm = float(change.base_OI.norm())
+    return MatrixSpectrum(
+        name=name,
+        layer=layer_number(name),
+        module=name.rpartition(".")[2],
+        outputs=outputs,
+        inputs=inputs,
+        update=explaining_rank(change.update_K),
+        base=known.rank,
+        tuned=explaining_rank(tuned_K),
+        noise=known.noise if norm else 0,
+        noisy=explaining_rank(singular_values(change.base_OI + norm * noise_OI)),
+        effective=effective_rank(change.update_K),
+        share=norm / base_norm if base_norm else 0.0,
+        rounding=min(1.0, change.rounded / norm**2) if norm else 0.0,
+        intruders=intruders(known.left_OK.to(device), tuned_OK.float()),
+    )

@@ -1,0 +1,53 @@
+"""What an engine is told of a trial: its batches, and how many steps it takes."""
+
+from __future__ import annotations
+
+from lorasweep.data.batches import Batches, row_width, steps_for
+from lorasweep.data.tokens import TrainingData
+from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
+from lorasweep.train.engine import Engine
+from lorasweep.train.packed import LoraTrial
+from lorasweep.train.progress import Trial
+
+
+def width_of(spec: SweepSpec, data: TrainingData, engine: Engine, workers: int) -> int | None:
+    """Choose the width of rows, one for all trials of a study, since they share batches.
+
+    None, where examples cannot share a row, lets each batch be as wide as the longest example.
+    """
+    if not engine.shares_rows:
+        return None
+    least = min(int(size) for size in spec.levels_of("batch_size"))
+    return row_width(data.train, spec.train.micro_batch or least // workers, engine.attention_cost)
+
+
+def assign(
+    trial: TrialSpec,
+    spec: SweepSpec,
+    data: TrainingData,
+    *,
+    workers: int,
+    pad: int,
+    width: int | None,
+    shared: bool,
+) -> Trial:
+    """Put together what an engine trains.
+
+    Args:
+        pad: token id that fills up rows; width: of the rows; shared: whether examples share them.
+    """
+    hyperparameters, train = trial.hyperparameters, spec.train
+    size = hyperparameters.batch_size
+    micro_batch = train.micro_batch or size // workers
+    batches = Batches(data.train, size, micro_batch, trial.seed, pad, width, shared)
+    steps = train.steps or steps_for(
+        hyperparameters.tokens,
+        hyperparameters.epochs,
+        batch_size=size,
+        seq_len=data.seq_len,
+        examples=len(data.train),
+    )
+    if isinstance(hyperparameters, LoraHyperparameters):
+        return LoraTrial(trial.id, hyperparameters, train, batches, steps)
+    return Trial(trial.id, hyperparameters, train, batches, steps)

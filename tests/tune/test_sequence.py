@@ -1,0 +1,42 @@
+from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
+from lorasweep.tune.sequence import Outcome, TrialSequence
+
+
+def trial(name: str) -> TrialSpec:
+    return TrialSpec(id=name, hyperparameters=LoraHyperparameters(), seed=0)
+
+
+def test_a_trial_sees_all_but_the_last_window_before_it():
+    order = TrialSequence(window=2)
+    for name in "abcd":
+        order.add(trial(name))
+    assert [entry.trial.id for entry in order.visible(0)] == []
+    assert [entry.trial.id for entry in order.visible(1)] == []
+    assert [entry.trial.id for entry in order.visible(4)] == ["a", "b", "c"]
+
+
+def test_a_trial_is_ready_once_those_it_sees_have_ended_whatever_the_others_do():
+    order = TrialSequence(window=2)
+    first, second = order.add(trial("a")), order.add(trial("b"))
+    assert not order.ready(2)
+    second.outcome = Outcome("COMPLETE", 0.5)
+    assert not order.ready(2)
+    first.outcome = Outcome("PRUNED", None)
+    assert order.ready(2)
+
+
+def test_a_repeated_suggestion_shares_the_outcome_of_the_first():
+    order = TrialSequence(window=1)
+    first = order.add(trial("a"))
+    again = order.add(trial("a"))
+    assert again is first
+    assert len(order.entries) == 2
+    assert order.number("a") == 0
+
+
+def test_a_window_of_one_is_a_sequential_search():
+    order = TrialSequence(window=1)
+    entry = order.add(trial("a"))
+    assert not order.ready(1)
+    entry.outcome = Outcome("COMPLETE", 1.0)
+    assert order.ready(1)
