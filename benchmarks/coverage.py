@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.alternatives import compare_levels
 from lorasweep.analysis.sensitivity.divergence import stable_rate
 from lorasweep.analysis.sensitivity.importance import rank_hyperparameters
+from lorasweep.store.configurations import configurations
 from lorasweep.store.environment import environment
 from lorasweep.store.results import TrialResult
 

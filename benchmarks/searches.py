@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from lorasweep.analysis.advice.advise import expected_of
-from lorasweep.analysis.advice.best import find_best
 from lorasweep.analysis.claims import methods, modules
 from lorasweep.analysis.claims.verdict import Claim, Verdict, decide, verdict_of
-from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.evidence import Evidence, collect
 from lorasweep.analysis.sensitivity.peak import find_peak, rate_of
+from lorasweep.store.best import find_best
+from lorasweep.store.configurations import configurations
 from lorasweep.store.results import SweepResults, TrialResult
 
 TARGETS = ("attention", "mlp", "all")

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lorasweep.analysis.advice.best import RULE, Best, Standing
 from lorasweep.analysis.outcome import (
     lay_out_advice,
     lay_out_at_equal,
@@ -34,6 +33,7 @@ from lorasweep.analysis.sensitivity.levels import LevelSummary
 from lorasweep.analysis.summary import Analysis
 from lorasweep.analysis.tradeoff.programs import Programs
 from lorasweep.analysis.tradeoff.spectral import SpectralSummary
+from lorasweep.store.best import RULE, Best, Standing
 from lorasweep.store.results import SweepResults
 
 SCHEMA_VERSION = 1

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lorasweep.analysis.advice.expected import Expected, expect
-from lorasweep.analysis.configurations import Configuration, is_scored, methods
 from lorasweep.analysis.frame import Frame, make_cases
 from lorasweep.analysis.noise import Noise, measure_noise
 from lorasweep.analysis.sensitivity.importance import Ranking
 from lorasweep.analysis.tradeoff.equal import AtEqual, compare_at_equal
+from lorasweep.store.configurations import Configuration, is_scored, methods
 from lorasweep.store.results import SweepResults, TrialResult
 
 # The smallest difference in a score that matters: half a point of a hundred.

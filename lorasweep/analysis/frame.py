@@ -9,9 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
-from lorasweep.analysis.configurations import Configuration, mean
 from lorasweep.analysis.estimate import Estimate, Floats, around
 from lorasweep.spec.space import Level
+from lorasweep.store.configurations import Configuration, mean
 
 Codes = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.configurations import Configuration
 from lorasweep.analysis.estimate import Floats, student
 from lorasweep.analysis.frame import Frame
+from lorasweep.store.configurations import Configuration
 from lorasweep.store.results import TrialResult
 
 # With fewer degrees of freedom the spread of seeds is hardly known.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lorasweep.analysis.configurations import Configuration
 from lorasweep.analysis.scale import Scale
 from lorasweep.spec.space import Level
+from lorasweep.store.configurations import Configuration
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]

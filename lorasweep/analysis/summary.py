@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lorasweep.analysis.advice.advise import Advice, advise
-from lorasweep.analysis.advice.best import Best, find_best
 from lorasweep.analysis.advice.caution import warn
 from lorasweep.analysis.claims import judge_claims
 from lorasweep.analysis.claims.verdict import Claim
-from lorasweep.analysis.configurations import configurations, methods
 from lorasweep.analysis.estimate import rank_correlation
 from lorasweep.analysis.evidence import collect
 from lorasweep.analysis.noise import Noise
@@ -28,6 +26,8 @@ from lorasweep.analysis.tradeoff.hypervolume import Hypervolume, measure_hypervo
 from lorasweep.analysis.tradeoff.pareto import FrontPoint, contenders, fronts
 from lorasweep.analysis.tradeoff.programs import Programs, compare_programs
 from lorasweep.analysis.tradeoff.spectral import SpectralSummary, summarise
+from lorasweep.store.best import Best, find_best
+from lorasweep.store.configurations import configurations, methods
 from lorasweep.store.results import SweepResults, TrialResult
 
 __all__ = ["Analysis", "Proxy", "Totals", "analyse", "rank_correlation"]

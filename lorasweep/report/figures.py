@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
-from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.summary import Analysis
 from lorasweep.analysis.tradeoff.pareto import POOLED
@@ -18,6 +17,7 @@ from lorasweep.report.picture import Bar, Bars, Picture, Point, Scatter
 from lorasweep.report.programs import draw_programs
 from lorasweep.report.spectra import draw_spectra
 from lorasweep.report.wording import enumerate_words, level, number, percent
+from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults, TrialResult
 
 _MOST_GROUPS = 8

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lorasweep.analysis.advice.best import Best, Standing
-from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
 from lorasweep.analysis.summary import Analysis, rank_correlation
 from lorasweep.analysis.tradeoff.pareto import POOLED
 from lorasweep.report.wording import enumerate_words, number, percent, settings
+from lorasweep.store.best import Best, Standing
+from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults
 
 _INTERVAL = "90% interval"

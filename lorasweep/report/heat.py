@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.summary import Analysis
 from lorasweep.report.picture import Heat, Picture
 from lorasweep.report.wording import level, number
+from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults, TrialResult
 
 _MOST_LEVELS = 12  # whose cells still hold their values

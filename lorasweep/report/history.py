@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.summary import Analysis
 from lorasweep.report.picture import Picture, Point, Scatter
 from lorasweep.report.wording import number
+from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults, TrialResult
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.summary import Analysis
 from lorasweep.report.picture import Axis, Parallel, Picture
 from lorasweep.report.wording import enumerate_words, level, number, settings
 from lorasweep.spec.space import Level
+from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults, TrialResult
 
 MOST_LINES = 150  # of a method; more would only cover each other

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasweep.analysis.advice.best import RULE
 from lorasweep.analysis.document import describe, to_json
 from lorasweep.analysis.summary import Analysis, analyse
 from lorasweep.analysis.tradeoff.pareto import POOLED
@@ -35,6 +34,7 @@ from lorasweep.report.tables import (
     undecided_table,
 )
 from lorasweep.report.wording import Markdown, duration, escape, number, percent, table
+from lorasweep.store.best import RULE
 from lorasweep.store.paths import SweepPaths, write_atomically
 from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults

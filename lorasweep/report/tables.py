@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorasweep.analysis.advice.best import Best, Standing
 from lorasweep.analysis.claims.verdict import UNSURE, Claim
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
 from lorasweep.analysis.sensitivity.levels import LevelSummary
@@ -12,6 +11,7 @@ from lorasweep.analysis.summary import Analysis
 from lorasweep.analysis.tradeoff.pareto import POOLED
 from lorasweep.report.findings import Finding
 from lorasweep.report.wording import UNKNOWN, Markdown, duration, level, number, percent, table
+from lorasweep.store.best import Best, Standing
 from lorasweep.store.results import SweepResults, TrialResult
 
 MOST_ROWS = 1000  # of trials in Markdown; trials.csv and the page have them all

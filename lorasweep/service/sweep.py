@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lorasweep.analysis.advice.best import find_best
-from lorasweep.analysis.configurations import configurations
 from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.report.render import ReportPaths, write_report
 from lorasweep.spec.sweep import SweepSpec
+from lorasweep.store.best import find_best
+from lorasweep.store.configurations import configurations
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import SweepResults, load_results
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.advice.best import Best, Standing
 from lorasweep.analysis.advice.caution import edge
 from lorasweep.analysis.advice.command import extended_range, space_with, train_command
-from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.estimate import SIDE, Estimate, Floats
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.scale import Scale
+from lorasweep.store.best import Best, Standing
+from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import TrialResult
 
 _SEED = 20240515

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lorasweep.analysis.advice.best import Best
-from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.importance import Ranking
 from lorasweep.analysis.tradeoff.spectral import ROUNDED, is_rounded
 from lorasweep.spec.space import Level
+from lorasweep.store.best import Best
+from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults, TrialResult
 
 # A value in this outer share of an interval, on its own scale, is at its edge.

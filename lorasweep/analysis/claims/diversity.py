@@ -11,9 +11,9 @@ from lorasweep.analysis.claims.verdict import (
     every,
     not_tested,
 )
-from lorasweep.analysis.configurations import mean
 from lorasweep.analysis.estimate import difference_of
 from lorasweep.analysis.evidence import Evidence
+from lorasweep.store.configurations import mean
 
 
 def _shares(evidence: Evidence, method: str, task: str) -> list[float]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorasweep.analysis.configurations import Configuration
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.importance import Ranking, rank_hyperparameters
 from lorasweep.spec.space import Level
+from lorasweep.store.configurations import Configuration
 
 FIXED, TIMES_RANK, RSLORA = "fixed", "times rank", "rslora"
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.configurations import Configuration
 from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.anova import is_factorial
 from lorasweep.analysis.sensitivity.costs import range_interval
 from lorasweep.analysis.sensitivity.effects import Fit, fit_factorial, fit_sampled, sampled_blocks
 from lorasweep.analysis.sensitivity.redraw import Redrawn, redraw_scores
+from lorasweep.store.configurations import Configuration
 
 # Biderman et al. (2024, v2, appendix B) count the learning rates that reach 90% of the best one's.
 CLOSE = 0.9

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from lorasweep.analysis.configurations import Configuration
 from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.anova import is_factorial, main_effect_shares
@@ -17,6 +16,7 @@ from lorasweep.analysis.sensitivity.effects import Fit, fit_factorial, fit_sampl
 from lorasweep.analysis.sensitivity.forest import functional_shares
 from lorasweep.analysis.sensitivity.interactions import Interaction, rank_interactions
 from lorasweep.analysis.sensitivity.redraw import chance_variances, redraw_shares
+from lorasweep.store.configurations import Configuration
 
 Design = Literal["anova", "functional anova", "none"]
 LEVEL = 0.05

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorasweep.analysis.configurations import is_scored, mean
 from lorasweep.analysis.scale import Scale
+from lorasweep.store.configurations import is_scored, mean
 from lorasweep.store.results import TrialResult
 
 

@@ -18,10 +18,10 @@ from datetime import datetime
 
 import numpy as np
 
-from lorasweep.analysis.configurations import Configuration
 from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.forest import quiet
+from lorasweep.store.configurations import Configuration
 
 LEVEL = 0.05
 _SEED = 20240515

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorasweep.analysis.configurations import is_scored
 from lorasweep.analysis.frame import DURATIONS
 from lorasweep.spec.space import Level
+from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import TrialResult
 
 TRAINED = "trained tokens"

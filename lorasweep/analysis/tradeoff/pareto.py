@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.configurations import is_scored, methods
 from lorasweep.analysis.estimate import Floats
 from lorasweep.analysis.noise import Noise
+from lorasweep.store.configurations import is_scored, methods
 from lorasweep.store.results import TrialResult
 
 POOLED = "pooled"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorasweep.analysis.advice.best import Best
-from lorasweep.analysis.configurations import mean
+from lorasweep.store.best import Best
+from lorasweep.store.configurations import mean
 from lorasweep.store.records import CodeScores, Distinct
 from lorasweep.store.results import SweepResults, TrialResult
 

@@ -2,8 +2,8 @@ import random
 
 import numpy as np
 
-from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.evidence import collect
+from lorasweep.store.configurations import configurations
 from tests.analysis.planted import sweep, trial
 
 

@@ -10,9 +10,9 @@ from lorasweep.analysis.claims import judge_claims
 from lorasweep.analysis.claims.compare import contrast_methods
 from lorasweep.analysis.claims.searched import is_chosen
 from lorasweep.analysis.claims.verdict import FAILS, HOLDS, UNSURE
-from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.estimate import Estimate, Search, minus
 from lorasweep.analysis.evidence import collect
+from lorasweep.store.configurations import configurations
 from tests.analysis.worlds import World, full_trials, lora_trials, sweep
 
 TABLES = 40

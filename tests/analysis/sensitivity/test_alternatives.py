@@ -5,13 +5,13 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.scale import scales
 from lorasweep.analysis.sensitivity.alpha_rules import alpha_rules, rank_within_alpha_rules
 from lorasweep.analysis.sensitivity.alternatives import compare_levels
 from lorasweep.analysis.sensitivity.divergence import summarise_divergence
 from lorasweep.analysis.sensitivity.importance import rank_hyperparameters
 from lorasweep.analysis.sensitivity.top import rank_near_top
+from lorasweep.store.configurations import configurations
 from tests.analysis.planted import LRS, RANKS, TARGETS, planted_grid, planted_sample, sweep, trial
 from tests.analysis.sensitivity.test_importance import renamed, shuffled
 

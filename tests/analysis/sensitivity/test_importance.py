@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.scale import scales
 from lorasweep.analysis.sensitivity import importance
 from lorasweep.analysis.sensitivity.anova import is_factorial, main_effect_shares, pair_shares
 from lorasweep.analysis.sensitivity.importance import rank_hyperparameters
+from lorasweep.store.configurations import configurations
 from tests.analysis.planted import LRS, RANKS, TARGETS, planted_grid, planted_sample, sweep, trial
 
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.evidence import collect
 from lorasweep.analysis.noise import Noise
 from lorasweep.analysis.tradeoff.equal import AT_EQUAL
 from lorasweep.analysis.tradeoff.hypervolume import area, measure_hypervolumes
+from lorasweep.store.configurations import configurations
 from tests.analysis.planted import sweep, trial
 from tests.analysis.published import setting
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasweep.analysis.configurations import configurations
 from lorasweep.analysis.evidence import collect
 from lorasweep.analysis.noise import Noise
 from lorasweep.analysis.tradeoff.pareto import (
@@ -16,6 +15,7 @@ from lorasweep.analysis.tradeoff.pareto import (
     surely_beaten,
     undominated,
 )
+from lorasweep.store.configurations import configurations
 from tests.analysis.planted import sweep, trial
 from tests.analysis.published import SETTINGS, setting
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from lorasweep.analysis.advice.best import find_best
-from lorasweep.analysis.configurations import configurations
+from lorasweep.store.best import find_best
+from lorasweep.store.configurations import configurations
 from tests.analysis.planted import trial
 
 

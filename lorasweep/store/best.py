@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lorasweep.analysis.configurations import Configuration, mean
 from lorasweep.spec.space import Level
+from lorasweep.store.configurations import Configuration, mean
 
 RULE = (
     "of the configurations that completed on the most seeds, the one with the highest mean "
