@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -284,7 +283,7 @@ def _as_found(claim: Claim) -> str:
         search = part.estimate.search
         found = part.estimate
         if search is not None:
-            found = replace(found, low=search.low, high=search.high)
+            found = found.model_copy(update={"low": search.low, "high": search.high})
         verdicts.append(part.region.judge(found))
     return verdict_of(verdicts) if verdicts else claim.verdict
 

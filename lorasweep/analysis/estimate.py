@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+
+from lorasweep.analysis.types import Number, Result
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 SIDE = 0.05  # what an interval leaves out on each side
@@ -14,8 +15,7 @@ SIDE = 0.05  # what an interval leaves out on each side
 FEWEST = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Result):
     """Hold what an interval would be if searches had found their best, and what they may not have.
 
     low, high: the 90% interval between the best found.
@@ -23,27 +23,26 @@ class Search:
         narrow it, in a sentence each; None where it does not.
     """
 
-    low: float | None
-    high: float | None
-    below: tuple[str, str] | None
-    above: tuple[str, str] | None
+    low: Number
+    high: Number
+    below: tuple[str, str] | None = None
+    above: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Result):
     """Hold an effect and how sure it is.
 
     low, high: 90% interval; None where it has no bound on that side, or is not known.
-    n: how many of `of` it rests on.
+    n: how many of `n_of` it rests on.
     basis: how it was compared, as part of a sentence.
     search: None where nothing was left to search.
     """
 
     effect: float
-    low: float | None
-    high: float | None
+    low: Number = None
+    high: Number = None
     n: int
-    of: str
+    n_of: str
     basis: str
     search: Search | None = None
 
@@ -51,7 +50,8 @@ class Estimate:
         """Give the effect in another unit; a negative factor swaps the bounds."""
         bounds = (self.low, self.high) if factor >= 0 else (self.high, self.low)
         low, high = (None if bound is None else bound * factor for bound in bounds)
-        return replace(self, effect=self.effect * factor, low=low, high=high, search=None)
+        update = {"effect": self.effect * factor, "low": low, "high": high, "search": None}
+        return self.model_copy(update=update)
 
 
 def student(df: float) -> float:
@@ -66,7 +66,9 @@ def around(
 ) -> Estimate:
     """Put an interval around an effect by its standard error; `floor` is added for rounding."""
     reach = student(df) * error + floor
-    return Estimate(effect, effect - reach, effect + reach, n, of, basis)
+    return Estimate(
+        effect=effect, low=effect - reach, high=effect + reach, n=n, n_of=of, basis=basis
+    )
 
 
 def mean_of(values: Sequence[float], *, of: str, basis: str, floor: float = 0.0) -> Estimate:
@@ -74,7 +76,7 @@ def mean_of(values: Sequence[float], *, of: str, basis: str, floor: float = 0.0)
     n = len(values)
     effect = float(np.mean(values))
     if n < FEWEST:
-        return Estimate(effect, None, None, n, of, basis)
+        return Estimate(effect=effect, n=n, n_of=of, basis=basis)
     error = float(np.std(values, ddof=1)) / math.sqrt(n)
     return around(effect, error, n - 1, n=n, of=of, basis=basis, floor=floor)
 
@@ -85,7 +87,7 @@ def difference_of(left: Sequence[float], right: Sequence[float], *, of: str) -> 
     effect = float(np.mean(left) - np.mean(right))
     basis = f"means of {len(left)} and of {len(right)} {of}"
     if min(len(left), len(right)) < FEWEST:
-        return Estimate(effect, None, None, n, of, basis)
+        return Estimate(effect=effect, n=n, n_of=of, basis=basis)
     parts = [float(np.var(side, ddof=1)) / len(side) for side in (left, right)]
     weights = [part**2 / (len(s) - 1) for part, s in zip(parts, (left, right), strict=True)]
     df = sum(parts) ** 2 / sum(weights) if sum(weights) else float(n - 2)
@@ -98,7 +100,7 @@ def from_draws(effect: float, draws: Floats, *, n: int, of: str, basis: str) -> 
     The shift takes out what a redrawn front loses for having fewer distinct points.
     """
     low, high = np.quantile(draws - draws.mean(), [SIDE, 1 - SIDE]) + effect
-    return Estimate(effect, float(low), float(high), n, of, basis)
+    return Estimate(effect=effect, low=float(low), high=float(high), n=n, n_of=of, basis=basis)
 
 
 def _ranks(values: Sequence[float]) -> Floats:
@@ -126,8 +128,15 @@ def correlation_of(left: Sequence[float], right: Sequence[float], *, of: str) ->
         return None
     z = math.atanh(max(-0.999999, min(0.999999, effect)))
     reach = 1.645 * math.sqrt(1.06 / (len(left) - 3))
-    bounds = math.tanh(z - reach), math.tanh(z + reach)
-    return Estimate(effect, *bounds, len(left), of, f"Spearman's correlation over {len(left)} {of}")
+    low, high = math.tanh(z - reach), math.tanh(z + reach)
+    return Estimate(
+        effect=effect,
+        low=low,
+        high=high,
+        n=len(left),
+        n_of=of,
+        basis=f"Spearman's correlation over {len(left)} {of}",
+    )
 
 
 def minus(left: Estimate, right: Estimate, basis: str) -> Estimate:
@@ -137,14 +146,16 @@ def minus(left: Estimate, right: Estimate, basis: str) -> Estimate:
     high = _apart(effect, 1, (left.effect, left.high), (right.effect, right.low))
     search = None
     if left.search or right.search:
-        one, two = (e.search or Search(e.low, e.high, None, None) for e in (left, right))
+        one, two = (e.search or Search(low=e.low, high=e.high) for e in (left, right))
         search = Search(
-            _apart(effect, -1, (left.effect, one.low), (right.effect, two.high)),
-            _apart(effect, 1, (left.effect, one.high), (right.effect, two.low)),
-            one.below or two.above,
-            one.above or two.below,
+            low=_apart(effect, -1, (left.effect, one.low), (right.effect, two.high)),
+            high=_apart(effect, 1, (left.effect, one.high), (right.effect, two.low)),
+            below=one.below or two.above,
+            above=one.above or two.below,
         )
-    return Estimate(effect, low, high, n, left.of, basis, search)
+    return Estimate(
+        effect=effect, low=low, high=high, n=n, n_of=left.n_of, basis=basis, search=search
+    )
 
 
 def _apart(
@@ -164,4 +175,11 @@ def share_of(count: float, total: float, *, of: str) -> Estimate:
     inner = share * (1 - share) / total + z**2 / (4 * total**2)
     reach = z / (1 + z**2 / total) * math.sqrt(inner)
     low, high = max(0.0, centre - reach), min(1.0, centre + reach)
-    return Estimate(share, low, high, int(total), of, f"{count:g} of {total:g} {of}")
+    return Estimate(
+        effect=share,
+        low=low,
+        high=high,
+        n=int(total),
+        n_of=of,
+        basis=f"{count:g} of {total:g} {of}",
+    )

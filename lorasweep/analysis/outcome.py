@@ -84,7 +84,7 @@ def lay_out_claim(claim: Claim) -> dict[str, Any]:
         "to_decide": claim.to_decide,
         "source": "; ".join(_cite(source) for source in claim.sources),
         "note": "; ".join(_said(source) for source in claim.sources),
-        "sources": [asdict(source) for source in claim.sources],
+        "sources": [source.model_dump() for source in claim.sources],
         "parts": [_part(part) for part in claim.parts],
     }
 
@@ -104,9 +104,9 @@ def _part(part: Part) -> dict[str, Any]:
         "what": part.what,
         "verdict": part.verdict,
         **_estimate(found),
-        "n_of": found.of,
-        "above": part.region.low,
-        "below": part.region.high,
+        "n_of": found.n_of,
+        "above": part.region.above,
+        "below": part.region.below,
         "basis": found.basis,
     }
 

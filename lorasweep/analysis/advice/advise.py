@@ -125,7 +125,8 @@ def _lead(evidence: Evidence, best: Best, expected: Estimate) -> Estimate | None
 
 
 def _around(effect: float, reach: float, like: Estimate) -> Estimate:
-    return Estimate(effect, effect - reach, effect + reach, like.n, like.of, like.basis)
+    update = {"effect": effect, "low": effect - reach, "high": effect + reach}
+    return like.model_copy(update=update)
 
 
 def _because(best: Best, lead: Estimate | None, margin: float) -> str:
@@ -167,7 +168,14 @@ def find_plateau(trials: Sequence[TrialResult], margin: float, *, is_grid: bool)
     draws = np.sort(scores[rng.integers(0, n, (_DRAWS if n <= 2000 else 50, n))], axis=1)
     gain = float(_doubling(scores[None])[0])
     low, high = np.quantile(_doubling(draws), [SIDE, 1 - SIDE])
-    found = Estimate(gain, min(float(low), gain), max(float(high), gain), n, "trials", "redrawn")
+    found = Estimate(
+        effect=gain,
+        low=min(float(low), gain),
+        high=max(float(high), gain),
+        n=n,
+        n_of="trials",
+        basis="redrawn",
+    )
     if (found.high or 0.0) < margin:
         return Plateau(found, "unlikely to help", f"the last doubling gained less than {margin:g}")
     if (found.low or 0.0) > margin:

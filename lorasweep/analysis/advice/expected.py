@@ -51,7 +51,7 @@ class Expected:
         """Give the expected score of one case."""
         value = float(self.values[index])
         if self.errors is None:
-            return Estimate(value, None, None, self.n, "configurations", self.how)
+            return Estimate(effect=value, n=self.n, n_of="configurations", basis=self.how)
         error = float(self.errors[index])
         return around(
             value, error, self.df, n=self.n, of="configurations", basis=self.how

@@ -7,7 +7,7 @@ from lorasweep.analysis.claims.verdict import (
     Definition,
     Outcome,
     Region,
-    Source,
+    cite,
     every,
     not_tested,
 )
@@ -39,7 +39,7 @@ def _keeps(evidence: Evidence) -> Outcome:
             parts.append((what, difference_of(lora, full, of="configurations")))
     if not parts:
         return not_tested("no task with sampled programs in both methods")
-    return every(parts, Region(low=0.01))
+    return every(parts, Region(above=0.01))
 
 
 CLAIMS = (
@@ -47,8 +47,8 @@ CLAIMS = (
         "lora-keeps-diversity",
         "LoRA's answers stay more diverse than those of full finetuning.",
         (
-            Source(BIDERMAN, "v1", "section on diversity", "full finetuning collapses more"),
-            Source(BIDERMAN, "v2", "section 5.4, figure 5", "full fewest distinct, base most"),
+            cite(BIDERMAN, "v1", "section on diversity", "full finetuning collapses more"),
+            cite(BIDERMAN, "v2", "section 5.4, figure 5", "full fewest distinct, base most"),
         ),
         "share of distinct completions of a problem, LoRA less full",
         "holds if LoRA's share is higher by more than one in a hundred",

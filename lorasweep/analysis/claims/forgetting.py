@@ -8,7 +8,7 @@ from lorasweep.analysis.claims.verdict import (
     Definition,
     Outcome,
     Region,
-    Source,
+    cite,
     every,
     not_tested,
     one,
@@ -26,7 +26,7 @@ def _with_duration(evidence: Evidence) -> Outcome:
     known = [(what, found) for what, found in parts if found is not None]
     if not parts:
         return not_tested("forgetting was not measured at several durations")
-    return every(known or parts, Region(low=evidence.margin))
+    return every(known or parts, Region(above=evidence.margin))
 
 
 def _with_rank(evidence: Evidence) -> Outcome:
@@ -35,7 +35,7 @@ def _with_rank(evidence: Evidence) -> Outcome:
         return not_tested("forgetting was not measured at several ranks")
     found = slope(frame, "rank", "cost", per="range")
     what = "rise of forgetting from the lowest rank to the highest"
-    return one(what, found, Region(low=evidence.margin))
+    return one(what, found, Region(above=evidence.margin))
 
 
 CLAIMS = (
@@ -43,8 +43,8 @@ CLAIMS = (
         "forgetting-grows-with-duration",
         "The longer the training, the more is forgotten.",
         (
-            Source(BIDERMAN, "v1", "section on forgetting", "grows with duration"),
-            Source(BIDERMAN, "v2", "section 4.2, tables of appendix D", "grows with duration"),
+            cite(BIDERMAN, "v1", "section on forgetting", "grows with duration"),
+            cite(BIDERMAN, "v2", "section 4.2, tables of appendix D", "grows with duration"),
         ),
         "forgetting, from the shortest duration to the longest",
         "holds if it rises by more than half a point in every method",
@@ -54,7 +54,7 @@ CLAIMS = (
     Definition(
         "forgetting-grows-with-rank",
         "The higher the rank, the more is forgotten.",
-        (Source(BIDERMAN, "v2", "section 4.2", "rank is a knob along the trade-off"),),
+        (cite(BIDERMAN, "v2", "section 4.2", "rank is a knob along the trade-off"),),
         "forgetting, from the lowest rank to the highest",
         "holds if it rises by more than half a point",
         "Run three ranks or more and measure the source suite",

@@ -12,7 +12,7 @@ from lorasweep.analysis.claims.verdict import (
     Definition,
     Outcome,
     Region,
-    Source,
+    cite,
     every,
     not_tested,
     one,
@@ -72,7 +72,7 @@ def _learns_less(evidence: Evidence) -> Outcome:
     if missing := _behind_unsettled(found, evidence.frame("full"), lora):
         return Outcome(missing=missing)
     what = f"learning, full less LoRA of rank {LOW_RANK} or less"
-    return one(what, found, Region(low=evidence.margin))
+    return one(what, found, Region(above=evidence.margin))
 
 
 def _forgets_less(evidence: Evidence) -> Outcome:
@@ -84,7 +84,7 @@ def _forgets_less(evidence: Evidence) -> Outcome:
         return Outcome(missing=missing)
     found = contrast_methods(evidence, full.measured, lora.measured, "cost")
     what = "forgetting at the best learning, full less LoRA"
-    return one(what, found, Region(low=evidence.margin))
+    return one(what, found, Region(above=evidence.margin))
 
 
 def _less_at_equal(evidence: Evidence) -> Outcome:
@@ -96,12 +96,16 @@ def _less_at_equal(evidence: Evidence) -> Outcome:
         if found.difference is None:
             return Outcome(missing=(found.reason or "").removeprefix("cannot tell: "))
         estimate = Estimate(
-            found.difference, found.low, found.high, found.n, "configurations on the fronts",
-            "both fronts over the learning that both reach, configurations redrawn",
-        )  # fmt: skip
+            effect=found.difference,
+            low=found.low,
+            high=found.high,
+            n=found.n,
+            n_of="configurations on the fronts",
+            basis="both fronts over the learning that both reach, configurations redrawn",
+        )
         what = "forgetting at equal learning, full less LoRA"
         less_lora = estimate.scaled(1.0 if found.method == "full" else -1.0)
-        return one(what, less_lora, Region(low=evidence.margin))
+        return one(what, less_lora, Region(above=evidence.margin))
     return not_tested("one of the methods has no front")
 
 
@@ -117,7 +121,7 @@ def _high_rank(evidence: Evidence) -> Outcome:
         return Outcome(missing=missing)
     edge = 0.05 * abs(best_of(full.cases, "learning") or 0.0)
     what = f"learning, full less LoRA of rank {HIGH_RANK} or more at alpha = 2r"
-    return one(what, found, Region(high=max(edge, evidence.margin)))
+    return one(what, found, Region(below=max(edge, evidence.margin)))
 
 
 def _regularises_more(evidence: Evidence) -> Outcome:
@@ -133,7 +137,7 @@ def _regularises_more(evidence: Evidence) -> Outcome:
             parts.append((f"forgetting, full finetuning with {said} less LoRA", found))
     if not parts:
         return not_tested("no full finetuning with weight decay or dropout")
-    return every(parts, Region(low=evidence.margin))
+    return every(parts, Region(above=evidence.margin))
 
 
 def _large_batch(evidence: Evidence) -> Outcome:
@@ -158,7 +162,7 @@ def _large_batch(evidence: Evidence) -> Outcome:
         return Outcome(missing="no noise is known to compare the gaps by")
     found = minus(gaps[0], gaps[1], f"gaps at batch size {large:g} and {small:g}; {gaps[0].basis}")
     what = "learning, full less LoRA, at the large batch less at the small one"
-    return one(what, found, Region(low=evidence.margin))
+    return one(what, found, Region(above=evidence.margin))
 
 
 def _variants(evidence: Evidence) -> Outcome:
@@ -171,7 +175,7 @@ def _variants(evidence: Evidence) -> Outcome:
         (f"learning, {m} less LoRA", contrast_methods(evidence, evidence.frame(m), lora))
         for m in others
     ]
-    return every(parts, Region(-edge, edge))
+    return every(parts, Region(above=-edge, below=edge))
 
 
 _BOTH = "Run lora and full over the same durations (three or more), each with its own lr"
@@ -181,8 +185,8 @@ CLAIMS = (
         "lora-learns-less",
         "At the usual low ranks LoRA learns less than full finetuning.",
         (
-            Source(BIDERMAN, "v1", "abstract", "substantially behind in most settings"),
-            Source(
+            cite(BIDERMAN, "v1", "abstract", "substantially behind in most settings"),
+            cite(
                 BIDERMAN, "v2", "abstract, section 4.1", "behind in the standard low-rank settings"
             ),
         ),
@@ -195,8 +199,8 @@ CLAIMS = (
         "lora-forgets-less",
         "LoRA forgets less of the source domain than full finetuning.",
         (
-            Source(BIDERMAN, "v1", "section on forgetting", "forgets less"),
-            Source(BIDERMAN, "v2", "section 4.2", "forgets less; more so in code than in math"),
+            cite(BIDERMAN, "v1", "section on forgetting", "forgets less"),
+            cite(BIDERMAN, "v2", "section 4.2", "forgets less; more so in code than in math"),
         ),
         "forgetting, full less LoRA",
         "holds if full finetuning forgets more by more than half a point",
@@ -207,10 +211,8 @@ CLAIMS = (
         "lora-forgets-less-at-equal-learning",
         "For equal learning LoRA forgets less than full finetuning.",
         (
-            Source(
-                BIDERMAN, "v1", "section on the trade-off", "one curve, in some code cases less"
-            ),
-            Source(BIDERMAN, "v2", "section 4.3", "LoRA preferable for code, full for math"),
+            cite(BIDERMAN, "v1", "section on the trade-off", "one curve, in some code cases less"),
+            cite(BIDERMAN, "v2", "section 4.3", "LoRA preferable for code, full for math"),
         ),
         "forgetting, full less LoRA",
         "holds if at equal learning full finetuning forgets more by more than half a point",
@@ -221,8 +223,8 @@ CLAIMS = (
         "rank-256-at-alpha-2r-closes-the-gap",
         "At rank 256 with alpha = 2r LoRA learns as much as full finetuning.",
         (
-            Source(BIDERMAN, "v1", "section on ranks", "no; alpha was 32 for code"),
-            Source(BIDERMAN, "v2", "section 4.1", "in instruction finetuning it can match"),
+            cite(BIDERMAN, "v1", "section on ranks", "no; alpha was 32 for code"),
+            cite(BIDERMAN, "v2", "section 4.1", "in instruction finetuning it can match"),
         ),
         "learning, full less LoRA",
         "holds if LoRA is behind by less than 5% of full finetuning's best score",
@@ -233,8 +235,8 @@ CLAIMS = (
         "lora-regularises-more",
         "LoRA keeps more of the source domain than weight decay and dropout do.",
         (
-            Source(BIDERMAN, "v1", "figure 4", "more than attention dropout and weight decay"),
-            Source(BIDERMAN, "v2", "section 5.3, figure 4", "the same, at ranks 16 and 256"),
+            cite(BIDERMAN, "v1", "figure 4", "more than attention dropout and weight decay"),
+            cite(BIDERMAN, "v2", "section 5.3, figure 4", "the same, at ranks 16 and 256"),
         ),
         "forgetting, regularised full finetuning less LoRA",
         "holds if each of them forgets more than LoRA by more than half a point",
@@ -244,7 +246,7 @@ CLAIMS = (
     Definition(
         "lora-pays-at-large-batch",
         "LoRA falls behind full finetuning at large batch sizes.",
-        (Source(TML, "", "batch size", "a growing penalty, not mended by rank; small at 32"),),
+        (cite(TML, "", "batch size", "a growing penalty, not mended by rank; small at 32"),),
         "learning, gap at the largest batch less gap at the smallest",
         "holds if the gap grows by more than half a point",
         "Run both methods at batch_size=8|32|128, each with its own lr and two seeds",
@@ -254,8 +256,8 @@ CLAIMS = (
         "variants-tie-when-tuned",
         "With the learning rate tuned, LoRA and its variants end within 1 to 2%.",
         (
-            Source(VANILLA, "", "abstract", "all peak within 1 to 2%"),
-            Source(UNIFIED, "", "abstract", "well-tuned LoRA matches or beats most variants"),
+            cite(VANILLA, "", "abstract", "all peak within 1 to 2%"),
+            cite(UNIFIED, "", "abstract", "well-tuned LoRA matches or beats most variants"),
         ),
         "learning, variant less LoRA",
         "holds if every variant's best lies within 2% of LoRA's",

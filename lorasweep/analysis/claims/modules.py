@@ -15,7 +15,7 @@ from lorasweep.analysis.claims.verdict import (
     Definition,
     Outcome,
     Region,
-    Source,
+    cite,
     every,
     not_tested,
     one,
@@ -40,12 +40,12 @@ def _all_mlp_attention(evidence: Evidence) -> Outcome:
     first = one(
         "learning, all less mlp",
         contrast(evidence, frame, "targets", "all", "mlp"),
-        Region(low=-evidence.margin),
+        Region(above=-evidence.margin),
     )
     second = one(
         "learning, mlp less attention",
         contrast(evidence, frame, "targets", "mlp", "attention"),
-        Region(low=evidence.margin),
+        Region(above=evidence.margin),
     )
     if first.missing or second.missing:
         return first if first.missing else second
@@ -58,7 +58,7 @@ def _mlp_alone(evidence: Evidence) -> Outcome:
         return not_tested(missing)
     edge = 0.05 * abs(best_of(frame.cases, "learning") or 0.0)
     found = contrast(evidence, frame, "targets", "all", "mlp")
-    return one("learning, all less mlp", found, Region(high=max(edge, evidence.margin)))
+    return one("learning, all less mlp", found, Region(below=max(edge, evidence.margin)))
 
 
 def _equal_parameters(evidence: Evidence) -> Outcome:
@@ -92,7 +92,7 @@ def _equal_parameters(evidence: Evidence) -> Outcome:
         return Outcome(missing="too few comparable trials to estimate it")
     weights = np.array([1.0 if level == "mlp" else -1.0 for level in column.levels])
     found = fit.contrast(weights, "regression on all hyperparameters at equal trained parameters")
-    return one("learning, mlp less attention", found, Region(low=evidence.margin))
+    return one("learning, mlp less attention", found, Region(above=evidence.margin))
 
 
 def _rank_16(evidence: Evidence) -> Outcome:
@@ -104,7 +104,7 @@ def _rank_16(evidence: Evidence) -> Outcome:
     best = best_of([c for c in frame.cases if rank_of(c) == top], "learning")
     edge = 0.1 * abs(best or 0.0)
     found = contrast(evidence, frame, "rank", top, _REFERENCE)
-    return one(f"learning, rank {top:g} less rank 16", found, Region(high=edge))
+    return one(f"learning, rank {top:g} less rank 16", found, Region(below=edge))
 
 
 def _grows_with_rank(evidence: Evidence) -> Outcome:
@@ -113,7 +113,7 @@ def _grows_with_rank(evidence: Evidence) -> Outcome:
         return not_tested("LoRA's rank was not varied")
     found = slope(frame, "rank", "learning", per="range")
     what = "rise of learning from the lowest rank to the highest"
-    return one(what, found, Region(low=evidence.margin))
+    return one(what, found, Region(above=evidence.margin))
 
 
 def _by_rule(frame: Frame) -> Frame:
@@ -140,7 +140,7 @@ def _twice_rank(evidence: Evidence) -> Outcome:
         for rule in rules
         if rule != "2r"
     ]
-    return every(parts, Region(low=evidence.margin))
+    return every(parts, Region(above=evidence.margin))
 
 
 def _rank_needs_alpha(evidence: Evidence) -> Outcome:
@@ -157,7 +157,7 @@ def _rank_needs_alpha(evidence: Evidence) -> Outcome:
         return Outcome(missing="too few comparable trials to estimate it")
     found = minus(ends[0], ends[1], f"gain by rank under either rule; {ends[0].basis}")
     what = "learning, gain by rank at alpha 2r less that at a fixed alpha"
-    return one(what, found, Region(low=evidence.margin))
+    return one(what, found, Region(above=evidence.margin))
 
 
 _GRID = "Run a grid over lr, targets=attention|mlp|all and rank with two seeds"
@@ -168,9 +168,9 @@ CLAIMS = (
         "Adapters on all modules learn at least as much as on the MLP, and those more than on "
         "attention.",
         (
-            Source(BIDERMAN, "v1", "figure on modules and rank", "all over mlp over attention"),
-            Source(BIDERMAN, "v2", "figure 7", "attention worst; mlp has most of the gain of all"),
-            Source(TML, "", "layers", "attention-only clearly worse, mlp-only about as all"),
+            cite(BIDERMAN, "v1", "figure on modules and rank", "all over mlp over attention"),
+            cite(BIDERMAN, "v2", "figure 7", "attention worst; mlp has most of the gain of all"),
+            cite(TML, "", "layers", "attention-only clearly worse, mlp-only about as all"),
         ),
         "learning, mlp less attention or all less mlp",
         "holds if mlp is above attention by more than half a point and all not below mlp by it",
@@ -181,8 +181,8 @@ CLAIMS = (
         "mlp-alone-nearly-matches-all",
         "Adapters on the MLP alone learn nearly as much as on all modules.",
         (
-            Source(BIDERMAN, "v2", "figure 7", "all is mostly driven by mlp"),
-            Source(TML, "", "layers", "mlp-only about as all"),
+            cite(BIDERMAN, "v2", "figure 7", "all is mostly driven by mlp"),
+            cite(TML, "", "layers", "mlp-only about as all"),
         ),
         "learning, all less mlp",
         "holds if all is ahead by less than 5% of the best score",
@@ -192,7 +192,7 @@ CLAIMS = (
     Definition(
         "attention-only-worse-at-equal-parameters",
         "At equally many trained parameters attention learns less than the MLP.",
-        (Source(TML, "", "layers", "attention r=256 (0.25B) loses to mlp r=128 (0.24B)"),),
+        (cite(TML, "", "layers", "attention r=256 (0.25B) loses to mlp r=128 (0.24B)"),),
         "learning, mlp less attention",
         "holds if mlp is ahead by more than half a point at equal parameters",
         "Run targets=attention|mlp over several ranks, so that their parameters overlap",
@@ -202,8 +202,8 @@ CLAIMS = (
         "rank-16-costs-little",
         "Rank 16 learns nearly as much as high ranks.",
         (
-            Source(BIDERMAN, "v1", "summary", "rank 16 as the compromise of memory and score"),
-            Source(BIDERMAN, "v2", "section 6", "rank 256 if memory allows; 16 to 64 fall short"),
+            cite(BIDERMAN, "v1", "summary", "rank 16 as the compromise of memory and score"),
+            cite(BIDERMAN, "v2", "section 6", "rank 256 if memory allows; 16 to 64 fall short"),
         ),
         "learning, highest rank less rank 16",
         "holds if rank 16 is behind by less than a tenth of the highest rank's best score",
@@ -214,8 +214,8 @@ CLAIMS = (
         "learning-grows-with-rank",
         "Learning rises with the rank.",
         (
-            Source(BIDERMAN, "v1", "sensitivity", "rank matters least"),
-            Source(BIDERMAN, "v2", "figure 7", "HumanEval rises with rank at alpha = 2r"),
+            cite(BIDERMAN, "v1", "sensitivity", "rank matters least"),
+            cite(BIDERMAN, "v2", "figure 7", "HumanEval rises with rank at alpha = 2r"),
         ),
         "learning, from the lowest rank to the highest",
         "holds if it rises by more than half a point",
@@ -226,9 +226,9 @@ CLAIMS = (
         "alpha-2r-best-at-high-rank",
         "At high ranks alpha = 2r learns more than other alphas.",
         (
-            Source(BIDERMAN, "v1", "setup", "alpha 32 for code even at rank 256"),
-            Source(BIDERMAN, "v2", "figure S3", "2r best at all learning rates at rank 256"),
-            Source(TML, "", "parametrisation", "alpha 32 fixed could not be improved on"),
+            cite(BIDERMAN, "v1", "setup", "alpha 32 for code even at rank 256"),
+            cite(BIDERMAN, "v2", "figure S3", "2r best at all learning rates at rank 256"),
+            cite(TML, "", "parametrisation", "alpha 32 fixed could not be improved on"),
         ),
         "learning, alpha 2r less another alpha",
         "holds if 2r is ahead of every other alpha by more than half a point",
@@ -239,8 +239,8 @@ CLAIMS = (
         "rank-matters-only-with-alpha",
         "Rank helps where alpha grows with it, and not at a fixed alpha.",
         (
-            Source(BIDERMAN, "v1", "sensitivity", "rank matters least, at a fixed alpha"),
-            Source(BIDERMAN, "v2", "sections 4.4 and 6", "alpha = 2r is crucial at high rank"),
+            cite(BIDERMAN, "v1", "sensitivity", "rank matters least, at a fixed alpha"),
+            cite(BIDERMAN, "v2", "sections 4.4 and 6", "alpha = 2r is crucial at high rank"),
         ),
         "learning, gain by rank at alpha 2r less that at a fixed alpha",
         "holds if rank gains more by half a point under alpha = 2r",

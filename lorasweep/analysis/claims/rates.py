@@ -14,7 +14,7 @@ from lorasweep.analysis.claims.verdict import (
     Definition,
     Outcome,
     Region,
-    Source,
+    cite,
     not_tested,
     one,
 )
@@ -44,14 +44,16 @@ def _ten_times(evidence: Evidence) -> Outcome:
     if lora is None or full is None:
         missing = "full finetuning" if lora else "LoRA"
         return not_tested(_TOO_FEW.format(missing))
-    return _within("best learning rate, LoRA over full", ratio_of(lora, full), Region(5, 20))
+    return _within(
+        "best learning rate, LoRA over full", ratio_of(lora, full), Region(above=5, below=20)
+    )
 
 
 def _recommended(evidence: Evidence) -> Outcome:
     peak = find_peak(evidence, evidence.frame("lora"))
     if peak is None:
         return not_tested(_TOO_FEW.format("LoRA"))
-    return _within("best learning rate of LoRA", rate_of(peak), Region(1e-5, 5e-4))
+    return _within("best learning rate of LoRA", rate_of(peak), Region(above=1e-5, below=5e-4))
 
 
 def _same_for_ranks(evidence: Evidence) -> Outcome:
@@ -64,7 +66,7 @@ def _same_for_ranks(evidence: Evidence) -> Outcome:
     if peaks[0] is None or peaks[1] is None:
         return not_tested(f"ranks {low:g} and {high:g} were not tried at {FEWEST_LRS} rates each")
     what = f"best learning rate at rank {high:g} over that at rank {low:g}"
-    return _within(what, ratio_of(peaks[0], peaks[1]), Region(0.5, 2))
+    return _within(what, ratio_of(peaks[0], peaks[1]), Region(above=0.5, below=2))
 
 
 def _below_divergence(evidence: Evidence) -> Outcome:
@@ -84,7 +86,7 @@ def _below_divergence(evidence: Evidence) -> Outcome:
         found = mean_of(
             gaps, of="matched settings", basis="settings in which a higher rate diverged"
         )
-        return one(what, found, Region(high=0.5))
+        return one(what, found, Region(below=0.5))
     whole = _short_of(frame.cases)
     if whole is None or len(lost) < FEWEST:
         return Outcome(missing=f"only {len(lost)} LoRA trials diverged")
@@ -96,9 +98,15 @@ def _below_divergence(evidence: Evidence) -> Outcome:
     if len(draws) < 160:
         return Outcome(missing="too few trials that completed below one that diverged")
     low, high = np.quantile(draws, [SIDE, 1 - SIDE])
-    basis = "redrawn configurations"
-    found = Estimate(whole, float(low), float(high), n, "configurations", basis)
-    return one(what, found, Region(high=0.5))
+    found = Estimate(
+        effect=whole,
+        low=float(low),
+        high=float(high),
+        n=n,
+        n_of="configurations",
+        basis="redrawn configurations",
+    )
+    return one(what, found, Region(below=0.5))
 
 
 def _short_of(cases: list[Case] | tuple[Case, ...]) -> float | None:
@@ -120,7 +128,7 @@ def _more_forgetting(evidence: Evidence) -> Outcome:
         return not_tested("forgetting was not measured at several LoRA learning rates")
     what = "LoRA's forgetting for each decade of learning rate"
     found = slope(frame, "lr", "cost", per="decade")
-    return one(what, found, Region(low=evidence.margin))
+    return one(what, found, Region(above=evidence.margin))
 
 
 _GRID_OF_LRS = "Sweep lr of {} over two decades in at least five steps, with two seeds"
@@ -130,9 +138,9 @@ CLAIMS = (
         "best-lora-lr-ten-times-full",
         "The best learning rate of LoRA is about ten times that of full finetuning.",
         (
-            Source(BIDERMAN, "v1", "section on sensitivity", "an order of magnitude above full"),
-            Source(BIDERMAN, "v2", "appendix B, figure S1", "10 times (code) and 20 times (math)"),
-            Source(TML, "", "learning rate", "9.8 times over 14 models"),
+            cite(BIDERMAN, "v1", "section on sensitivity", "an order of magnitude above full"),
+            cite(BIDERMAN, "v2", "appendix B, figure S1", "10 times (code) and 20 times (math)"),
+            cite(TML, "", "learning rate", "9.8 times over 14 models"),
         ),
         "ratio of learning rates, LoRA over full",
         "holds if the ratio lies between 5 and 20",
@@ -142,7 +150,7 @@ CLAIMS = (
     Definition(
         "best-lora-lr-in-recommended-interval",
         "LoRA's best learning rate lies within 1e-5 to 5e-4, the interval to sweep.",
-        (Source(BIDERMAN, "v2", "section 6", "sweep 1e-5 to 5e-4; usually best at 5e-5 to 5e-4"),),
+        (cite(BIDERMAN, "v2", "section 6", "sweep 1e-5 to 5e-4; usually best at 5e-5 to 5e-4"),),
         "learning rate",
         "holds if the best learning rate lies within the interval",
         _GRID_OF_LRS.format("LoRA"),
@@ -151,7 +159,7 @@ CLAIMS = (
     Definition(
         "optimal-lr-independent-of-rank",
         "The best learning rate hardly depends on the rank.",
-        (Source(TML, "", "learning rate and rank", "below a factor of 2 from rank 4 to 512"),),
+        (cite(TML, "", "learning rate and rank", "below a factor of 2 from rank 4 to 512"),),
         "ratio of learning rates, highest rank over lowest",
         "holds if the ratio lies between 1/2 and 2",
         "Sweep lr in steps of two at a low and at a high rank, with two seeds",
@@ -160,7 +168,7 @@ CLAIMS = (
     Definition(
         "lr-best-just-below-divergence",
         "LoRA improves with the learning rate until it diverges.",
-        (Source(BIDERMAN, "v2", "appendix B, figure S1", "monotone up to divergence"),),
+        (cite(BIDERMAN, "v2", "appendix B, figure S1", "monotone up to divergence"),),
         "decades of learning rate, highest stable less best",
         "holds if the best rate lies less than half a decade below the highest stable one",
         "Extend lr upwards until trials diverge",
@@ -169,7 +177,7 @@ CLAIMS = (
     Definition(
         "larger-lr-more-forgetting",
         "A larger learning rate makes LoRA forget more.",
-        (Source(ILLUSION, "", "section on learning rates", "more forgetting at higher rates"),),
+        (cite(ILLUSION, "", "section on learning rates", "more forgetting at higher rates"),),
         "forgetting for each decade of learning rate",
         "holds if forgetting rises by more than half a point for each decade",
         "Measure the source suite at several learning rates",

@@ -12,7 +12,7 @@ further off than the surface itself says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -93,11 +93,15 @@ def allow_for_search(
     low = _bound(chance, down, SIDE)
     high = _bound(chance, up, 1 - SIDE)
     said = [_said(side, room, outcome) for side, room in zip(sides, rooms, strict=True)]
-    search = Search(found.low, found.high, said[1] or said[0], said[0] or said[1])
-    return replace(
-        found,
+    search = Search(
+        low=found.low, high=found.high, below=said[1] or said[0], above=said[0] or said[1]
+    )
+    return Estimate(
+        effect=found.effect,
         low=None if low is None else min(low, found.low),
         high=None if high is None else max(high, found.high),
+        n=found.n,
+        n_of=found.n_of,
         basis=f"{found.basis}; with room for what further search may find",
         search=search,
     )

@@ -11,7 +11,7 @@ from lorasweep.analysis.claims.verdict import (
     Outcome,
     Part,
     Region,
-    Source,
+    cite,
     not_tested,
 )
 from lorasweep.analysis.estimate import Estimate
@@ -40,11 +40,15 @@ def _gap(ranking: Ranking, left: Sensitivity, right: Sensitivity) -> Part:
     if tied or left.rank == right.rank:
         low, high = min(low, 0.0), max(high, 0.0)
     estimate = Estimate(
-        effect, max(-1.0, low), min(1.0, high), ranking.configurations, "configurations",
-        f"shares of the variance of learning, {ranking.design}",
-    )  # fmt: skip
+        effect=effect,
+        low=max(-1.0, low),
+        high=min(1.0, high),
+        n=ranking.configurations,
+        n_of="configurations",
+        basis=f"shares of the variance of learning, {ranking.design}",
+    )
     what = f"importance, {left.hyperparameter} less {right.hyperparameter}"
-    return Part(what, estimate, Region(low=0.0))
+    return Part(what=what, estimate=estimate, region=Region(above=0.0))
 
 
 def _few_rates(evidence: Evidence) -> Outcome | None:
@@ -93,10 +97,15 @@ def _all_matter(evidence: Evidence) -> Outcome:
         row = rows[name]
         low = row.low if row.is_shown else min(row.low, _NEGLIGIBLE)
         estimate = Estimate(
-            row.importance, low, row.high, ranking.configurations, "configurations",
-            f"share of the variance of learning, {ranking.design}",
-        )  # fmt: skip
-        parts.append(Part(f"importance of {name}", estimate, Region(low=_NEGLIGIBLE)))
+            effect=row.importance,
+            low=low,
+            high=row.high,
+            n=ranking.configurations,
+            n_of="configurations",
+            basis=f"share of the variance of learning, {ranking.design}",
+        )
+        region = Region(above=_NEGLIGIBLE)
+        parts.append(Part(what=f"importance of {name}", estimate=estimate, region=region))
     return Outcome(tuple(parts))
 
 
@@ -107,8 +116,8 @@ CLAIMS = (
         "lr-over-targets-over-rank",
         "The learning rate matters more than the target modules, and those more than the rank.",
         (
-            Source(BIDERMAN, "v1", "sensitivity", "learning rate, then modules, then rank"),
-            Source(BIDERMAN, "v2", "section 4.4, appendix B", "no strict order; alpha matters too"),
+            cite(BIDERMAN, "v1", "sensitivity", "learning rate, then modules, then rank"),
+            cite(BIDERMAN, "v2", "section 4.4, appendix B", "no strict order; alpha matters too"),
         ),
         "share of variance, the former less the latter",
         "holds if both gaps are above 0 and the ranking calls neither a tie",
@@ -119,8 +128,8 @@ CLAIMS = (
         "lr-most-sensitive",
         "The learning rate is the hyperparameter that matters most to LoRA.",
         (
-            Source(UNIFIED, "", "abstract", "by far the most sensitive"),
-            Source(BIDERMAN, "v1", "sensitivity", "first of three"),
+            cite(UNIFIED, "", "abstract", "by far the most sensitive"),
+            cite(BIDERMAN, "v1", "sensitivity", "first of three"),
         ),
         "share of variance, lr less another hyperparameter",
         "holds if lr is above every other one and the ranking calls none a tie",
@@ -131,8 +140,8 @@ CLAIMS = (
         "lr-targets-rank-and-alpha-all-matter",
         "Learning rate, target modules, rank and alpha all matter.",
         (
-            Source(BIDERMAN, "v1", "sensitivity", "rank matters least"),
-            Source(BIDERMAN, "v2", "section 4.4", "all four matter, in no strict order"),
+            cite(BIDERMAN, "v1", "sensitivity", "rank matters least"),
+            cite(BIDERMAN, "v2", "section 4.4", "all four matter, in no strict order"),
         ),
         "share of variance, the smallest of them",
         "holds if each is above 1% and stands out from chance",

@@ -14,7 +14,7 @@ from lorasweep.analysis.claims.verdict import (
     Definition,
     Outcome,
     Region,
-    Source,
+    cite,
     not_tested,
     one,
 )
@@ -64,17 +64,18 @@ def _high_rank(evidence: Evidence) -> Outcome:
     medians = [median(_shares(trial.spectrum)) for trial in trials]
     if len(medians) >= FEWEST:
         found = mean_of(medians, of="trials", basis="median over matrices of each trial")
-        return one(what, found, Region(low=0.25))
+        return one(what, found, Region(above=0.25))
     shares = np.sort(_shares([matrix for trial in trials for matrix in trial.spectrum]))
     n = len(shares)
     if n < FEWEST:
-        return one(what, Estimate(median(medians), None, None, n, "matrices", ""), Region(low=0.25))
+        found = Estimate(effect=median(medians), n=n, n_of="matrices", basis="")
+        return one(what, found, Region(above=0.25))
     rng = np.random.default_rng(_SEED)
     draws = np.median(shares[rng.integers(0, n, (400, n))], axis=1)
     found = from_draws(
         float(np.median(shares)), draws, n=n, of="matrices", basis="redrawn matrices"
     )
-    return one(what, found, Region(low=0.25))
+    return one(what, found, Region(above=0.25))
 
 
 def _with_forgetting(evidence: Evidence) -> Outcome:
@@ -86,7 +87,7 @@ def _with_forgetting(evidence: Evidence) -> Outcome:
     if not pairs:
         return not_tested("no LoRA trial has both its spectrum and its forgetting measured")
     found = correlation_of([a for a, _ in pairs], [b for _, b in pairs], of="trials")
-    return one("correlation of intruders and forgetting", found, Region(low=_WEAK))
+    return one("correlation of intruders and forgetting", found, Region(above=_WEAK))
 
 
 def _lost(trial: TrialResult) -> float | None:
@@ -102,7 +103,7 @@ def _with_rate(evidence: Evidence) -> Outcome:
     if len({rate for rate, _ in pairs}) < 2:
         return not_tested("spectra were not measured at several LoRA learning rates")
     found = correlation_of([a for a, _ in pairs], [b for _, b in pairs], of="trials")
-    return one("correlation of learning rate and intruders", found, Region(low=_WEAK))
+    return one("correlation of learning rate and intruders", found, Region(above=_WEAK))
 
 
 def _none_in_full(evidence: Evidence) -> Outcome:
@@ -113,7 +114,7 @@ def _none_in_full(evidence: Evidence) -> Outcome:
     count = sum(m.intruders for t in trials for m in t.spectrum)
     found = share_of(count, looked, of="singular vectors")
     what = "intruders among full finetuning's leading singular vectors"
-    return one(what, found, Region(high=0.02))
+    return one(what, found, Region(below=0.02))
 
 
 def _effective(evidence: Evidence) -> Outcome:
@@ -131,7 +132,7 @@ def _effective(evidence: Evidence) -> Outcome:
     if not sides[0] or not sides[1]:
         return not_tested(f"no spectra of rank {LOW_RANK} or more at alpha 2r and at a fixed one")
     what = "effective rank over rank, alpha 2r less a fixed alpha"
-    return one(what, difference_of(*sides, of="trials"), Region(low=0.0))
+    return one(what, difference_of(*sides, of="trials"), Region(above=0.0))
 
 
 _SPECTRUM = "Run {} with --set evaluate.spectrum=true"
@@ -141,8 +142,8 @@ CLAIMS = (
         "full-update-has-high-rank",
         "What full finetuning adds to the weights has a high rank.",
         (
-            Source(BIDERMAN, "v1", "section on spectra", "10 to 100 times the ranks of LoRA"),
-            Source(BIDERMAN, "v2", "section 5.5, figures 6 and S7", "about half of all for 90%"),
+            cite(BIDERMAN, "v1", "section on spectra", "10 to 100 times the ranks of LoRA"),
+            cite(BIDERMAN, "v2", "section 5.5, figures 6 and S7", "about half of all for 90%"),
         ),
         "rank for 90% of the squared singular values, over the possible rank",
         "holds if more than a quarter of the possible rank is needed",
@@ -152,7 +153,7 @@ CLAIMS = (
     Definition(
         "intruders-go-with-forgetting",
         "LoRA trials with more intruder dimensions forget more.",
-        (Source(ILLUSION, "", "section on forgetting", "Spearman 0.97 (RoBERTa), 0.59 (LLaMA2)"),),
+        (cite(ILLUSION, "", "section on forgetting", "Spearman 0.97 (RoBERTa), 0.59 (LLaMA2)"),),
         "Spearman's correlation",
         "holds if the correlation is above 0.2",
         _SPECTRUM.format("ten LoRA trials or more"),
@@ -161,11 +162,7 @@ CLAIMS = (
     Definition(
         "full-has-no-intruders",
         "Full finetuning makes no intruder dimensions.",
-        (
-            Source(
-                ILLUSION, "", "section on intruders", "essentially none, LoRA up to rank 256 has"
-            ),
-        ),
+        (cite(ILLUSION, "", "section on intruders", "essentially none, LoRA up to rank 256 has"),),
         "share of the ten leading singular vectors of each matrix",
         "holds if fewer than 2% of them are intruders",
         _SPECTRUM.format("full finetuning"),
@@ -174,7 +171,7 @@ CLAIMS = (
     Definition(
         "larger-lr-more-intruders",
         "A larger learning rate makes more intruder dimensions.",
-        (Source(ILLUSION, "", "section on learning rates", "more at higher rates"),),
+        (cite(ILLUSION, "", "section on learning rates", "more at higher rates"),),
         "Spearman's correlation",
         "holds if the correlation is above 0.2",
         _SPECTRUM.format("LoRA at ten learning rates or more"),
@@ -184,7 +181,7 @@ CLAIMS = (
         "alpha-2r-raises-effective-rank",
         "At high ranks alpha = 2r gives updates of a higher effective rank than a fixed alpha.",
         (
-            Source(
+            cite(
                 ILLUSION,
                 "",
                 "section on alpha",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
+
+from pydantic import computed_field
 
 from lorasweep.analysis.estimate import Estimate
 from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.types import Number, Result
 
 Verdict = Literal["holds here", "does not hold here", "cannot tell"]
 HOLDS: Verdict = "holds here"
@@ -22,9 +25,8 @@ UNIFIED = "A Unified Study of LoRA Variants 2026"
 VANILLA = "Learning Rate Matters: Vanilla LoRA May Suffice 2026"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Name where a claim stands.
+class Source(Result):
+    """Where a claim was published.
 
     version: `v1`, `v2`, or empty; where the two differ, a claim names both.
     says: what is said there, in our words, with its numbers.
@@ -36,43 +38,54 @@ class Source:
     says: str
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """Hold the effects under which a claim holds: those above `low` and below `high`.
+def cite(paper: str, version: str, where: str, says: str) -> Source:
+    """Cite a paper; `version` is empty where it has only one."""
+    return Source(paper=paper, version=version, where=where, says=says)
 
-    An effect on the edge counts as outside.
+
+class Region(Result):
+    """Effects under which a claim holds: those above `above` and below `below`.
+
+    None where there is no limit on that side. An effect on a limit counts as outside.
     """
 
-    low: float = -math.inf
-    high: float = math.inf
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """The limits that exist."""
+        return tuple(limit for limit in (self.above, self.below) if limit is not None)
 
     def judge(self, estimate: Estimate) -> Verdict:
-        """Tell whether the whole interval lies within, the whole outside, or neither."""
+        """Judge by the interval: all of it inside, all of it outside, or neither."""
         if estimate.low is None and estimate.high is None:
             return UNSURE
         low = -math.inf if estimate.low is None else estimate.low
         high = math.inf if estimate.high is None else estimate.high
-        above = low > self.low or math.isinf(self.low)
-        if above and (high < self.high or math.isinf(self.high)):
+        if (self.above is None or low > self.above) and (self.below is None or high < self.below):
             return HOLDS
-        return FAILS if high <= self.low or low >= self.high else UNSURE
+        outside = (self.above is not None and high <= self.above) or (
+            self.below is not None and low >= self.below
+        )
+        return FAILS if outside else UNSURE
 
     def distance(self, effect: float) -> float:
-        """Give how far an effect lies from the nearest edge."""
-        return min(abs(effect - edge) for edge in (self.low, self.high) if math.isfinite(edge))
+        """Compute how far an effect lies from the nearest limit."""
+        return min(abs(effect - limit) for limit in self.limits)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Hold one comparison that a claim makes: what was compared, and where it must lie."""
+class Part(Result):
+    """One comparison that a claim rests on: what was compared, and where it must lie."""
 
     what: str
     estimate: Estimate
     region: Region
 
+    @computed_field
     @property
     def verdict(self) -> Verdict:
-        """Judge this comparison alone."""
+        """Verdict of this comparison alone."""
         return self.region.judge(self.estimate)
 
 
@@ -97,12 +110,12 @@ def one(what: str, estimate: Estimate | None, region: Region) -> Outcome:
     """Judge by one comparison."""
     if estimate is None:
         return Outcome(missing="too few comparable trials to estimate it")
-    return Outcome((Part(what, estimate, region),))
+    return Outcome((Part(what=what, estimate=estimate, region=region),))
 
 
 def every(parts: Sequence[tuple[str, Estimate | None]], region: Region) -> Outcome:
     """Judge by several comparisons that must all hold."""
-    known = tuple(Part(what, e, region) for what, e in parts if e is not None)
+    known = tuple(Part(what=what, estimate=e, region=region) for what, e in parts if e is not None)
     if len(known) < len(parts):
         return Outcome(missing="too few comparable trials to estimate it")
     return Outcome(known)
@@ -126,9 +139,8 @@ class Definition:
     check: Callable[[Evidence], Outcome]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Hold a published finding and what this sweep says of it.
+class Claim(Result):
+    """A published finding, and what this sweep says of it.
 
     effect, low, high: of the comparison that decides, in `unit`; None where nothing was compared
         or a bound is open.
@@ -141,31 +153,32 @@ class Claim:
     domain: str
     statement: str
     sources: tuple[Source, ...]
-    verdict: Verdict
-    effect: float | None
-    low: float | None
-    high: float | None
+    verdict: Verdict = UNSURE
+    effect: Number = None
+    low: Number = None
+    high: Number = None
     unit: str
-    n: int
-    n_of: str
+    n: int = 0
+    n_of: str = "trials"
     rule: str
     evidence: str
     reason: str | None = None
     to_decide: str | None = None
-    parts: tuple[Part, ...] = field(default=())
+    parts: tuple[Part, ...] = ()
 
 
 def decide(definition: Definition, evidence: Evidence) -> Claim:
     """Judge a claim by the trials of one domain."""
     outcome = definition.check(evidence)
-    blank = Claim(
-        definition.id, evidence.results.domain, definition.statement, definition.sources, UNSURE,
-        None, None, None, definition.unit, 0, "trials", definition.rule, "",
-    )  # fmt: skip
     if not outcome.parts:
         reason = outcome.missing or "not tested: nothing was compared"
-        return replace(
-            blank,
+        return Claim(
+            id=definition.id,
+            domain=evidence.results.domain,
+            statement=definition.statement,
+            sources=definition.sources,
+            unit=definition.unit,
+            rule=definition.rule,
             evidence=f"{reason[0].upper()}{reason[1:]}.",
             reason=reason,
             to_decide=f"{definition.to_run}.",
@@ -177,25 +190,35 @@ def decide(definition: Definition, evidence: Evidence) -> Claim:
         key=lambda part: part.region.distance(part.estimate.effect),
     )
     found = deciding.estimate
-    claim = replace(
-        blank,
+    undecided = _undecided(deciding, definition) if verdict == UNSURE else (None, None)
+    return Claim(
+        id=definition.id,
+        domain=evidence.results.domain,
+        statement=definition.statement,
+        sources=definition.sources,
         verdict=verdict,
         effect=found.effect,
         low=found.low,
         high=found.high,
+        unit=definition.unit,
         n=found.n,
-        n_of=found.of,
+        n_of=found.n_of,
+        rule=definition.rule,
         evidence=" ".join(_sentence(part) for part in outcome.parts),
+        reason=undecided[0],
+        to_decide=undecided[1],
         parts=outcome.parts,
     )
-    if verdict != UNSURE:
-        return claim
-    if searched := _searched(deciding):
-        return replace(claim, reason=searched[0], to_decide=searched[1])
+
+
+def _undecided(part: Part, definition: Definition) -> tuple[str, str]:
+    """Explain why a comparison decides nothing, and what to run to decide it."""
+    if searched := _searched(part):
+        return searched
+    found = part.estimate
     if found.low is None and found.high is None:
-        reason = f"{found.n} {found.of} give no interval"
-        return replace(claim, reason=reason, to_decide=f"{definition.to_run}.")
-    return replace(claim, reason=_straddles(deciding), to_decide=_more(deciding, definition))
+        return f"{found.n} {found.n_of} give no interval", f"{definition.to_run}."
+    return _straddles(part), _more(part, definition)
 
 
 def verdict_of(parts: Sequence[Verdict]) -> Verdict:
@@ -208,10 +231,10 @@ def _searched(part: Part) -> tuple[str, str] | None:
     found, search = part.estimate, part.estimate.search
     if search is None:
         return None
-    best = replace(found, low=search.low, high=search.high)
+    best = found.model_copy(update={"low": search.low, "high": search.high})
     if part.region.judge(best) == UNSURE:
         return None
-    down = part.region.judge(replace(best, low=found.low)) == UNSURE
+    down = part.region.judge(best.model_copy(update={"low": found.low})) == UNSURE
     return search.below if down else search.above
 
 
@@ -229,14 +252,13 @@ def _sentence(part: Part) -> str:
         else f"90% interval {low} to {high}"
     )
     what = f"{part.what[0].upper()}{part.what[1:]}"
-    return f"{what}: {_number(found.effect)} ({bounds}; {found.n} {found.of}; {found.basis})."
+    return f"{what}: {_number(found.effect)} ({bounds}; {found.n} {found.n_of}; {found.basis})."
 
 
 def _straddles(part: Part) -> str:
-    edges = [edge for edge in (part.region.low, part.region.high) if math.isfinite(edge)]
-    said = " and ".join(_number(edge) for edge in edges)
-    many = "edges" if len(edges) > 1 else "edge"
-    return f"the interval reaches across the {many} of the rule, {said}"
+    limits = part.region.limits
+    named = " and ".join(_number(limit) for limit in limits)
+    return f"the interval includes the rule's limit{'s' if len(limits) > 1 else ''}, {named}"
 
 
 def _more(part: Part, definition: Definition) -> str:
@@ -256,6 +278,6 @@ def _more(part: Part, definition: Definition) -> str:
         )
     further = max(1, math.ceil(found.n * max(factor, 1.2)) - found.n)
     return (
-        f"If the effect stays, about {further} more {found.of} would decide it: run them, or more "
-        "seeds."
+        f"If the effect stays, about {further} more {found.n_of} would decide it: run them, or "
+        "more seeds."
     )

@@ -189,12 +189,12 @@ def ratio_of(left: Peak, right: Peak) -> Estimate:
     open_low = left.below > SIDE or right.above > SIDE
     open_high = left.above > SIDE or right.below > SIDE
     return Estimate(
-        float(10**mid),
-        None if open_low else float(10**low),
-        None if open_high else float(10**high),
-        left.n + right.n,
-        "configurations",
-        left.basis,
+        effect=float(10**mid),
+        low=None if open_low else float(10**low),
+        high=None if open_high else float(10**high),
+        n=left.n + right.n,
+        n_of="configurations",
+        basis=left.basis,
     )
 
 

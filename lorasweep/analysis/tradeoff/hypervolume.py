@@ -71,7 +71,7 @@ def _estimate(
     n, value = len(points), area(points, reference)
     basis = "trials redrawn with replacement"
     if n < _FEWEST:
-        return Estimate(value, None, None, n, "trials", basis)
+        return Estimate(effect=value, n=n, n_of="trials", basis=basis)
     points, spreads = by_content(points), seed_spreads(noise)
     rng = np.random.default_rng(_SEED)
     draws = np.array(

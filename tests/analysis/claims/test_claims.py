@@ -272,7 +272,12 @@ def test_noise_alone_decides_hardly_anything():
      (None, -0.1, FAILS), (None, 0.1, UNSURE), (None, None, UNSURE)],
 )  # fmt: skip
 def test_an_interval_decides_only_on_one_side_of_the_edge(low, high, verdict):
-    assert Region(low=0.0).judge(Estimate(0.0, low, high, 9, "trials", "")) == verdict
+    assert (
+        Region(above=0.0).judge(
+            Estimate(effect=0.0, low=low, high=high, n=9, n_of="trials", basis="")
+        )
+        == verdict
+    )
 
 
 def test_a_method_whose_best_rate_is_the_last_that_was_tried_is_not_said_to_be_behind():

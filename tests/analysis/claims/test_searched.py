@@ -139,8 +139,9 @@ def test_a_search_that_is_too_short_for_a_regression_decides_nothing():
 
 
 def test_room_on_either_side_stays_on_its_side_of_a_difference():
-    one = Estimate(0.5, 0.2, 0.6, 9, "trials", "", Search(0.4, 0.6, ("a", "b"), None))
-    two = Estimate(0.1, 0.0, 0.2, 9, "trials", "")
+    search = Search(low=0.4, high=0.6, below=("a", "b"))
+    one = Estimate(effect=0.5, low=0.2, high=0.6, n=9, n_of="trials", basis="", search=search)
+    two = Estimate(effect=0.1, low=0.0, high=0.2, n=9, n_of="trials", basis="")
     found = minus(one, two, "")
     assert found.search is not None
     assert (found.low, found.high) == pytest.approx((0.4 - 0.1**0.5, 0.4 + 0.02**0.5))
