@@ -33,6 +33,7 @@ from lorasweep.analysis.sensitivity.levels import LevelSummary
 from lorasweep.analysis.summary import Analysis
 from lorasweep.analysis.tradeoff.programs import Programs
 from lorasweep.analysis.tradeoff.spectral import SpectralSummary
+from lorasweep.spec.studies import study_name
 from lorasweep.store.best import RULE, Best, Standing
 from lorasweep.store.results import SweepResults
 
@@ -171,7 +172,7 @@ def to_json(document: Mapping[str, Any]) -> str:
 def _all(parts: Sequence[tuple[SweepResults, Analysis]], what: str) -> dict[str, Any]:
     """Bring together what the parts have by method."""
     return {
-        f"{part.domain}/{method}" if part.domain else method: value
+        study_name(method, part.domain): value
         for part, analysis in parts
         for method, value in getattr(analysis, what).items()
     }

@@ -15,6 +15,7 @@ from lorasweep.report.findings import Finding, answer, findings
 from lorasweep.report.payload import tidy
 from lorasweep.report.plain import Table, interval, lay_out, rate, sentences, signed, words
 from lorasweep.report.wording import UNKNOWN, enumerate_words, level, number
+from lorasweep.spec.studies import study_name
 from lorasweep.store.results import SweepResults
 
 # A verdict is told by its sign and its word; colour only helps.
@@ -27,7 +28,7 @@ def content_of(
     results: SweepResults, analysis: Analysis, document: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Collect what the page says of one domain."""
-    studies = {m: f"{results.domain}/{m}" if results.domain else m for m in analysis.methods}
+    studies = {m: study_name(m, results.domain) for m in analysis.methods}
 
     def by_study(key: str) -> dict[str, Any]:
         own = document.get(key) or {}

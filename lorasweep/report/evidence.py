@@ -9,6 +9,7 @@ from lorasweep.analysis.summary import Analysis
 from lorasweep.report.content import content_of
 from lorasweep.report.plain import Table, interval, lay_out
 from lorasweep.report.wording import level
+from lorasweep.spec.studies import study_name
 from lorasweep.store.results import SweepResults
 
 
@@ -22,7 +23,7 @@ def evidence_tables(
     """
     content = content_of(results, analysis, document)
     for method in analysis.methods:
-        study = f"{results.domain}/{method}" if results.domain else method
+        study = study_name(method, results.domain)
         for key, caption in (
             ("interactions", "what two hyperparameters explain only together"),
             ("top", "what mattered for being among the best"),

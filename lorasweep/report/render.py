@@ -216,7 +216,7 @@ def _setup(
             ("Training", f"{spec.train.optimizer}, {spec.train.schedule}, {duration_text}"),
         ]
         for study in spec.studies:
-            of = f" ({study.label})" if len(spec.studies) > 1 else ""
+            of = f" ({study.study_name})" if len(spec.studies) > 1 else ""
             search = study.search
             rows += [
                 (f"Data{of}", study.data.path),

@@ -148,7 +148,7 @@ def estimate(
     trained = [work.trained for work in works]
     speed = assumed_speed(study, shape, _mean(trained), throughput)
     facts: dict[str, Any] = {
-        "study": study.label,
+        "study": study.study_name,
         "method": study.method,
         "domain": study.domain,
         "trials": trials,

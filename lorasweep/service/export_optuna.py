@@ -32,7 +32,7 @@ _INTERMEDIATE = "minus the held-out response loss in nats per token, by percent 
 
 
 def write_studies(sweep: EndedSweep, path: Path) -> list[str]:
-    """Write a study for each study, named `NAME METHOD` or `NAME METHOD DOMAIN`.
+    """Write an Optuna study for each study, named `NAME METHOD` or `NAME DOMAIN/METHOD`.
 
     Args:
         path: file that is not there yet.
@@ -67,7 +67,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _write_study(sweep: EndedSweep, study: SweepSpec, storage: optuna.storages.RDBStorage) -> str:
     import optuna
 
-    name = " ".join(filter(None, (study.name, study.method, study.domain)))
+    name = f"{study.name} {study.study_name}"
     exported = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -42,7 +42,7 @@ def _measure(study: SweepSpec) -> dict[str, Any]:
     planned = planned_trials(study)
     set_up_process(shape.cpus)
     facts: dict[str, Any] = {
-        "study": study.label,
+        "study": study.study_name,
         "trials": planned,
         "confirmations": study.search.repetitions(planned),
         "notes": list(prepared.notes),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.errors import SpecError, UsageError
+from lorasweep.spec.studies import study_name
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import SweepResults, TrialResult, load_results
 
@@ -86,7 +87,7 @@ def show_status(facts: dict[str, Any]) -> None:
         print(f"  {status:<9} {count}")
     for study in facts["studies"]:
         if (best := study["best"]) is not None:
-            of = " ".join(filter(None, (study["domain"], study["method"])))
+            of = study_name(study["method"], study["domain"])
             told = (f"{k}={level(v)}" for k, v in best["configuration"].items())
             print(f"  best      {of}: learning {best['learning']:.3f} ({best['trial']})")
             print(f"            {', '.join(told)}")

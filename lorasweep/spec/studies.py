@@ -22,6 +22,11 @@ SECTIONS = frozenset(
 Content = dict[str, Any]
 
 
+def study_name(method: str, domain: str = "") -> str:
+    """Name a study: `domain/method`, or the method alone where there is one domain."""
+    return f"{domain}/{method}" if domain else method
+
+
 def in_order(methods: Iterable[str]) -> list[str]:
     """Put methods in their fixed order, LoRA first; unknown names follow.
 

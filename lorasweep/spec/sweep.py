@@ -23,7 +23,15 @@ from lorasweep.spec.sections import (
 )
 from lorasweep.spec.sentences import sentences_of
 from lorasweep.spec.space import Level, Space
-from lorasweep.spec.studies import SECTIONS, axes_of, has_no, in_order, narrow, with_own_range
+from lorasweep.spec.studies import (
+    SECTIONS,
+    axes_of,
+    has_no,
+    in_order,
+    narrow,
+    study_name,
+    with_own_range,
+)
 from lorasweep.spec.trial import (
     OF_METHOD,
     Frozen,
@@ -267,9 +275,9 @@ class SweepSpec(Frozen):
         return content_hash([self.identity, content, trial.seed])
 
     @property
-    def label(self) -> str:
-        """Name a study among those of its sweep."""
-        return f"{self.domain} {self.method}" if self.domain else self.method
+    def study_name(self) -> str:
+        """Name of a study among those of its sweep."""
+        return study_name(self.method, self.domain)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -304,7 +312,7 @@ class SweepSpec(Frozen):
     def search_content(self) -> dict[str, Any]:
         """Give everything that decides which trials run; a longer search keeps its first trials."""
         if self.studies != (self,):
-            return {study.label: study.search_content for study in self.studies}
+            return {study.study_name: study.search_content for study in self.studies}
         return {
             **self.identity,
             "search": self.search.model_dump(mode="json", exclude={"trials", "confirm", "seeds"}),

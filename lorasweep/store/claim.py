@@ -74,7 +74,7 @@ def differences(there: SweepSpec, here: SweepSpec) -> list[str]:
 
 def _decisive(spec: SweepSpec) -> dict[str, dict[str, Any]]:
     """Give the fields that decide which trials run and what they give, study by study."""
-    fields = {study.label: _flat(study.search_content) for study in spec.studies}
+    fields = {study.study_name: _flat(study.search_content) for study in spec.studies}
     for own in fields.values():
         own.pop("rungs")  # which follow from fields of the search
     return fields

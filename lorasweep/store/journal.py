@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from lorasweep.errors import JournalError, UsageError
 from lorasweep.spec.trial import canonical_json
-from lorasweep.store.records import FORMAT, RECORD, Record
+from lorasweep.store.migrate import FORMAT, migrate
+from lorasweep.store.records import RECORD, Record
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -27,20 +28,27 @@ def encode(record: Record) -> str:
     return canonical_json({**content, "crc": _checksum(content)}) + "\n"
 
 
+class _LaterFormatError(ValueError):
+    """A line that a later lorasweep wrote."""
+
+
 def decode(line: str) -> Record:
-    """Read one line.
+    """Parse one line, of this format or an earlier one.
 
     Raises:
-        ValueError: the line is no JSON, its checksum is wrong, or it is of another format.
+        ValueError: the line is not JSON, its checksum is wrong, or its format is unknown.
     """
     content = json.loads(line)
     if not isinstance(content, dict) or "crc" not in content:
         raise ValueError("no checksum")
     if content.pop("crc") != _checksum(content):
         raise ValueError("wrong checksum")
-    if content.pop("format", None) != FORMAT:
-        raise ValueError(f"not of format {FORMAT}")
-    return RECORD.validate_python(content)
+    version = content.pop("format", None)
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"format {version!r} is not a version")
+    if version > FORMAT:
+        raise _LaterFormatError(f"format {version}")
+    return RECORD.validate_python(migrate(content, version))
 
 
 def _scan(path: Path) -> tuple[list[Record], int]:
@@ -56,6 +64,11 @@ def _scan(path: Path) -> tuple[list[Record], int]:
     for number, line in enumerate(lines, start=1):
         try:
             records.append(decode(line.decode("utf-8")))
+        except _LaterFormatError as later:
+            raise JournalError(
+                f"{path}, line {number}: the journal must be of format {FORMAT} or earlier, got "
+                f"{later}, which a later lorasweep wrote; update lorasweep"
+            ) from None
         except (ValueError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise JournalError(

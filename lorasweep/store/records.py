@@ -9,8 +9,6 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 
 from lorasweep.spec.trial import Frozen, Hyperparameters, Method
 
-FORMAT = 1
-
 FinalStatus = Literal["COMPLETE", "PRUNED", "DIVERGED", "FAILED"]
 Status = Literal["PENDING", "RUNNING"] | FinalStatus
 
@@ -139,9 +137,9 @@ class SweepStarted(Frozen):
 
 
 class SessionChanged(Frozen):
-    """Mark where a driver began or ended; `interrupted` leaves a sweep that can go on.
+    """Start or end of a driver; an `interrupted` sweep can be continued.
 
-    max_concurrent: as `StudyStarted` has it; of sweeps that began before it was written there.
+    window: as in `StudyStarted`, in sweeps that began before it was written there.
     note: what a reader of the results must know about the data or the tasks.
     reason: why a session failed.
     """
@@ -150,21 +148,21 @@ class SessionChanged(Frozen):
     state: Literal["started", "complete", "interrupted", "failed"]
     time: float
     trials_planned: int | None = None
-    max_concurrent: int | None = None
+    window: int | None = None
     note: str | None = None
     reason: str | None = None
 
 
 class StudyStarted(Frozen):
-    """Mark where the trials of one method in one domain begin.
+    """Start of the trials of one method in one domain.
 
-    max_concurrent: how far back a trial sees, at least how many run at a time.
+    window: trial n may use the outcomes of trials 0 to n - window, and of no others.
     """
 
-    record: Literal["arm"] = "arm"
+    record: Literal["study"] = "study"
     method: Method
     domain: str = ""
-    max_concurrent: int
+    window: int
     time: float
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from lorasweep.errors import UsageError
 from lorasweep.spec.file import read_yaml
 from lorasweep.spec.space import Level
+from lorasweep.spec.studies import study_name
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
@@ -67,7 +68,7 @@ class TrialResult:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Hold how a lane ended, and the label of the study whose trials it held."""
+    """One lane's record, with the name of the study whose trials it trained."""
 
     study: str
     ended: LaneEnded
@@ -271,7 +272,7 @@ def _lanes(records: Iterable[Record]) -> tuple[Lane, ...]:
     lanes, study = [], ""
     for record in records:
         if isinstance(record, StudyStarted):
-            study = f"{record.domain} {record.method}".strip()
+            study = study_name(record.method, record.domain)
         elif isinstance(record, LaneEnded):
             lanes.append(Lane(study, record))
     return tuple(lanes)

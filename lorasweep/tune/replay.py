@@ -35,7 +35,7 @@ def known_trials(records: Sequence[Record]) -> list[str]:
 def window_of(study: SweepSpec, records: Sequence[Record], otherwise: int) -> int:
     """Give how far back a trial sees: as in the study's first session, so that a sweep repeats."""
     windows = [
-        record.max_concurrent
+        record.window
         for record in records
         if isinstance(record, SessionChanged)
         or (

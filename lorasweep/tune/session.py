@@ -126,8 +126,8 @@ class Session:
                 continue
             study, name = one.study, self.spec.name
             if len(prepared) > 1:
-                name = f"{name}-{study.label.replace(' ', '-')}"
-                say(self.console, f"{study.label}, {planned_trials(study)} trials")
+                name = f"{name}-{study.study_name.replace('/', '-')}"
+                say(self.console, f"{study.study_name}, {planned_trials(study)} trials")
             board.enter(study.domain)
             base = self._known_base(one.spec)
             run_study(name, one, around, cluster, base, lambda: self._start(prepared))

@@ -104,9 +104,7 @@ class _Study:
             window(study, allocation.in_flight, planned_trials(study)),
         )
         around.journal.append(
-            StudyStarted(
-                method=study.method, domain=study.domain, max_concurrent=sees, time=time.time()
-            )
+            StudyStarted(method=study.method, domain=study.domain, window=sees, time=time.time())
         )
         job = SweepJob(
             self.prepared.spec,

@@ -22,7 +22,7 @@ def told(folder, *records):
 
 
 def study(domain, time, method="lora"):
-    return StudyStarted(method=method, domain=domain, max_concurrent=2, time=time)
+    return StudyStarted(method=method, domain=domain, window=2, time=time)
 
 
 def test_a_lane_is_told_with_its_study_where_there_are_several(tmp_path):
@@ -36,14 +36,14 @@ def test_a_lane_is_told_with_its_study_where_there_are_several(tmp_path):
     )
     text = "slots on one base, as asked; 50% of them were filled"
     assert rows == [
-        ("Lane 0 (code lora)", f"2 {text}"),
-        ("Lane 1 (code lora)", f"2 {text}"),
-        ("Lane 0 (math lora)", f"4 {text}"),
-        ("Lane 1 (math lora)", f"4 {text}"),
+        ("Lane 0 (code/lora)", f"2 {text}"),
+        ("Lane 1 (code/lora)", f"2 {text}"),
+        ("Lane 0 (math/lora)", f"4 {text}"),
+        ("Lane 1 (math/lora)", f"4 {text}"),
     ]
     paths = write_report(load_results(folder), folder / "report")
     for path in (paths.markdown, paths.page):
-        assert "Lane 0 (math lora)" in path.read_text(encoding="utf-8")
+        assert "Lane 0 (math/lora)" in path.read_text(encoding="utf-8")
 
 
 def test_a_later_session_goes_on_with_its_study(tmp_path):

@@ -174,7 +174,7 @@ def test_domains_are_carried_over_with_the_rest(file):
     domain = {"space": {"lr": [1e-3], "rank": [4]}, "hyperparameters": {"dropout": 0.1}}
     path = file({"space": {"lr": True}, "domains": {"code": domain}})
     (full,) = assemble(path, method="full").studies
-    assert full.label == "code full"
+    assert full.study_name == "code/full"
     assert full.space.axes == {"lr": Choices(values=(1e-4,))}
 
 

@@ -138,7 +138,7 @@ def test_a_domain_has_a_study_of_its_own(tmp_path):
     export(folder, optuna=tmp_path / "s.db")
     with studies(tmp_path / "s.db") as found:
         counts = {name: len(study.trials) for name, study in found.items()}
-    assert counts == {"both lora code": 3, "both lora math": 3}
+    assert counts == {"both code/lora": 3, "both math/lora": 3}
 
 
 def test_a_failed_trial_that_was_tried_again_counts_as_it_ended(tmp_path):

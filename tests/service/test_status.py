@@ -37,7 +37,7 @@ def test_a_person_reads_a_line_for_each_study(folder, capsys):
     show_status(status_of(folder))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "mine: complete, 16 of 16 trials"
-    for name in ("code lora", "code full", "math lora", "math full"):
+    for name in ("code/lora", "code/full", "math/lora", "math/full"):
         assert sum(line.startswith(f"  best      {name}: learning 0.") for line in lines) == 1
 
 

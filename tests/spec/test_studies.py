@@ -33,7 +33,7 @@ def test_a_sweep_of_one_method_is_its_own_only_study():
     spec = parse_sweep(small())
     assert spec.studies == (spec,)
     assert spec.studies[0] is spec
-    assert (spec.method, spec.label, spec.axes) == ("lora", "lora", ("lr", "rank"))
+    assert (spec.method, spec.study_name, spec.axes) == ("lora", "lora", ("lr", "rank"))
 
 
 def test_sweeps_that_know_their_studies_can_be_compared():
@@ -48,11 +48,11 @@ def test_sweeps_that_know_their_studies_can_be_compared():
 def test_studies_are_domain_by_domain_and_each_is_its_own_only_study():
     domains = {"code": {"data": {"path": "testbed-code"}}, "math": {"data": {"path": "testbed"}}}
     spec = parse_sweep(small(**BOTH, domains=domains))
-    assert [study.label for study in spec.studies] == [
-        "code lora",
-        "code full",
-        "math lora",
-        "math full",
+    assert [study.study_name for study in spec.studies] == [
+        "code/lora",
+        "code/full",
+        "math/lora",
+        "math/full",
     ]
     assert [study.data.path for study in spec.studies] == ["testbed-code"] * 2 + ["testbed"] * 2
     assert all(study.studies == (study,) for study in spec.studies)

@@ -89,7 +89,9 @@ def test_each_sweep_has_a_twin_with_its_methods_domains_and_axes(path):
     spec, twin = load(path), load(FOLDER / "testbed" / path.name)
     assert spec.model.path == "meta-llama/Llama-2-7b-hf"
     assert twin.model.path == "testbed"
-    assert [study.label for study in twin.studies] == [study.label for study in spec.studies]
+    assert [study.study_name for study in twin.studies] == [
+        study.study_name for study in spec.studies
+    ]
     for theirs, ours in zip(twin.studies, spec.studies, strict=True):
         assert tuple(theirs.space.axes) == tuple(ours.space.axes)
         assert theirs.search.algorithm == ours.search.algorithm
@@ -121,11 +123,11 @@ def test_programs_run_only_where_the_user_says_so(path):
 
 def test_the_twin_of_both_methods_is_small():
     twin = load(FOLDER / "testbed" / "methods.yaml")
-    assert [study.label for study in twin.studies] == [
-        "code lora",
-        "code full",
-        "math lora",
-        "math full",
+    assert [study.study_name for study in twin.studies] == [
+        "code/lora",
+        "code/full",
+        "math/lora",
+        "math/full",
     ]
     assert [study.search.trials for study in twin.studies] == [12, 7, 12, 7]
     assert all(study.evaluate.spectrum for study in twin.studies)

@@ -14,17 +14,20 @@ from lorasweep.errors import JournalError, UsageError
 from lorasweep.spec.trial import LoraHyperparameters, canonical_json
 from lorasweep.store import journal
 from lorasweep.store.journal import Journal, decode, encode
+from lorasweep.store.migrate import FORMAT, migrate
 from lorasweep.store.records import (
-    FORMAT,
+    RECORD,
     BaseMeasured,
     Record,
     Rung,
     Scores,
     SessionChanged,
+    StudyStarted,
     SweepStarted,
     TrialFinished,
     TrialStarted,
 )
+from lorasweep.store.results import fold_trials
 
 RECORDS: list[Record] = [
     SweepStarted(name="s", identity="abc", data="def", time=1.5),
@@ -237,12 +240,63 @@ def test_the_lock_is_free_again_after_damage_was_found(written):
         assert writer.records == [*RECORDS, LAST]
 
 
-def test_a_line_of_another_format_is_refused():
-    content = {**json.loads(encode(LAST)), "format": FORMAT + 1}
+def of_format(version: object) -> str:
+    content = {**json.loads(encode(LAST)), "format": version}
     del content["crc"]
-    line = canonical_json({**content, "crc": journal._checksum(content)})
-    with pytest.raises(ValueError, match=f"not of format {FORMAT}"):
-        decode(line)
+    return canonical_json({**content, "crc": journal._checksum(content)}) + "\n"
+
+
+def test_a_later_format_is_named_as_such_and_is_no_damage(written):
+    written.write_text(written.read_text() + of_format(FORMAT + 1))
+    rule = f"line 5: the journal must be of format {FORMAT} or earlier, got format {FORMAT + 1}"
+    with pytest.raises(JournalError, match=rule) as caught:
+        journal.read(written)
+    assert "damaged" not in str(caught.value)
+    assert str(caught.value).endswith("which a later lorasweep wrote; update lorasweep")
+
+
+@pytest.mark.parametrize("version", [None, "2", 0, -1])
+def test_a_format_that_is_no_version_is_damage(written, version):
+    written.write_text(written.read_text() + of_format(version))
+    with pytest.raises(JournalError, match=r"line 5: the journal is damaged"):
+        journal.read(written)
+
+
+def recorded(version: int) -> Path:
+    """Some records of a testbed sweep, in one format of the journal."""
+    return Path(__file__).parents[1] / "data" / f"journal-format-{version}.jsonl"
+
+
+@pytest.mark.parametrize("version", range(1, FORMAT + 1))
+def test_a_recorded_journal_of_every_format_folds_to_the_same_results(version):
+    records = journal.read(recorded(version))
+    assert records == journal.read(recorded(FORMAT))
+    assert [r.window for r in records if isinstance(r, StudyStarted)] == [5]
+    trials = fold_trials(records)
+    assert [(t.trial, t.status, t.stage, t.learning) for t in trials] == [
+        ("71b6ec2bbe", "COMPLETE", "search", 0.60625),
+        ("daf50a9bec", "COMPLETE", "search", 0.275),
+        ("aa49ac0ec6", "PRUNED", "search", None),
+        ("150bc73724", "COMPLETE", "confirm", 0.5875),
+    ]
+
+
+def test_a_folder_of_an_earlier_format_goes_on_in_the_present_one(path):
+    path.parent.mkdir()
+    path.write_bytes(recorded(1).read_bytes())
+    earlier = journal.read(path)
+    with open_journal(path) as writer:
+        assert writer.records == earlier
+        writer.append(LAST)
+    assert journal.read(path) == [*earlier, LAST]
+    formats = [json.loads(line)["format"] for line in path.read_text().splitlines()]
+    assert formats == [1] * len(earlier) + [FORMAT]
+
+
+def test_a_window_that_an_early_session_recorded_is_read():
+    early = {"record": "session", "state": "started", "time": 1.0, "max_concurrent": 5}
+    session = RECORD.validate_python(migrate(early, 1))
+    assert session == SessionChanged(state="started", time=1.0, window=5)
 
 
 def test_a_second_writer_is_refused_until_the_first_has_ended(path):

@@ -10,6 +10,7 @@ from typing import Any
 
 from lorasweep.analysis.scale import Scale, show
 from lorasweep.spec.space import AXES, Choices, Level, Range, read_axis
+from lorasweep.spec.studies import study_name
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import OF_METHOD
 from lorasweep.store.paths import SweepPaths
@@ -44,8 +45,8 @@ def train_command(
     if any(name == method and "search" in own for name, own in results.spec.methods.items()):
         words += _sets(f"methods.{method}.search", _ALONE)
     words += _only_domain(results.spec, results.domain)
-    label = "-".join(part for part in (results.spec.name, results.domain, method) if part)
-    return _join("tune", *words, "--out", f"results/{label}-best")
+    name = f"{results.spec.name}-{study_name(method, results.domain)}-best".replace("/", "-")
+    return _join("tune", *words, "--out", f"results/{name}")
 
 
 def _is_level(axis: str, level: Level) -> bool:
