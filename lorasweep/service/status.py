@@ -12,8 +12,10 @@ from typing import Any
 
 from lorasweep.errors import SpecError, UsageError
 from lorasweep.spec.studies import study_name
+from lorasweep.store.best import Best, find_best
+from lorasweep.store.configurations import configurations
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.results import SweepResults, TrialResult, load_results
+from lorasweep.store.results import SweepResults, load_results
 
 
 def status_of(folder: Path) -> dict[str, Any]:
@@ -50,30 +52,28 @@ def _state(results: SweepResults) -> str:
 
 def _studies(part: SweepResults) -> list[dict[str, Any]]:
     """Collect the state of each method in one domain."""
-    studies = []
-    for method in dict.fromkeys(trial.method for trial in part.trials):
-        own = [trial for trial in part.trials if trial.method == method]
-        scored = [trial for trial in own if trial.learning is not None]
-        best = max(scored, key=lambda trial: trial.learning or 0.0, default=None)
-        studies.append(
-            {
-                "domain": part.domain,
-                "method": method,
-                "base": None if part.base is None else part.base.model_dump(),
-                "trials": dict(Counter(trial.status for trial in own)),
-                "best": None if best is None else _best(best),
-            }
-        )
-    return studies
+    bests = {best.method: _best(best) for best in find_best(configurations(part.trials))}
+    return [
+        {
+            "domain": part.domain,
+            "method": method,
+            "base": None if part.base is None else part.base.model_dump(),
+            "trials": dict(Counter(t.status for t in part.trials if t.method == method)),
+            "best": bests.get(method),
+        }
+        for method in dict.fromkeys(trial.method for trial in part.trials)
+    ]
 
 
-def _best(trial: TrialResult) -> dict[str, Any]:
+def _best(best: Best) -> dict[str, Any]:
+    winner = best.winner
     return {
-        "trial": trial.trial,
-        "method": trial.method,
-        "configuration": dict(trial.hyperparameters),
-        "learning": trial.learning,
-        "forgetting": trial.forgetting,
+        "trial": winner.trial,
+        "method": best.method,
+        "configuration": dict(winner.configuration),
+        "seeds": list(winner.seeds),
+        "learning": winner.learning,
+        "forgetting": winner.forgetting,
     }
 
 
@@ -89,7 +89,8 @@ def show_status(facts: dict[str, Any]) -> None:
         if (best := study["best"]) is not None:
             of = study_name(study["method"], study["domain"])
             told = (f"{k}={level(v)}" for k, v in best["configuration"].items())
-            print(f"  best      {of}: learning {best['learning']:.3f} ({best['trial']})")
+            seeds = f" over {len(best['seeds'])} seeds" if len(best["seeds"]) > 1 else ""
+            print(f"  best      {of}: learning {best['learning']:.3f}{seeds} ({best['trial']})")
             print(f"            {', '.join(told)}")
     print(f"  journal   {facts['journal']}")
 

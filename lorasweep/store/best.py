@@ -1,4 +1,4 @@
-"""The configuration to use for each method, by one rule that the report states."""
+"""Best configuration of each method, by the one rule that status, live view and report share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EQUAL = 12
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Hold how one configuration did over its seeds.
+    """Scores of one configuration over its seeds.
 
     trial: its first trial, which names it.
     seeds: those that completed; scores: learning of each, in the same order.
@@ -37,13 +37,13 @@ class Standing:
 
     @property
     def spread(self) -> tuple[float, float]:
-        """Give the lowest and the highest score."""
+        """Lowest and highest score."""
         return min(self.scores), max(self.scores)
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """Hold a method's best configuration.
+    """Best configuration of a method.
 
     runner_up: the second best by the same rule; None where there is no other.
     unconfirmed: the best of those with a higher score on fewer seeds than the winner, None where

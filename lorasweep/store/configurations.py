@@ -1,4 +1,4 @@
-"""Trials of one configuration brought together, whatever their seeds."""
+"""Trials grouped by configuration: equal hyperparameters, whatever the seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Hold all trials of one configuration, search before confirmation, then by number and seed."""
+    """All trials of one configuration: search before confirmation, then by number and seed."""
 
     method: str
     hyperparameters: Mapping[str, Level]
@@ -26,17 +26,17 @@ class Configuration:
 
     @property
     def scored(self) -> tuple[TrialResult, ...]:
-        """Give the trials that completed with a learning score."""
+        """Trials that completed with a learning score."""
         return tuple(trial for trial in self.trials if is_scored(trial))
 
     @property
     def learning(self) -> float | None:
-        """Average learning over the seeds that completed."""
+        """Mean learning over the trials that completed."""
         return mean(trial.learning for trial in self.scored)
 
     @property
     def replicates(self) -> tuple[float, ...]:
-        """Give learning seed by seed; a run repeated with the same seed is no further replicate."""
+        """Learning seed by seed; a run repeated with the same seed is no further replicate."""
         by_seed: dict[int, list[float]] = {}
         for trial in self.scored:
             if trial.learning is not None:
@@ -45,12 +45,12 @@ class Configuration:
 
 
 def is_scored(trial: TrialResult) -> bool:
-    """Tell whether a trial completed with a learning score."""
+    """Check that a trial completed with a learning score."""
     return trial.status == "COMPLETE" and trial.learning is not None
 
 
 def configurations(trials: Iterable[TrialResult]) -> tuple[Configuration, ...]:
-    """Bring trials together by method and hyperparameters, in the order of their numbers.
+    """Group trials by domain, method and hyperparameters, in the order of their numbers.
 
     A row that stands there twice, same trial and same outcome, counts once.
     """

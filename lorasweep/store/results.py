@@ -163,7 +163,7 @@ def fold_trials(records: Sequence[Record]) -> tuple[TrialResult, ...]:
     return tuple(
         sorted(
             (
-                replace(_result(record), spectrum=spectra.get(record.trial, ()))
+                replace(trial_result(record), spectrum=spectra.get(record.trial, ()))
                 for record in last_states(records).values()
             ),
             key=lambda r: (r.domain, r.method != "lora", r.stage != "search", r.number, r.seed),
@@ -191,7 +191,8 @@ _AT_THE_END = (
 )
 
 
-def _result(record: TrialStarted | TrialFinished) -> TrialResult:
+def trial_result(record: TrialStarted | TrialFinished) -> TrialResult:
+    """Convert a trial's record to the form that analysis and report read."""
     configuration = record.configuration.model_dump(exclude_none=True)
     result = TrialResult(
         trial=record.trial,

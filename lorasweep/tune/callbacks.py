@@ -12,7 +12,10 @@ from typing import Any
 
 from ray.tune import Callback
 
+from lorasweep.spec.studies import study_name
 from lorasweep.spec.trial import TrialSpec
+from lorasweep.store.best import Best, find_best
+from lorasweep.store.configurations import configurations
 from lorasweep.store.journal import Journal
 from lorasweep.store.records import (
     BaseMeasured,
@@ -22,7 +25,7 @@ from lorasweep.store.records import (
     TrialFinished,
     TrialStarted,
 )
-from lorasweep.store.results import last_states
+from lorasweep.store.results import TrialResult, last_states, trial_result
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.search import OrderedSearch
@@ -43,8 +46,8 @@ class Board:
     """Hold the sweep's state as a person follows it.
 
     study: trials by status that have ended in this study and session.
-    domain: of the study under way; bests: the trial of each domain that learned most, since scores
-        of two domains do not compare.
+    method, domain: of the study under way.
+    results: the trials that have ended, by study.
     tokens_per_s: sum over the running trials.
     """
 
@@ -55,18 +58,24 @@ class Board:
     recent: list[TrialFinished] = field(default_factory=list)
     ended_here: int = 0
     study: Counter[str] = field(default_factory=Counter)
+    method: str = "lora"
     domain: str = ""
-    bests: dict[str, TrialFinished] = field(default_factory=dict)
+    results: dict[str, list[TrialResult]] = field(default_factory=dict)
+    _best: dict[str, Best | None] = field(default_factory=dict)
 
-    def enter(self, domain: str) -> None:
+    def enter(self, method: str, domain: str) -> None:
         """Turn to another study."""
         self.study.clear()
-        self.domain = domain
+        self.method, self.domain = method, domain
 
     @property
-    def best(self) -> TrialFinished | None:
-        """Give the trial that learned most in the domain under way."""
-        return self.bests.get(self.domain)
+    def best(self) -> Best | None:
+        """Best configuration of the study under way, by the rule of the report."""
+        name = study_name(self.method, self.domain)
+        if name not in self._best:  # the live view asks several times a second
+            found = find_best(configurations(self.results.get(name, ())))
+            self._best[name] = found[0] if found else None
+        return self._best[name]
 
     @property
     def ended(self) -> int:
@@ -97,11 +106,9 @@ class Board:
         self.study[record.status] += here
         self.recent.append(record)
         self.ended_here += here
-        best = self.bests.get(record.domain)
-        if record.learning is not None and (
-            best is None or record.learning > (best.learning or 0.0)
-        ):
-            self.bests[record.domain] = record
+        name = study_name(record.configuration.method, record.domain)
+        self.results.setdefault(name, []).append(trial_result(record))
+        self._best.pop(name, None)
 
 
 class Recorder(Callback):  # type: ignore[misc]
@@ -234,7 +241,7 @@ class Recorder(Callback):  # type: ignore[misc]
         statuses = Counter(self._board.statuses)
         statuses["RUNNING"] = len(self._board.running)
         best = self._board.best
-        self._gauges.sweep(statuses, best.learning if best else None)
+        self._gauges.sweep(statuses, best.winner.learning if best else None)
 
 
 def count_known(board: Board, journal: Journal) -> None:

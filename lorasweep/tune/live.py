@@ -113,7 +113,9 @@ class View:
             if count and status != "COMPLETE"
         ]
         if board.best is not None:
-            parts.append(f"best learning {number(board.best.learning)} ({board.best.trial[:6]})")
+            best = board.best.winner
+            seeds = f" over {len(best.seeds)} seeds" if len(best.seeds) > 1 else ""
+            parts.append(f"best learning {number(best.learning)}{seeds} ({best.trial[:6]})")
         parts.append(f"{board.tokens_per_s:,.0f} tokens/s")
         left = board.seconds_left
         parts.append("time left unknown" if left is None else f"about {duration(left)} left")

@@ -287,6 +287,8 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
             for entry in dict.fromkeys(self._order.entries)
             if entry.latest.outcome is not None and entry.latest.outcome.status == "COMPLETE"
         ]
+        # Not quite the rule of `store/best.py`: each has one seed here, and equal scores keep the
+        # order of suggestion, so that a sweep resumes to the confirmations that it began with.
         complete.sort(key=lambda scored: -scored[1])
         trials = [
             spec.trial(best.hyperparameters.model_dump(), seed=spec.seed + i, stage="confirm")

@@ -128,7 +128,7 @@ class Session:
             if len(prepared) > 1:
                 name = f"{name}-{study.study_name.replace('/', '-')}"
                 say(self.console, f"{study.study_name}, {planned_trials(study)} trials")
-            board.enter(study.domain)
+            board.enter(study.method, study.domain)
             base = self._known_base(one.spec)
             run_study(name, one, around, cluster, base, lambda: self._start(prepared))
             if around.interrupt.asked:

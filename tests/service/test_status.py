@@ -1,9 +1,14 @@
 """How far a sweep has come: a line for each method of each domain, whose scores do not compare."""
 
+import json
+
 import pytest
 
 from lorasweep.errors import UsageError
-from lorasweep.service.status import show_status, status_of
+from lorasweep.service.status import show_status, status_of, write_reports
+from lorasweep.spec.trial import LoraHyperparameters
+from lorasweep.store.journal import Journal
+from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import load_results
 from tests.folders import DIVERGED, TASK, sweep_folder
 
@@ -39,6 +44,37 @@ def test_a_person_reads_a_line_for_each_study(folder, capsys):
     assert lines[0] == "mine: complete, 16 of 16 trials"
     for name in ("code/lora", "code/full", "math/lora", "math/full"):
         assert sum(line.startswith(f"  best      {name}: learning 0.") for line in lines) == 1
+
+
+def test_status_live_view_and_report_name_the_same_best_configuration(tmp_path, capsys):
+    from lorasweep.tune.callbacks import Board, count_known
+    from lorasweep.tune.live import View
+
+    chosen = LoraHyperparameters(lr=1e-3, rank=16)
+    lucky = {"learning": 0.9}  # on one seed alone
+    twice = {"learning": 0.5, "configuration": chosen}
+    again = {"learning": 0.54, "configuration": chosen, "seed": 1, "stage": "confirm"}
+    root = sweep_folder(tmp_path / "mine", trials=5, ends=(lucky, twice, again))
+    best = status_of(root)["studies"][0]["best"]
+    named = next(t for t in load_results(root).trials if t.hyperparameters["lr"] == 1e-3)
+    assert (best["trial"], best["seeds"]) == (named.trial, [0, 1])
+    assert best["learning"] == pytest.approx(0.52)
+    assert status_of(root)["best"] == best
+    show_status(status_of(root))
+    assert f"learning 0.520 over 2 seeds ({named.trial})" in capsys.readouterr().out
+
+    paths, board = SweepPaths(root), Board(planned=5)
+    with Journal(paths.journal, paths.lock) as journal:
+        count_known(board, journal)
+    live = View("mine", board, ("lr",)).summary().plain
+    assert f"best learning 0.520 over 2 seeds ({named.trial[:6]})" in live
+
+    write_reports([root], table=None, space=None, out=None)
+    document = json.loads((paths.report / "analysis.json").read_text())
+    recommended = document["recommendation"]["lora"]
+    assert recommended["trial"] == named.trial
+    assert recommended["learning"] == best["learning"]
+    assert recommended["configuration"] == best["configuration"]
 
 
 def test_a_folder_without_a_sweep_is_told_in_a_sentence(tmp_path):

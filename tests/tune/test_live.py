@@ -12,7 +12,9 @@ from lorasweep.tune.callbacks import Board, Running
 from lorasweep.tune.live import View, announcer, duration
 
 
-def finished(trial: str, status: str, learning: float | None = None) -> TrialFinished:
+def finished(
+    trial: str, status: str, learning: float | None = None, lr: float = 1e-3
+) -> TrialFinished:
     return TrialFinished.model_validate(
         {
             "trial": trial,
@@ -20,7 +22,7 @@ def finished(trial: str, status: str, learning: float | None = None) -> TrialFin
             "number": 0,
             "stage": "search",
             "seed": 0,
-            "configuration": LoraHyperparameters(lr=1e-3),
+            "configuration": LoraHyperparameters(lr=lr),
             "learning": learning,
             "forgetting": None if learning is None else 0.1,
             "steps": 160,
@@ -35,7 +37,7 @@ def board() -> Board:
     board = Board(planned=10, began=time.time() - 100)
     board.finish(finished("aaaaaaaaaa", "COMPLETE", 0.5), here=True)
     board.finish(finished("bbbbbbbbbb", "DIVERGED"), here=True)
-    board.finish(finished("cccccccccc", "COMPLETE", 0.4), here=False)
+    board.finish(finished("cccccccccc", "COMPLETE", 0.4, lr=2e-3), here=False)
     trial = TrialSpec(id="dddddddddd", hyperparameters=LoraHyperparameters(), seed=0)
     board.running["tune-1"] = Running(trial, time.time(), {"percent": 30, "tokens_per_s": 1200.0})
     board.running["tune-2"] = Running(trial, time.time())
@@ -64,20 +66,22 @@ def test_the_view_shows_trials_best_speed_and_time_left(board):
 
 def test_what_tells_studies_apart_has_a_column_each(board):
     console = Console(width=140, file=io.StringIO(), record=True)
-    board.enter("math")
+    board.enter("lora", "math")
     console.print(View("demo", board, ("lr",), ("domain", "method")))
     text = console.export_text()
     assert "┃ domain ┃ method ┃ lr" in text
     assert "│ math   │ lora   │" in text
 
 
-def test_the_best_is_of_the_domain_under_way(board):
+def test_the_best_is_of_the_study_under_way(board):
     one = finished("eeeeeeeeee", "COMPLETE", 0.9).model_copy(update={"domain": "code"})
     board.finish(one, here=False)
     assert "best learning 0.500 (aaaaaa)" in drawn(board)
-    board.enter("code")
+    board.enter("lora", "code")
     assert "best learning 0.900 (eeeeee)" in drawn(board)
-    board.enter("math")
+    board.enter("lora", "math")
+    assert "best" not in drawn(board)
+    board.enter("full", "code")
     assert "best" not in drawn(board)
 
 
