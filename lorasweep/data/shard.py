@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -21,3 +24,13 @@ class Shard:
 
             torch.distributed.all_reduce(values)
         return values
+
+    def gather(self, own: T) -> list[T]:
+        """Collect a picklable object of each worker, in order; every worker must call it."""
+        if self.workers == 1:
+            return [own]
+        import torch.distributed
+
+        everyone: list[Any] = [None] * self.workers
+        torch.distributed.all_gather_object(everyone, own)
+        return everyone

@@ -26,8 +26,8 @@ from lorasweep.model.served import Served, predictions_at
 
 # Memory goes to a number for each prediction and token of the vocabulary. Where that has 152,000
 # tokens, these are 1.2 GB of logits in bf16 for each copy, and 0.6 GB of likelihoods in fp32.
-MOST_PREDICTIONS = 4096  # of a batch, unless one text has more
-AT_A_TIME = 1024  # tokens that are judged at a time
+MAX_PREDICTIONS = 4096  # of a batch, unless one text has more
+TOKENS_AT_A_TIME = 1024  # tokens that are judged at a time
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a context, and of what follows it
 
@@ -37,25 +37,25 @@ class Likelihoods:
     """Hold what the copies of a model make of N continuations.
 
     log_CN: log-likelihood of each continuation as a whole, in nats.
-    right_CN: how many of its tokens are the model's most likely one, given all before them.
+    correct_CN: how many of its tokens are the model's most likely one, given all before them.
     """
 
     log_CN: NDArray[np.float64]
-    right_CN: NDArray[np.int64]
+    correct_CN: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class _Batch:
     """Hold texts, and the tokens that are asked for after them.
 
-    places_K: where a successor is predicted, in rows laid end to end.
+    indices_K: where a successor is predicted, in rows laid end to end.
     predictions_A: by which of the K predictions each asked token is judged.
     tokens_A: the asked tokens.
     owners_A: the continuations that they are of.
     """
 
     ids_BT: Tensor
-    places_K: Tensor
+    indices_K: Tensor
     predictions_A: Tensor
     tokens_A: Tensor
     owners_A: NDArray[np.int64]
@@ -101,23 +101,23 @@ class Continuations:
             for part in _parts(predictions, batch_size)
         ]
 
-    def ask(self, served: Served, device: torch.device) -> Likelihoods:
+    def score(self, served: Served, device: torch.device) -> Likelihoods:
         """Ask all copies of a model at once.
 
         What one copy answers does not depend on how many there are.
         """
         copies, count = served.copies, len(self.lengths_N)
         with served.together() as model:
-            answers = [_ask(model, copies, batch, device) for batch in self._batches]
+            answers = [_score_batch(model, copies, batch, device) for batch in self._batches]
         answers_C2S = torch.cat([torch.zeros(copies, 2, 0, device=device), *answers], dim=2)
         owners = [batch.owners_A for batch in self._batches]
         owners_S = np.concatenate([np.zeros(0, dtype=np.int64), *owners])
         log_CN = np.zeros((copies, count))
-        right_CN = np.zeros((copies, count), dtype=np.int64)
+        correct_CN = np.zeros((copies, count), dtype=np.int64)
         for copy, (log_S, right_S) in enumerate(answers_C2S.double().cpu().numpy()):
             log_CN[copy] = np.bincount(owners_S, log_S, count)
-            right_CN[copy] = np.bincount(owners_S, right_S, count)
-        return Likelihoods(log_CN, right_CN)
+            correct_CN[copy] = np.bincount(owners_S, right_S, count)
+        return Likelihoods(log_CN, correct_CN)
 
 
 def _parts(predictions: Sequence[int], batch_size: int) -> Iterator[slice]:
@@ -131,7 +131,7 @@ def _parts(predictions: Sequence[int], batch_size: int) -> Iterator[slice]:
         if place > first and (place - first == batch_size or wanted > room):
             yield slice(first, place)
             first = place
-        room = (MOST_PREDICTIONS if place == first else room) - wanted
+        room = (MAX_PREDICTIONS if place == first else room) - wanted
     if predictions:
         yield slice(first, len(predictions))
 
@@ -144,46 +144,48 @@ def _batch(
     step = EVEN // gcd(EVEN, rows)
     width = min(-(-max(map(len, texts)) // step) * step, positions)
     ids_BT = np.full((rows, width), pad, dtype=np.int64)
-    places: list[int] = []
+    indices: list[int] = []
     predictions, tokens, owners = [], [], []
     for row, (text, numbers) in enumerate(texts.items()):
         ids_BT[row, : len(text)] = text
         longest = max(len(pairs[number][1]) for number in numbers)
         for number in numbers:
             length = len(pairs[number][1])
-            predictions.append(np.arange(longest - length, longest) + len(places))
+            predictions.append(np.arange(longest - length, longest) + len(indices))
             tokens.append(np.asarray(pairs[number][1], dtype=np.int64))
             owners.append(np.full(length, number))
         end = row * width + len(text)
-        places.extend(range(end - longest, end))
-    places.extend([0] * (FEWEST_PREDICTIONS - len(places)))
+        indices.extend(range(end - longest, end))
+    indices.extend([0] * (FEWEST_PREDICTIONS - len(indices)))
     return _Batch(
         torch.from_numpy(ids_BT),
-        torch.tensor(places),
+        torch.tensor(indices),
         torch.from_numpy(np.concatenate(predictions)),
         torch.from_numpy(np.concatenate(tokens)),
         np.concatenate(owners),
     )
 
 
-def _ask(model: Any, copies: int, batch: _Batch, device: torch.device) -> Tensor:
+def _score_batch(model: Any, copies: int, batch: _Batch, device: torch.device) -> Tensor:
     """Give the log-likelihood of every asked token, and whether it is the likeliest: C x 2 x A."""
     firsts_C1 = torch.arange(copies)[:, None] * batch.ids_BT.numel()
-    places_CK = (firsts_C1 + batch.places_K).to(device)
-    with predictions_at(model, places_CK.flatten()):
+    indices_CK = (firsts_C1 + batch.indices_K).to(device)
+    with predictions_at(model, indices_CK.flatten()):
         inputs = batch.ids_BT.repeat(copies, 1).to(device)
-        logits_CKV = model(input_ids=inputs, use_cache=False).logits[0].view(*places_CK.shape, -1)
+        logits_CKV = model(input_ids=inputs, use_cache=False).logits[0].view(*indices_CK.shape, -1)
     predictions_A, tokens_A = batch.predictions_A.to(device), batch.tokens_A.to(device)
-    return torch.stack([_judge(logits_KV, predictions_A, tokens_A) for logits_KV in logits_CKV])
+    return torch.stack(
+        [_score_tokens(logits_KV, predictions_A, tokens_A) for logits_KV in logits_CKV]
+    )
 
 
-def _judge(logits_KV: Tensor, predictions_A: Tensor, tokens_A: Tensor) -> Tensor:
+def _score_tokens(logits_KV: Tensor, predictions_A: Tensor, tokens_A: Tensor) -> Tensor:
     """Give the log-likelihood of every asked token, and whether it is the likeliest: 2 x A.
 
     That is done in fp32, which takes twice the room of bf16, so for some of the tokens at a time.
     """
     answers = []
-    parts = (torch.split(asked_A, AT_A_TIME) for asked_A in (predictions_A, tokens_A))
+    parts = (torch.split(asked_A, TOKENS_AT_A_TIME) for asked_A in (predictions_A, tokens_A))
     for predictions_P, tokens_P in zip(*parts, strict=True):
         log_PV = logits_KV[predictions_P].log_softmax(-1, dtype=torch.float32)
         log_P = log_PV.gather(1, tokens_P[:, None])[:, 0]

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.evaluate.continuations import Continuations
-from lorasweep.evaluate.gather import of_all_workers
 from lorasweep.model.served import Served
 
 # A metric, and the filter that answers went through before it. The paper's measures come first:
@@ -40,7 +39,7 @@ Values = dict[Measure, list[tuple[int, Any]]]
 SHOTS_SEED = 1234  # lm-eval's own
 
 
-class _Dealt:
+class _DrawnShots:
     """Stand in for lm-eval's sampler with few-shot examples that are drawn already."""
 
     def __init__(self, drawn: Iterator[Any]) -> None:
@@ -53,7 +52,7 @@ class _Dealt:
 
 
 @contextlib.contextmanager
-def _dealing_shots(task: Any, count: int, shard: Shard) -> Iterator[None]:
+def _shots_of_shard(task: Any, count: int, shard: Shard) -> Iterator[None]:
     """Let a worker's problems have the few-shot examples that they would have alone.
 
     lm-eval draws them problem by problem from one generator, so every worker draws for all problems
@@ -70,13 +69,13 @@ def _dealing_shots(task: Any, count: int, shard: Shard) -> Iterator[None]:
         sampler.sample(n=shots, eval_doc=problem if same else None)
         for problem in islice(task.eval_docs, count)
     ]
-    task.sampler = _Dealt(iter(drawn[shard.worker :: shard.workers]))
+    task.sampler = _DrawnShots(iter(drawn[shard.worker :: shard.workers]))
     yield
     task.sampler = sampler
 
 
 @contextlib.contextmanager
-def _compiling_once() -> Iterator[None]:
+def _compiled_templates() -> Iterator[None]:
     """Let lm-eval compile a task's templates once; it does so again for every problem."""
     from lm_eval.utils import env
 
@@ -88,7 +87,7 @@ def _compiling_once() -> Iterator[None]:
         env.from_string = compile_anew
 
 
-class _Remembered:
+class _CachedTemplate:
     """Render a task's template for a problem once; what it gives depends on no model."""
 
     def __init__(self, render: Callable[..., Any]) -> None:
@@ -104,7 +103,7 @@ class _Remembered:
 
 
 @dataclass(frozen=True)
-class _Share:
+class _TaskShare:
     """Hold a worker's share of a task.
 
     problems: the requests of each problem, which bear the answers of the model asked last, by its
@@ -158,7 +157,7 @@ class _Share:
         )
 
 
-def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
+def _share(task: Any, limit: int | None, shard: Shard) -> _TaskShare:
     """Build the requests of every so-manieth problem of a task.
 
     Raises:
@@ -172,12 +171,12 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
     count = len(task.eval_docs) if limit is None else min(limit, len(task.eval_docs))
     mine = range(shard.worker, count, shard.workers)
     if not mine:
-        return _Share(task, {})
+        return _TaskShare(task, {})
     for template in ("doc_to_text", "doc_to_target", "doc_to_choice"):
         if hasattr(task, template):
-            setattr(task, template, _Remembered(getattr(task, template)))
+            setattr(task, template, _CachedTemplate(getattr(task, template)))
     try:
-        with _dealing_shots(task, count, shard), _compiling_once():
+        with _shots_of_shard(task, count, shard), _compiled_templates():
             task.build_all_requests(samples=mine)
     except Exception as error:  # templates fail in many ways; the user needs one sentence
         reason = in_a_line(error, 200)
@@ -190,7 +189,7 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _Share:
         problems[request.doc_id].append(request)
     for requests in problems.values():
         requests.sort(key=lambda request: request.idx)
-    return _Share(task, {mine[place]: requests for place, requests in problems.items()})
+    return _TaskShare(task, {mine[place]: requests for place, requests in problems.items()})
 
 
 class Suite:
@@ -243,16 +242,16 @@ class Suite:
         """
         if not self._shares:
             return [{} for _ in range(served.copies)]
-        with self._lm.before(served):
+        with self._lm.serving(served):
             if self._continuations is None:
                 self._continuations = self._lay_out()
-            likelihoods = self._continuations.ask(served, self._device)
+            likelihoods = self._continuations.score(served, self._device)
             written = self._lm.write(self._repeated("generate_until"))
         own = []
         for copy in range(served.copies):
-            self._answer(likelihoods.log_CN[copy], likelihoods.right_CN[copy], written[copy])
+            self._answer(likelihoods.log_CN[copy], likelihoods.correct_CN[copy], written[copy])
             own.append([share.values() for share in self._shares.values()])
-        everyone = of_all_workers(own, self._shard)
+        everyone = self._shard.gather(own)
         scores_CK = torch.zeros(served.copies, len(self._shares), dtype=torch.float64)
         if self._shard.worker == 0:  # which has a problem of every task; the others add nothing
             for copy in range(served.copies):

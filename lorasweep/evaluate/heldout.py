@@ -11,7 +11,7 @@ from lorasweep.evaluate.continuations import Continuations
 from lorasweep.model.served import Served
 
 
-def responses(tokens: Tokens, *, batch_size: int, pad: int, shard: Shard) -> Continuations:
+def heldout_responses(tokens: Tokens, *, batch_size: int, pad: int, shard: Shard) -> Continuations:
     """Take a worker's share of held-out examples: each response as what follows its prompt.
 
     A document is all response but for its first token, which has nothing before it.
@@ -39,11 +39,11 @@ def measure_heldout(
         For each copy the mean cross-entropy per response token in nats, and the share of response
         tokens that are its most likely one, given all true tokens before them.
     """
-    likelihoods = share.ask(served, device)
+    likelihoods = share.score(served, device)
     sums = torch.zeros(served.copies, 3, dtype=torch.float64)
     for copy in range(served.copies):
         sums[copy, 0] = -likelihoods.log_CN[copy].sum()
-        sums[copy, 1] = int(likelihoods.right_CN[copy].sum())
+        sums[copy, 1] = int(likelihoods.correct_CN[copy].sum())
         sums[copy, 2] = int(share.lengths_N.sum())
     totals = shard.total(sums.to(device)).tolist()
     return [(loss / count, right / count) for loss, right, count in totals]

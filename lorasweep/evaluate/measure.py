@@ -13,12 +13,12 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.agreement import BaseSamples, base_agreement
-from lorasweep.evaluate.code import CodeAnswers, CodeSuite, Completion
+from lorasweep.evaluate.code.suite import CodeResults, CodeSuite, Completion
 from lorasweep.evaluate.continuations import Continuations
 from lorasweep.evaluate.harness import Suite
-from lorasweep.evaluate.heldout import measure_heldout, responses
-from lorasweep.evaluate.sandbox.cores import programs_at_a_time
-from lorasweep.evaluate.sandbox.sandbox import Sandbox
+from lorasweep.evaluate.heldout import heldout_responses, measure_heldout
+from lorasweep.evaluate.sandbox.cores import max_parallel_programs
+from lorasweep.evaluate.sandbox.execution import Sandbox
 from lorasweep.evaluate.tasks import BASE_AGREEMENT, RESPONSE_ACCURACY, code_tasks, load_tasks
 from lorasweep.model.served import Served
 from lorasweep.spec.sweep import EvaluateSpec
@@ -43,7 +43,7 @@ class Measurement:
     completions: list[list[Completion]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
-    _one_at_a_time: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
+    _preparing: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def prepare(self) -> None:
         """Load the tasks and build all that models will be asked, unless it has been done.
@@ -53,7 +53,7 @@ class Measurement:
         Raises:
             LorasweepError: a task cannot be loaded or asked.
         """
-        with self._one_at_a_time:
+        with self._preparing:
             _ = self._suite, self._code, self._responses
 
     @cached_property
@@ -81,12 +81,12 @@ class Measurement:
             shard=self.shard,
             device=self.device,
             sandbox=Sandbox(),
-            at_a_time=programs_at_a_time(self.device),
+            max_parallel=max_parallel_programs(self.device),
         )
 
     @cached_property
     def _responses(self) -> Continuations:
-        return responses(
+        return heldout_responses(
             self.heldout,
             batch_size=self.spec.batch_size,
             pad=self.tokenizer.pad_token_id,
@@ -113,7 +113,7 @@ class Measurement:
         """Measure everything of each copy: both suites and the held-out examples."""
         self.prepare()
         heldout = self._heldout(served)
-        code = self._code.answers(served)
+        code = self._code.results(served)
         self.completions[:] = [answers.completions for answers in code]
         tasks = [_passed(answers) for answers in code]
         if self._suite is not None:
@@ -144,7 +144,7 @@ class Measurement:
         ]
 
 
-def _passed(answers: CodeAnswers) -> dict[str, float]:
+def _passed(answers: CodeResults) -> dict[str, float]:
     """Give pass@1 of each task, the score that it counts with."""
     return {name: scores.pass_at["1"] for name, scores in answers.scores.items()}
 

@@ -23,7 +23,8 @@ from transformers import DynamicCache, PretrainedConfig
 
 from lorasweep.data.batches import even
 from lorasweep.evaluate.continuations import Pair
-from lorasweep.evaluate.writing import PIECE, end_tokens, rows_at_a_time
+from lorasweep.evaluate.generation.generate import generation_batch_size
+from lorasweep.evaluate.generation.stopping import CHECK_EVERY, eos_tokens
 from lorasweep.model.served import Served
 
 SEED = 1234  # of answers that a task wants sampled; lm-eval's own
@@ -45,7 +46,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
         self._written: list[deque[Tensor]] = []
 
     @contextmanager
-    def before(self, served: Served) -> Iterator[None]:
+    def serving(self, served: Served) -> Iterator[None]:
         """Stand before a model; it is let go afterwards, with its adapters."""
         with served.together() as model:
             self._model, self._served = model, served
@@ -74,7 +75,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
         lm-eval asks copy by copy; what it asks the first one, all of them answer at once.
         """
         assert self._served is not None
-        self.batch_size_per_gpu = rows_at_a_time(self._served, self._rows)
+        self.batch_size_per_gpu = generation_batch_size(self._served, self._rows)
         self._written = [deque() for _ in range(self._served.copies)]
         answers = []
         for copy in range(self._served.copies):
@@ -154,7 +155,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
         left_L = torch.arange(count, device=context_BT.device)
         texts_RT, mask_RT = context_BT.repeat(copies, 1), mask_BT.repeat(copies, 1)
         while True:
-            piece = max_length if cache is None else PIECE
+            piece = max_length if cache is None else CHECK_EVERY
             wanted = min(texts_RT.shape[1] + piece, max_length)
             texts_RT = write(texts_RT, mask_RT, wanted, cache)
             length = texts_RT.shape[1]
@@ -182,7 +183,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
         texts = self.tokenizer.batch_decode(written_RT)
         stopped = [any(end in text for end in stop) for text in texts]
         ends_E = torch.tensor(
-            sorted(end_tokens(self.model, self.tokenizer)), device=written_RT.device
+            sorted(eos_tokens(self.model, self.tokenizer)), device=written_RT.device
         )
         ended_R = torch.isin(written_RT, ends_E).any(1)
         return ended_R | torch.tensor(stopped, device=written_RT.device)

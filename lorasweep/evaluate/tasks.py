@@ -14,8 +14,8 @@ import yaml
 
 from lorasweep import testbed
 from lorasweep.errors import SpecError, in_a_line
-from lorasweep.evaluate.code_task import CodeTask, is_code, load_problems, read_code_task
-from lorasweep.evaluate.sandbox.sandbox import Sandbox
+from lorasweep.evaluate.code.task import CodeTask, is_code, load_problems, read_code_task
+from lorasweep.evaluate.sandbox.execution import Sandbox
 from lorasweep.spec.sweep import EvaluateSpec
 
 # Biderman et al. 2024, v2, section 4; it states no shots, so these are of the suite that it used,
@@ -24,7 +24,7 @@ PAPER_SOURCE = ("hellaswag@0", "arc_challenge@3", "winogrande@5")
 RESPONSE_ACCURACY = "response_accuracy"
 BASE_AGREEMENT = "base_agreement"
 BUILT_IN = frozenset({RESPONSE_ACCURACY, BASE_AGREEMENT})
-HUB_PATIENCE_S = 5.0
+HUB_TIMEOUT_S = 5.0
 ASSETS = Path(__file__).parent / "assets"  # tasks that come with the program
 
 Suite = Literal["learning", "source"]
@@ -73,16 +73,16 @@ def task_files(spec: EvaluateSpec) -> dict[str, dict[str, Any]]:
 def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     arguments = dict(content.get("dataset_kwargs") or {})
     if "data_files" in arguments:
-        arguments["data_files"] = _located(arguments["data_files"], folder)
+        arguments["data_files"] = _absolute_files(arguments["data_files"], folder)
     return {**content, "dataset_kwargs": arguments} if arguments else content
 
 
-def _located(files: Any, folder: Path) -> Any:
+def _absolute_files(files: Any, folder: Path) -> Any:
     """Make file names absolute, in every form that datasets takes; addresses are so already."""
     if isinstance(files, dict):
-        return {split: _located(file, folder) for split, file in files.items()}
+        return {split: _absolute_files(file, folder) for split, file in files.items()}
     if isinstance(files, list):
-        return [_located(file, folder) for file in files]
+        return [_absolute_files(file, folder) for file in files]
     if "://" in str(files):
         return files
     # A file's name may be a pattern; what the folder happens to be called is none.
@@ -198,7 +198,7 @@ def code_tasks(spec: EvaluateSpec) -> dict[str, CodeTask]:
     return found
 
 
-def look_for_tasks(spec: EvaluateSpec) -> bool:
+def check_tasks(spec: EvaluateSpec) -> bool:
     """See, without loading any, that task files and the data that they name are there.
 
     Where programs are to be run, the sandbox is tried out, too.
@@ -239,7 +239,7 @@ def _each(files: Any) -> list[str]:
     return [] if files is None else [str(files)]
 
 
-def _ask_hub() -> None:
+def _check_hub() -> None:
     """Ask the hub once whether it is there; its own client would try for half a minute.
 
     Raises:
@@ -251,7 +251,7 @@ def _ask_hub() -> None:
         return
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_PATIENCE_S
+            urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_TIMEOUT_S
         ):
             return
     except urllib.error.HTTPError:
@@ -286,7 +286,7 @@ def resolve_suites(
     """
     if spec.source == ("auto",) and settled:
         spec = spec.model_copy(update={"source": settled})
-    at_hand = look_for_tasks(spec)
+    at_hand = check_tasks(spec)
     for task in code_tasks(spec).values():
         if not task.is_local:
             load_problems(task)
@@ -297,7 +297,7 @@ def resolve_suites(
         load_tasks(spec.source, spec)
         return spec, ()
     try:
-        _ask_hub()
+        _check_hub()
         load_tasks(PAPER_SOURCE, spec)
     except SpecError as error:
         note = (

@@ -19,7 +19,7 @@ from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import LorasweepError, OutOfMemoryError
 from lorasweep.evaluate.agreement import BaseSamples, sample_base
-from lorasweep.evaluate.code import Completion
+from lorasweep.evaluate.code.suite import Completion
 from lorasweep.evaluate.measure import Measurement
 from lorasweep.evaluate.spectra.spectrum import BaseSpectra, spectrum_of_update
 from lorasweep.evaluate.spectra.weights import base_folder

@@ -10,7 +10,7 @@ from lorasweep.data.prepare import prepare_data
 from lorasweep.data.sources import find_source
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import SpecError
-from lorasweep.evaluate.tasks import look_for_tasks, resolve_suites
+from lorasweep.evaluate.tasks import check_tasks, resolve_suites
 from lorasweep.model.base import base_path, empty_base, load_tokenizer, read_facts
 from lorasweep.model.shape import FAMILIES
 from lorasweep.spec.presets import first_points
@@ -61,7 +61,7 @@ def glance(spec: SweepSpec) -> None:
     base_path(spec.model)
     for study in spec.studies:
         find_source(study.data)
-        look_for_tasks(study.evaluate)
+        check_tasks(study.evaluate)
 
 
 def prepare_studies(

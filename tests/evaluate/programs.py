@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lorasweep.evaluate.sandbox.sandbox import Outcome, Sandbox
+from lorasweep.evaluate.sandbox.execution import Outcome, Sandbox
 
 # Whatever is written ends up between quotes, and passes if it has an even number of letters.
 TASK: dict[str, Any] = {
@@ -47,9 +47,9 @@ class Stand(Sandbox):
         self.asked: list[str] = []
         self._broken = broken
 
-    def run_all(self, programs: Sequence[str], at_a_time: int = 1) -> list[Outcome]:
+    def run_all(self, programs: Sequence[str], max_parallel: int = 1) -> list[Outcome]:
         """Run nothing."""
-        assert at_a_time == 1
+        assert max_parallel == 1
         self.asked.extend(programs)
         if self._broken:
             return [Outcome("failed_to_run", "no namespace") for _ in programs]

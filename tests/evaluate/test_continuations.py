@@ -45,10 +45,10 @@ def test_likelihoods_equal_those_of_one_continuation_after_another(
     likely = int(model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1].argmax())
     pairs = [*PAIRS, ([5, 6, 7], [likely])]
     served, _ = serve(tiny_model)
-    answers = Continuations(pairs, batch_size=batch_size, pad=0, positions=128).ask(served, CPU)
+    answers = Continuations(pairs, batch_size=batch_size, pad=0, positions=128).score(served, CPU)
     log, right = _by_hand(tiny_model, pairs)
     assert answers.log_CN[0].tolist() == pytest.approx(log, rel=1e-6)
-    assert answers.right_CN[0].tolist() == right
+    assert answers.correct_CN[0].tolist() == right
     assert right[-1] == 1
 
 
@@ -56,11 +56,11 @@ def test_likelihoods_equal_those_of_one_continuation_after_another(
 def test_a_copy_answers_the_same_in_any_company(tiny_model: Path, batch_size: int):
     served, _ = serve(tiny_model, copies=4)
     asked = Continuations(PAIRS, batch_size=batch_size, pad=0, positions=128)
-    together = asked.ask(served, CPU)
+    together = asked.score(served, CPU)
     for copy, by_itself in enumerate(alone(served)):
-        answers = asked.ask(by_itself, CPU)
+        answers = asked.score(by_itself, CPU)
         assert np.array_equal(answers.log_CN[0], together.log_CN[copy])
-        assert np.array_equal(answers.right_CN[0], together.right_CN[copy])
+        assert np.array_equal(answers.correct_CN[0], together.correct_CN[copy])
     assert len({tuple(log) for log in together.log_CN.tolist()}) == 4
 
 
@@ -84,14 +84,14 @@ def test_how_many_tokens_are_judged_at_a_time_changes_nothing(
 ):
     served, _ = serve(tiny_model, copies=2)
     asked = Continuations(PAIRS, batch_size=100, pad=0, positions=128)
-    expected = asked.ask(served, CPU)
+    expected = asked.score(served, CPU)
     assert max(rows) == asked.lengths_N.sum()
     rows.clear()
-    monkeypatch.setattr(continuations, "AT_A_TIME", at_a_time)
-    answers = asked.ask(served, CPU)
+    monkeypatch.setattr(continuations, "TOKENS_AT_A_TIME", at_a_time)
+    answers = asked.score(served, CPU)
     assert max(rows) == at_a_time
     assert np.array_equal(answers.log_CN, expected.log_CN)  # bit for bit
-    assert np.array_equal(answers.right_CN, expected.right_CN)
+    assert np.array_equal(answers.correct_CN, expected.correct_CN)
 
 
 def test_a_batch_has_fewer_texts_where_much_is_predicted(
@@ -102,11 +102,11 @@ def test_a_batch_has_fewer_texts_where_much_is_predicted(
     head = served._packed.base.get_output_embeddings()
     head.register_forward_hook(lambda _, __, logits_1KV: counts.append(logits_1KV.shape[1]))
     pairs: list[Pair] = [([first], list(range(first, first + 20))) for first in range(1, 8)]
-    monkeypatch.setattr(continuations, "MOST_PREDICTIONS", 45)
-    some = Continuations([*pairs, PAIRS[4]], batch_size=4, pad=0, positions=128).ask(served, CPU)
+    monkeypatch.setattr(continuations, "MAX_PREDICTIONS", 45)
+    some = Continuations([*pairs, PAIRS[4]], batch_size=4, pad=0, positions=128).score(served, CPU)
     assert counts == [56, 40, 40, 40, 20]  # the longest alone is more
     monkeypatch.undo()
-    many = Continuations([*pairs, PAIRS[4]], batch_size=4, pad=0, positions=128).ask(served, CPU)
+    many = Continuations([*pairs, PAIRS[4]], batch_size=4, pad=0, positions=128).score(served, CPU)
     assert counts[5:] == [56 + 60, 80]
     assert some.log_CN[0].tolist() == pytest.approx(many.log_CN[0].tolist(), rel=1e-6)
 
@@ -117,7 +117,7 @@ def _texts_asked(served: PackedCopies, pairs: list[Pair]) -> int:
         lambda _, __, inputs: rows.append(inputs["input_ids"].any(-1).sum().item()),
         with_kwargs=True,
     )
-    Continuations(pairs, batch_size=2, pad=0, positions=128).ask(served, CPU)
+    Continuations(pairs, batch_size=2, pad=0, positions=128).score(served, CPU)
     handle.remove()
     return int(sum(rows))
 
@@ -131,7 +131,7 @@ def test_continuations_that_differ_in_their_last_token_are_asked_with_one_text(t
 def test_a_long_text_loses_its_beginning(tiny_model: Path):
     served, _ = serve(tiny_model)
     (cut,) = (
-        Continuations([PAIRS[-1]], batch_size=2, pad=0, positions=10).ask(served, CPU).log_CN[0]
+        Continuations([PAIRS[-1]], batch_size=2, pad=0, positions=10).score(served, CPU).log_CN[0]
     )
     # Ten tokens are read and the eleventh is predicted.
     log, _ = _by_hand(tiny_model, [(list(range(133, 140)), [1, 2, 3, 4])])
@@ -147,7 +147,7 @@ def test_a_continuation_that_is_too_long_is_refused():
 @pytest.mark.parametrize("pairs", [[], [([1, 2], [])]])
 def test_where_nothing_follows_nothing_is_computed(tiny_model: Path, pairs: list[Pair]):
     served, _ = serve(tiny_model)
-    answers = Continuations(pairs, batch_size=2, pad=0, positions=128).ask(served, CPU)
+    answers = Continuations(pairs, batch_size=2, pad=0, positions=128).score(served, CPU)
     assert answers.log_CN.tolist() == [[0.0] * len(pairs)]
-    assert answers.right_CN.tolist() == [[0] * len(pairs)]
+    assert answers.correct_CN.tolist() == [[0] * len(pairs)]
     assert _texts_asked(served, pairs) == 0

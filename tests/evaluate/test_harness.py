@@ -169,10 +169,10 @@ def test_that_some_answers_have_ended_changes_no_other(
 ):
     served, tokenizer = serve(MODEL, copies=copies)
     suite, tasks = _suite(tokenizer, tmp_path, ("testbed_math",), 70, 16)
-    monkeypatch.setattr(served_lm, "PIECE", 1000)  # nobody is looked at before all have ended
+    monkeypatch.setattr(served_lm, "CHECK_EVERY", 1000)  # nobody is looked at before all have ended
     at_once = suite.scores(served)
     answers = _answers(tasks)
-    monkeypatch.setattr(served_lm, "PIECE", piece)
+    monkeypatch.setattr(served_lm, "CHECK_EVERY", piece)
     assert suite.scores(served) == at_once
     assert _answers(tasks) == answers
     assert len({str(answer) for answer in answers["testbed_math"]}) > 5
@@ -188,11 +188,11 @@ def test_an_answer_ends_at_each_of_the_end_tokens_of_a_model(
     another = tokenizer(unended["testbed_math"][0][0])["input_ids"][1]
     settings = served._packed.base.generation_config
     settings.eos_token_id = [tokenizer.eos_token_id, another]
-    monkeypatch.setattr(served_lm, "PIECE", 1000)
+    monkeypatch.setattr(served_lm, "CHECK_EVERY", 1000)
     suite.scores(served)
     at_once = _answers(tasks)
     assert at_once != unended
-    monkeypatch.setattr(served_lm, "PIECE", 2)
+    monkeypatch.setattr(served_lm, "CHECK_EVERY", 2)
     suite.scores(served)
     assert _answers(tasks) == at_once
 

@@ -8,7 +8,7 @@ import torch
 
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
-from lorasweep.evaluate.heldout import measure_heldout, responses
+from lorasweep.evaluate.heldout import heldout_responses, measure_heldout
 from lorasweep.model.served import Served
 from tests.evaluate.taught import CPU, alone, examples, load, serve
 from tests.workers import TwoWorkers
@@ -22,7 +22,7 @@ def tokens(tiny_model: Path) -> Tokens:
 def _of_copies(
     served: Served, tokens: Tokens, batch_size: int, pad: int, shard: Shard
 ) -> list[tuple[float, float]]:
-    share = responses(tokens, batch_size=batch_size, pad=pad, shard=shard)
+    share = heldout_responses(tokens, batch_size=batch_size, pad=pad, shard=shard)
     return measure_heldout(served, share, shard=shard, device=CPU)
 
 

@@ -12,7 +12,7 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.agreement import sample_base
-from lorasweep.evaluate.heldout import measure_heldout, responses
+from lorasweep.evaluate.heldout import heldout_responses, measure_heldout
 from lorasweep.evaluate.measure import Measurement
 from lorasweep.evaluate.tasks import load_tasks
 from lorasweep.spec.sweep import EvaluateSpec
@@ -90,7 +90,7 @@ def test_a_rung_measures_the_same_loss_as_the_end(
 ):
     served, _ = serve(taught_model, copies=2)
     measurement = _measurement(taught_model, taught_tokens, spec)
-    share = responses(taught_tokens, batch_size=4, pad=0, shard=Shard())
+    share = heldout_responses(taught_tokens, batch_size=4, pad=0, shard=Shard())
     losses = [loss for loss, _ in measure_heldout(served, share, shard=Shard(), device=CPU)]
     assert len(set(losses)) == 2
     assert measurement.response_losses(served) == losses

@@ -12,13 +12,13 @@ import yaml
 from lorasweep import testbed
 from lorasweep.errors import SandboxError, SpecError
 from lorasweep.evaluate import tasks
-from lorasweep.evaluate.sandbox.sandbox import Sandbox
+from lorasweep.evaluate.sandbox.execution import Sandbox
 from lorasweep.evaluate.tasks import (
     BASE_AGREEMENT,
     PAPER_SOURCE,
+    check_tasks,
     code_tasks,
     load_tasks,
-    look_for_tasks,
     resolve_suites,
     split_shots,
     task_files,
@@ -182,7 +182,7 @@ def test_a_folder_may_be_called_like_a_pattern(tasks_folder: Path, tmp_path: Pat
     for file in ("told.yaml", "questions.jsonl"):
         (folder / file).write_bytes((tasks_folder / file).read_bytes())
     spec = EvaluateSpec(learning=("told",), source=(), tasks=str(folder))
-    assert look_for_tasks(spec)
+    assert check_tasks(spec)
     (loaded,) = load_tasks(("told",), spec).values()
     assert len(loaded.eval_docs) == 10
 
@@ -336,7 +336,7 @@ ALLOWED = EvaluateSpec(learning=("quoted",), source=(), allow_code_execution=Tru
 def test_a_task_that_runs_programs_needs_leave(tmp_path: Path, suite: str, other: str):
     names = {suite: ("quoted",), other: ("response_accuracy",)}
     spec = EvaluateSpec(tasks=str(write_task(tmp_path)), **names)
-    for step in (look_for_tasks, resolve_suites, code_tasks):
+    for step in (check_tasks, resolve_suites, code_tasks):
         with pytest.raises(SpecError) as error:
             step(spec)
         assert _sentence(error) == (
@@ -374,7 +374,7 @@ def test_shots_of_a_task_that_runs_programs_are_refused(tmp_path: Path):
         update={"tasks": str(write_task(tmp_path)), "learning": ("quoted@3",)}
     )
     with pytest.raises(SpecError) as error:
-        look_for_tasks(spec)
+        check_tasks(spec)
     assert _sentence(error) == "evaluate: quoted takes no shots, got 'quoted@3'"
 
 
@@ -385,7 +385,7 @@ def test_data_of_a_task_that_runs_programs_are_missed_before_anything_starts(
     spec = ALLOWED.model_copy(update={"tasks": str(write_task(tmp_path))})
     (tmp_path / "quoted.jsonl").unlink()
     with pytest.raises(SpecError, match=r"since there is no .*quoted\.jsonl"):
-        look_for_tasks(spec)
+        check_tasks(spec)
 
 
 def test_problems_from_the_hub_are_loaded_before_anything_starts(

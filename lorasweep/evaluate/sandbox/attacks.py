@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasweep.evaluate.sandbox.bubblewrap import ENVIRONMENT, FOLDER, MOST_FILES, Limits
+from lorasweep.evaluate.sandbox.bubblewrap import ENVIRONMENT, FOLDER, MAX_FILES, Limits
 from lorasweep.evaluate.sandbox.interpreter import find_interpreter
 
 _REFUSED = """
@@ -96,7 +96,7 @@ def attacks(secret: Path, limits: Limits) -> list[Attack]:
         ),
         Attack(
             "the number of files is bounded",
-            f"import time\nfor number in range({2 * MOST_FILES}):\n"
+            f"import time\nfor number in range({2 * MAX_FILES}):\n"
             "    open(str(number), 'w').close()\ntime.sleep(5)",
             "failed",
         ),

@@ -1,4 +1,4 @@
-"""Start bubblewrap around a bare interpreter, listen to what is within, and end it in time."""
+"""Start a bare Python interpreter inside bubblewrap, watch it, and end it in time."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from pathlib import Path
 from typing import IO, Literal
 
 from lorasweep.errors import SandboxError
-from lorasweep.evaluate.sandbox import guest
+from lorasweep.evaluate.sandbox import child
 from lorasweep.evaluate.sandbox.interpreter import find_interpreter
 from lorasweep.evaluate.sandbox.seccomp import allowing_filter
 
-START_PATIENCE_S = 60.0  # a machine under load is slow, and that is not the program's fault
+START_TIMEOUT_S = 60.0  # a loaded machine starts slowly, which is not the program's fault
 FOLDER = "/tmp"
-MOST_FILES = 1000  # each takes the kernel's memory, which no limit on bytes counts
-LOOK_EVERY_S = 0.05  # some ten thousand files can be made in between
-SAID_BYTES = 4096
-# Strings hash alike in every run, so that a program which walks over a set ends alike as well.
+# An empty file takes kernel memory that no limit on bytes counts, so files are counted as well.
+MAX_FILES = 1000
+POLL_S = 0.05  # some 10,000 files can be made between two looks
+READ_BYTES = 4096
+# Strings hash alike in every run, so that a program that iterates over a set ends the same way.
 ENVIRONMENT = {"HOME": FOLDER, "LANG": "C.UTF-8", "PATH": "/usr/bin", "PYTHONHASHSEED": "0"}
 
-# Each on its own: --unshare-all goes on without a user or cgroup namespace where there is none.
-_SEPARATE = (
+# Named one by one: --unshare-all goes on without a user or cgroup namespace where there is none.
+_NAMESPACES = (
     *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc"),
     *("--unshare-uts", "--unshare-cgroup", "--hostname", "sandbox"),
     *("--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"),
@@ -37,12 +38,12 @@ _SEPARATE = (
 )
 
 
-Over = Literal["", "start", "wall", "cpu", "files"]
+StoppedBy = Literal["", "start", "wall", "cpu", "files"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bound what one program may use; it is one process with one thread in any case."""
+    """Resources of one program, which is one process with one thread in any case."""
 
     wall_s: float = 10.0
     cpu_s: int = 5  # whole seconds, as the kernel counts them; a busy machine does not matter
@@ -50,7 +51,7 @@ class Limits:
     file_bytes: int = 16 * 2**20  # all files of its folder together
 
     def __post_init__(self) -> None:
-        """Refuse limits that would mean none at all."""
+        """Refuse limits that would mean no limit at all."""
         for field in fields(self):
             value = getattr(self, field.name)
             if value <= 0:
@@ -58,17 +59,24 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Ending:
-    """Say what was seen of a program from outside."""
+class ProcessExit:
+    """What was seen of a program from outside.
 
-    said: bytes  # through the verdict's pipe
-    code: int  # below 0: what ended bubblewrap; above 128: what ended the program
-    over: Over
-    complaint: str  # of bubblewrap or the interpreter, from before the program began
+    verdict: what `child.py` wrote to its pipe.
+    code: exit code; below 0 the signal that ended bubblewrap, above 128 the one that ended the
+        program.
+    stopped_by: the limit that ended it, "" if none did.
+    stderr: of bubblewrap or the interpreter, from before the program began.
+    """
+
+    verdict: bytes
+    code: int
+    stopped_by: StoppedBy
+    stderr: str
 
 
 def find_bubblewrap() -> str:
-    """Look for bubblewrap on the path.
+    """Find the bubblewrap program on the PATH.
 
     Raises:
         SandboxError: it is not there.
@@ -85,16 +93,21 @@ def find_bubblewrap() -> str:
 
 @functools.cache
 def _command(bubblewrap: str, file_bytes: int) -> tuple[str, ...]:
-    """Say what a sandbox shows: the interpreter's files under their own names, read-only."""
+    """Build bubblewrap's command line.
+
+    The root is an empty tmpfs into which only the interpreter's files are mounted, read-only and
+    under their own names, so there is no list of paths to hide that could be incomplete.
+    """
     interpreter = find_interpreter()
     shown = (interpreter.program, *interpreter.folders, *interpreter.libraries)
     libraries = ":".join(sorted({str(Path(name).parent) for name in interpreter.libraries}))
     environment = {**ENVIRONMENT, "LD_LIBRARY_PATH": libraries}
     return (
         bubblewrap,
-        *_SEPARATE,
+        *_NAMESPACES,
         *(part for item in environment.items() for part in ("--setenv", *item)),
         *(part for path in shown for part in ("--ro-bind", path, path)),
+        # Installed packages lie inside the standard library's folder: cover them with empty mounts.
         *(
             part
             for path in interpreter.packages
@@ -107,21 +120,25 @@ def _command(bubblewrap: str, file_bytes: int) -> tuple[str, ...]:
 
 
 @functools.cache
-def _guest() -> tuple[str, ...]:
-    """Give the interpreter's command line; -I would ignore the seed of the hashes."""
-    text = Path(guest.__file__).read_text(encoding="utf-8")
+def _child_command() -> tuple[str, ...]:
+    """Build the interpreter's command line.
+
+    It lists the flags that -I implies except the one that ignores PYTHONHASHSEED. The script is
+    passed as text, so lorasweep's own folder need not be mounted.
+    """
+    text = Path(child.__file__).read_text(encoding="utf-8")
     return (find_interpreter().program, "-s", "-P", "-S", "-B", "-X", "utf8", "-c", text)
 
 
-def shut_in(bubblewrap: str, program: bytes, secret: bytes, limits: Limits) -> Ending:
-    """Run a program in a sandbox of its own, which ends with it or with its time.
+def run_confined(bubblewrap: str, program: bytes, secret: bytes, limits: Limits) -> ProcessExit:
+    """Run a program in a sandbox of its own, which ends with the program or at its time limit.
 
     Raises:
-        OSError: there is no process or file to be had.
+        OSError: the machine has no process or file to give.
     """
     with ExitStack() as stack:
         given, rules, complaints = (
-            stack.enter_context(_in_memory(content))
+            stack.enter_context(_memory_file(content))
             for content in (program + secret, allowing_filter(os.uname().machine), b"")
         )
         verdict, their_verdict = _pipe(stack)
@@ -132,73 +149,81 @@ def shut_in(bubblewrap: str, program: bytes, secret: bytes, limits: Limits) -> E
             [
                 *_command(bubblewrap, limits.file_bytes),
                 *("--seccomp", str(handed[0]), "--info-fd", str(handed[1]), "--"),
-                *(*_guest(), str(handed[2]), *map(str, numbers)),
+                *(*_child_command(), str(handed[2]), *map(str, numbers)),
             ],
             env={},
             pass_fds=handed,
-            process_group=0,  # an interrupt at the terminal is for us to answer
+            process_group=0,  # Ctrl-C at the terminal is for us to handle
             stdin=given,
             stdout=subprocess.DEVNULL,
             stderr=complaints,
         )
         try:
+            # Our copies of the write ends must be closed, or reading would never see the end.
             their_verdict.close()
             their_facts.close()
-            code, over = _watch(process, verdict, facts, limits)
+            code, stopped_by = _wait(process, verdict, facts, limits)
         finally:
-            process.kill()  # bubblewrap takes everything within along
+            # Killing bubblewrap ends its PID namespace, and with it every process inside.
+            process.kill()
             process.wait()
-        # Whoever writes more than a pipe holds waits there until its time is over.
-        said = verdict.read(SAID_BYTES) or b""
+        # Both pipes are non-blocking, so a program that floods one cannot hold us up: it blocks
+        # once the pipe is full, until its time is over.
+        said = verdict.read(READ_BYTES) or b""
         complaints.seek(0)
-        complaint = complaints.read(SAID_BYTES).decode("utf-8", "replace")
-        return Ending(said, code, over, complaint)
+        stderr = complaints.read(READ_BYTES).decode("utf-8", "replace")
+        return ProcessExit(said, code, stopped_by, stderr)
 
 
-def _watch(
+def _wait(
     process: subprocess.Popen[bytes], verdict: IO[bytes], facts: IO[bytes], limits: Limits
-) -> tuple[int, Over]:
-    """Wait for a program's end, or for that of its time."""
-    if not _stirs(verdict.fileno(), START_PATIENCE_S):
+) -> tuple[int, StoppedBy]:
+    """Wait until a program ends or breaks a limit; the clock starts at its first line."""
+    if not _wait_readable(verdict.fileno(), START_TIMEOUT_S):
         return 0, "start"
     started = time.monotonic()
     deadline = started + limits.wall_s
     known = b""
     end = os.pidfd_open(process.pid)
     try:
-        while not _stirs(end, min(LOOK_EVERY_S, deadline - time.monotonic())):
+        while not _wait_readable(end, min(POLL_S, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
                 return 0, "wall"
-            known += facts.read(SAID_BYTES) or b""
-            if _files(known) > MOST_FILES:
+            known += facts.read(READ_BYTES) or b""
+            if _count_files(known) > MAX_FILES:
                 return 0, "files"
     finally:
         os.close(end)
     code = process.wait()
-    # One thread uses no more CPU time than time goes by. The second signal is for programs that
-    # do not heed the first.
+    # SIGXCPU comes at the limit, SIGKILL a second later for programs that ignore the first. Others
+    # may send SIGKILL too (the OOM killer), but a program with one thread cannot have used `cpu_s`
+    # of CPU time in less than `cpu_s` of wall time.
     heeded = code == 128 + signal.SIGXCPU
     killed = code == 128 + signal.SIGKILL and time.monotonic() - started >= limits.cpu_s
     return code, "cpu" if heeded or killed else ""
 
 
-def _files(known: bytes) -> int:
-    """Count the files in the folder of a sandbox, of which bubblewrap names a process."""
+def _count_files(known: bytes) -> int:
+    """Count the files in a sandbox's folder, reached through /proc by the PID of its process.
+
+    Args:
+        known: JSON that bubblewrap wrote to --info-fd; empty until the sandbox exists.
+    """
     if not known:
-        return 0  # it never began
+        return 0
     try:
         within = json.loads(known)["child-pid"]
         space = os.statvfs(f"/proc/{within}/root{FOLDER}")
     except (FileNotFoundError, ProcessLookupError):
-        return 0  # it ends just now
+        return 0  # it is ending just now
     return space.f_files - space.f_ffree
 
 
-def _stirs(descriptor: int, patience_s: float) -> bool:
-    """Wait until there is something to read, or nobody left to write."""
+def _wait_readable(descriptor: int, timeout_s: float) -> bool:
+    """Wait until a descriptor has something to read, or its last writer has closed it."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(max(0.0, patience_s) * 1000))
+    return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def _pipe(stack: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
@@ -210,8 +235,8 @@ def _pipe(stack: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
     )
 
 
-def _in_memory(content: bytes) -> IO[bytes]:
-    """Make a file without a name, for a sandbox to inherit."""
+def _memory_file(content: bytes) -> IO[bytes]:
+    """Make an anonymous in-memory file for the sandbox to inherit."""
     file = os.fdopen(os.memfd_create("lorasweep"), "w+b", buffering=0)
     file.write(content)
     file.seek(0)

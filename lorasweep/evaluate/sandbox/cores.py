@@ -11,7 +11,7 @@ DEVICES = Path("/dev")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container
 
 
-def programs_at_a_time(device: torch.device) -> int:
+def max_parallel_programs(device: torch.device) -> int:
     """Give a worker its share of the node's cores.
 
     What programs come to does not depend on it, as long as none has to wait for a core until its

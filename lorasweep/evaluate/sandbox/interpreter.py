@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lorasweep.errors import SandboxError
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 # The dynamic linker knows under which names it found the libraries; nothing else does without
 # reading its cache and its rules. Tk would bring the libraries of a whole desktop.
@@ -64,7 +64,7 @@ def find_interpreter() -> Interpreter:
             check=True,
             stdin=subprocess.DEVNULL,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=TIMEOUT_S,
         )
         paths, libraries = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
-from lorasweep.evaluate.gather import of_all_workers
-from lorasweep.evaluate.spectra.singular import (
+from lorasweep.evaluate.spectra.svd import (
     decompose,
     effective_rank,
     explaining_rank,
@@ -139,7 +138,7 @@ def _read_base(base: Weights, name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _BaseMatrix:
     """Hold what does not depend on the update; left_OK: singular vectors, float32, on the CPU."""
 
     rank: int
@@ -159,15 +158,17 @@ class BaseSpectra:
     """
 
     free: float = 0.25
-    _known: dict[tuple[Path, str], _Known] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[tuple[Path, str], _BaseMatrix] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
-    def of(self, folder: Path, name: str, base_OI: Tensor, noise_OI: Tensor) -> _Known:
+    def of(self, folder: Path, name: str, base_OI: Tensor, noise_OI: Tensor) -> _BaseMatrix:
         """Give what is known of a matrix, from memory or computed."""
         if (folder, name) in self._known:
             return self._known[folder, name]
         base_K, left_OK = decompose(base_OI)
         noise = explaining_rank(singular_values(noise_OI))
-        known = _Known(explaining_rank(base_K), noise, left_OK.float().cpu())
+        known = _BaseMatrix(explaining_rank(base_K), noise, left_OK.float().cpu())
         memory = psutil.virtual_memory()
         if memory.available > self.free * memory.total:
             self._known[folder, name] = known
@@ -208,7 +209,7 @@ def spectrum_of_update(
         )
     own = source.names[shard.worker :: shard.workers]
     measured = [_measure(name, source.read(name), base, spectra) for name in own]
-    rows = [row for share in of_all_workers(measured, shard) for row in share]
+    rows = [row for share in shard.gather(measured) for row in share]
     last = math.inf  # where a layer outside of the blocks is listed
     return tuple(
         sorted(rows, key=lambda m: (last if m.layer is None else m.layer, m.module, m.name))

@@ -57,7 +57,7 @@ class Weights:
         self.files = _files(folder, stem)
         self._places: dict[str, list[str]] = {}
         for name in self.files:
-            self._places.setdefault(_place(name), []).append(name)
+            self._places.setdefault(_from_block(name), []).append(name)
 
     def find(self, name: str) -> str:
         """Give the name under which the folder has a tensor, whatever prefix comes before blocks.
@@ -70,7 +70,7 @@ class Weights:
         """
         if name in self.files:
             return name
-        alike = self._places.get(_place(name), [])
+        alike = self._places.get(_from_block(name), [])
         if len(alike) != 1:
             raise LorasweepError(
                 f"{name}: must be in {str(self.folder)!r}, found "
@@ -141,7 +141,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _place(name: str) -> str:
+def _from_block(name: str) -> str:
     """Give a name from the list of blocks on: `layers.0.mlp.up_proj` of `model.layers.0...`."""
     parts = name.split(".")
     number = next((i for i, part in enumerate(parts) if part.isdigit()), 0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lorasweep.evaluate.sandbox import cores
-from lorasweep.evaluate.sandbox.cores import programs_at_a_time
+from lorasweep.evaluate.sandbox.cores import max_parallel_programs
 from tests.evaluate.taught import CPU
 
 GPU = torch.device("cuda")
@@ -26,7 +26,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_worker_alone_on_a_node_has_all_its_cores(node: Path):
     for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
         (node / name).touch()
-    assert programs_at_a_time(GPU) == 64
+    assert max_parallel_programs(GPU) == 64
 
 
 @pytest.mark.parametrize(("workers", "gpus", "share"), [(4, 4, 16), (1, 8, 8), (3, 0, 21)])
@@ -36,7 +36,7 @@ def test_workers_of_a_node_share_its_cores(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(workers))
     for number in range(gpus):
         (node / f"nvidia{number}").touch()
-    assert programs_at_a_time(GPU) == share
+    assert max_parallel_programs(GPU) == share
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_workers_of_a_node_share_its_cores(
 )
 def test_a_container_may_have_fewer_cores(node: Path, quota: str, share: int):
     (node / "cpu.max").write_text(f"{quota}\n", encoding="ascii")
-    assert programs_at_a_time(GPU) == share
+    assert max_parallel_programs(GPU) == share
 
 
 @pytest.mark.usefixtures("node")
 def test_without_a_gpu_a_worker_has_the_cores_that_it_computes_with():
-    assert programs_at_a_time(CPU) == torch.get_num_threads()
+    assert max_parallel_programs(CPU) == torch.get_num_threads()

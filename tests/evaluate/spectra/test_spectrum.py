@@ -71,12 +71,12 @@ def assert_right(row, base, update):
     pretrained, base_values, _ = np.linalg.svd(base, full_matrices=False)
     finetuned, tuned_values, _ = np.linalg.svd(base + update, full_matrices=False)
     update_values = np.linalg.svd(update, compute_uv=False)
-    likeness = [np.abs(pretrained.T @ vector).max() for vector in finetuned.T[:10]]
+    cosine = [np.abs(pretrained.T @ vector).max() for vector in finetuned.T[:10]]
     assert (row.outputs, row.inputs) == base.shape
     assert (row.update, row.base, row.tuned) == tuple(
         rank_90(values) for values in (update_values, base_values, tuned_values)
     )
-    assert row.intruders == sum(cosine < 0.5 for cosine in likeness)
+    assert row.intruders == sum(cosine < 0.5 for cosine in cosine)
     assert row.effective == pytest.approx(entropy_rank(update_values), rel=1e-4)
     assert row.share == pytest.approx(np.linalg.norm(update) / np.linalg.norm(base), rel=1e-6)
 

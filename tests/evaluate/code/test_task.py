@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lorasweep.errors import SpecError
-from lorasweep.evaluate.code_task import CodeTask, Problem, load_problems, read_code_task
+from lorasweep.evaluate.code.task import CodeTask, Problem, load_problems, read_code_task
 from lorasweep.evaluate.tasks import ASSETS, code_tasks, task_files
 from lorasweep.spec.sweep import EvaluateSpec
 from tests.evaluate.programs import TASK, TEST, write_task

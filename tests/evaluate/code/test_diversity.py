@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasweep.evaluate.diversity import as_syntax, average, blanks_aside, count
+from lorasweep.evaluate.code.diversity import average, collapse_whitespace, count, syntax_tree
 from lorasweep.store.records import Distinct
 
 PROMPT = 'def double(n):\n    """Double n."""\n'
@@ -19,17 +19,19 @@ PROMPT = 'def double(n):\n    """Double n."""\n'
     ],
 )
 def test_comments_and_formatting_make_no_other_program(left: str, right: str):
-    assert blanks_aside(left) != blanks_aside(right)
-    assert as_syntax(PROMPT, left) == as_syntax(PROMPT, right)
+    assert collapse_whitespace(left) != collapse_whitespace(right)
+    assert syntax_tree(PROMPT, left) == syntax_tree(PROMPT, right)
 
 
 @pytest.mark.parametrize("other", ["    return n * 2\n", "    m = n\n    return m + m\n"])
 def test_names_and_deeds_do(other: str):
-    assert as_syntax(PROMPT, "    return n + n\n") != as_syntax(PROMPT, other)
+    assert syntax_tree(PROMPT, "    return n + n\n") != syntax_tree(PROMPT, other)
 
 
 def test_a_completion_counts_alone_where_only_that_parses():
-    assert as_syntax("Write a program:\n", "x = 1  # one") == as_syntax("Write another:\n", "x=1")
+    assert syntax_tree("Write a program:\n", "x = 1  # one") == syntax_tree(
+        "Write another:\n", "x=1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,16 +45,16 @@ def test_a_completion_counts_alone_where_only_that_parses():
     ],
 )
 def test_what_does_not_parse_counts_by_its_words(text: str):
-    assert as_syntax(PROMPT, text) == blanks_aside(text)
+    assert syntax_tree(PROMPT, text) == collapse_whitespace(text)
 
 
 def test_odd_escapes_are_parsed_without_a_warning():
-    assert as_syntax(PROMPT, "    return '\\d'\n").startswith("Module(")
+    assert syntax_tree(PROMPT, "    return '\\d'\n").startswith("Module(")
 
 
 def test_blanks_make_no_other_text():
-    assert blanks_aside("  a\n\n\tb ") == blanks_aside("a b")
-    assert blanks_aside("ab") != blanks_aside("a b")
+    assert collapse_whitespace("  a\n\n\tb ") == collapse_whitespace("a b")
+    assert collapse_whitespace("ab") != collapse_whitespace("a b")
 
 
 def test_completions_are_counted_by_outcome():

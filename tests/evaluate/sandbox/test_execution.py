@@ -22,9 +22,9 @@ import psutil
 import pytest
 
 from lorasweep.errors import SandboxError
-from lorasweep.evaluate.sandbox import sandbox as module
-from lorasweep.evaluate.sandbox.bubblewrap import Ending, find_bubblewrap, shut_in
-from lorasweep.evaluate.sandbox.sandbox import Limits, Outcome, Sandbox
+from lorasweep.evaluate.sandbox import execution as module
+from lorasweep.evaluate.sandbox.bubblewrap import ProcessExit, find_bubblewrap, run_confined
+from lorasweep.evaluate.sandbox.execution import Limits, Outcome, Sandbox
 
 REFUSED = """
 import os, sys
@@ -185,14 +185,14 @@ def test_the_standard_library_works(sandbox):
 def test_order_is_kept_and_identical_programs_run_once(sandbox, monkeypatch):
     ran = []
 
-    def counted(bubblewrap: str, program: bytes, answer: bytes, limits: Limits) -> Ending:
+    def counted(bubblewrap: str, program: bytes, answer: bytes, limits: Limits) -> ProcessExit:
         ran.append(program)
-        return shut_in(bubblewrap, program, answer, limits)
+        return run_confined(bubblewrap, program, answer, limits)
 
     sandbox.probe()
-    monkeypatch.setattr(module, "shut_in", counted)
+    monkeypatch.setattr(module, "run_confined", counted)
     slow = f"import time; time.sleep(0.3)\n{RIGHT}"
-    outcomes = sandbox.run_all([slow, WRONG, RIGHT, WRONG, slow], at_a_time=2)
+    outcomes = sandbox.run_all([slow, WRONG, RIGHT, WRONG, slow], max_parallel=2)
     assert [one.status for one in outcomes] == ["passed", "failed", "passed", "failed", "passed"]
     assert len(ran) == 3
     assert sandbox.run_all([]) == []
@@ -253,7 +253,7 @@ def test_nothing_of_a_killed_program_goes_on():
 def test_a_program_dies_with_the_process_that_runs_it():
     limits = Limits(wall_s=60, file_bytes=1_234_576)
     program = (
-        "from lorasweep.evaluate.sandbox.sandbox import Limits, Sandbox\n"
+        "from lorasweep.evaluate.sandbox.execution import Limits, Sandbox\n"
         f"Sandbox({limits!r}).run('import time; time.sleep(55)')"
     )
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
@@ -653,26 +653,28 @@ def test_one_program_leaves_nothing_to_the_next(sandbox):
 
 def test_a_sandbox_that_was_killed_from_outside_says_nothing_of_the_program(sandbox, monkeypatch):
     sandbox.probe()
-    monkeypatch.setattr(module, "shut_in", lambda *_: Ending(b"\n", -signal.SIGKILL, "", ""))
+    monkeypatch.setattr(
+        module, "run_confined", lambda *_: ProcessExit(b"\n", -signal.SIGKILL, "", "")
+    )
     assert sandbox.run(RIGHT).status == "failed_to_run"
 
 
 def test_a_machine_without_processes_to_spare_says_nothing_of_the_program(sandbox, monkeypatch):
-    def refuse(*_: object) -> Ending:
+    def refuse(*_: object) -> ProcessExit:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     sandbox.probe()
-    monkeypatch.setattr(module, "shut_in", refuse)
+    monkeypatch.setattr(module, "run_confined", refuse)
     outcome = sandbox.run(RIGHT)
     assert outcome.status == "failed_to_run"
     assert "temporarily unavailable" in outcome.detail
 
 
 def test_a_program_that_was_killed_once_gets_a_second_chance(sandbox, monkeypatch):
-    endings = [Ending(b"\n", 128 + signal.SIGKILL, "", "")]
+    endings = [ProcessExit(b"\n", 128 + signal.SIGKILL, "", "")]
     sandbox.probe()
     monkeypatch.setattr(
-        module, "shut_in", lambda *given: endings.pop() if endings else shut_in(*given)
+        module, "run_confined", lambda *given: endings.pop() if endings else run_confined(*given)
     )
     assert sandbox.run(RIGHT) == Outcome("passed")
 
@@ -731,7 +733,7 @@ def test_a_protection_that_does_not_hold_is_named_and_nothing_runs(weaken, chang
 
 def test_a_machine_is_probed_once(sandbox, monkeypatch):
     sandbox.probe()
-    monkeypatch.setattr(module, "shut_in", None)
+    monkeypatch.setattr(module, "run_confined", None)
     Sandbox(SMALL).probe()
 
 

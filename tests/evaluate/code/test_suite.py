@@ -7,9 +7,9 @@ import pytest
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
-from lorasweep.evaluate.code import CodeAnswers, CodeSuite
-from lorasweep.evaluate.passes import pass_at
-from lorasweep.evaluate.sandbox.sandbox import Sandbox
+from lorasweep.evaluate.code.pass_at_k import estimate_pass_at_k
+from lorasweep.evaluate.code.suite import CodeResults, CodeSuite
+from lorasweep.evaluate.sandbox.execution import Sandbox
 from lorasweep.evaluate.tasks import code_tasks
 from lorasweep.spec.sweep import EvaluateSpec
 from lorasweep.store.records import CodeScores, Distinct
@@ -41,9 +41,9 @@ def _answers(
     model: Path,
     folder: Path,
     shard: Shard = Shard(),  # noqa: B008
-) -> list[CodeAnswers]:
+) -> list[CodeResults]:
     served, tokenizer = serve(model, copies=3)
-    return _suite(folder, tokenizer, Stand(), shard).answers(served)
+    return _suite(folder, tokenizer, Stand(), shard).results(served)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
     return write_task(tmp_path)
 
 
-def _passed(answers: CodeAnswers) -> list[int]:
+def _passed(answers: CodeResults) -> list[int]:
     """Count what passed, problem by problem."""
     counts: dict[str, int] = {}
     for completion in answers.completions:
@@ -63,7 +63,7 @@ def _passed(answers: CodeAnswers) -> list[int]:
 def test_programs_are_sampled_run_in_the_sandbox_and_scored(taught_model: Path, tmp_path: Path):
     served, tokenizer = serve(taught_model, copies=2)
     suite = _suite(write_task(tmp_path, problems=3), tokenizer, Sandbox())
-    answers = suite.answers(served)
+    answers = suite.results(served)
     assert len(answers) == 2
     for own in answers:
         scores = own.scores["quoted"]
@@ -74,7 +74,7 @@ def test_programs_are_sampled_run_in_the_sandbox_and_scored(taught_model: Path, 
             passes = len(completion.text) % 2 == 1
             assert completion.status == ("passed" if passes else "failed")
         for k in (1, 2, 4):
-            each = [pass_at(k, samples=4, passed=count) for count in _passed(own)]
+            each = [estimate_pass_at_k(k, samples=4, passed=count) for count in _passed(own)]
             assert scores.pass_at[str(k)] == pytest.approx(sum(each) / 3)
         assert 0 < scores.pass_at["1"] < scores.pass_at["4"]
         assert (scores.failed_to_run, scores.timed_out) == (0, 0)
@@ -84,9 +84,9 @@ def test_programs_are_sampled_run_in_the_sandbox_and_scored(taught_model: Path, 
 def test_the_stand_in_judges_as_the_sandbox_does(taught_model: Path, tmp_path: Path):
     served, tokenizer = serve(taught_model)
     write_task(tmp_path, problems=1)
-    assert _suite(tmp_path, tokenizer, Stand()).answers(served) == _suite(
+    assert _suite(tmp_path, tokenizer, Stand()).results(served) == _suite(
         tmp_path, tokenizer, Sandbox()
-    ).answers(served)
+    ).results(served)
 
 
 def test_the_different_completions_of_a_problem_are_counted(taught_model: Path, folder: Path):
@@ -104,9 +104,9 @@ def test_the_different_completions_of_a_problem_are_counted(taught_model: Path, 
 def test_a_copy_answers_the_same_in_any_company(taught_model: Path, folder: Path):
     served, tokenizer = serve(taught_model, copies=4)
     suite = _suite(folder, tokenizer, Stand())
-    together = suite.answers(served)
-    assert together == [suite.answers(one)[0] for one in alone(served)]
-    assert together == suite.answers(served)
+    together = suite.results(served)
+    assert together == [suite.results(one)[0] for one in alone(served)]
+    assert together == suite.results(served)
 
 
 def test_the_number_of_workers_changes_nothing(
@@ -128,8 +128,8 @@ def test_a_worker_without_a_problem_has_all_answers_too(
 
 def test_a_limit_asks_the_first_problems_only(taught_model: Path, folder: Path):
     served, tokenizer = serve(taught_model)
-    (own,) = _suite(folder, tokenizer, Stand(), limit=2).answers(served)
-    whole, *_ = _suite(folder, tokenizer, Stand()).answers(served)
+    (own,) = _suite(folder, tokenizer, Stand(), limit=2).results(served)
+    whole, *_ = _suite(folder, tokenizer, Stand()).results(served)
     assert own.scores["quoted"].problems == 2
     assert own.completions == whole.completions[:8]
 
@@ -139,13 +139,13 @@ def test_a_sandbox_that_runs_nothing_gives_no_score(taught_model: Path, folder: 
     with pytest.raises(
         LorasweepError, match=r"task 'quoted', and ran none of 20 programs \(no namespace\)"
     ):
-        _suite(folder, tokenizer, Stand(broken=True)).answers(served)
+        _suite(folder, tokenizer, Stand(broken=True)).results(served)
 
 
 def test_one_greedy_answer_is_scored_plainly(taught_model: Path, tmp_path: Path):
     write_task(tmp_path, samples=1, temperature=0, pass_at=[1])
     served, tokenizer = serve(taught_model)
-    (own,) = _suite(tmp_path, tokenizer, Stand()).answers(served)
+    (own,) = _suite(tmp_path, tokenizer, Stand()).results(served)
     passed = sum(completion.status == "passed" for completion in own.completions)
     outcomes = Distinct(all=1, passed=1 if passed else None, failed=1 if passed < 5 else None)
     assert own.scores["quoted"] == CodeScores(
@@ -163,13 +163,13 @@ def test_without_tasks_nobody_is_asked(taught_model: Path):
     suite = CodeSuite(
         {}, tokenizer, limit=None, batch_size=4, shard=Shard(), device=CPU, sandbox=Sandbox()
     )
-    assert suite.answers(served) == [CodeAnswers(), CodeAnswers()]
+    assert suite.results(served) == [CodeResults(), CodeResults()]
 
 
 def test_the_programs_are_those_of_every_copy(taught_model: Path, folder: Path):
     served, _ = serve(taught_model, copies=2)
     stand = Stand()
-    first, second = _suite(folder, load(taught_model)[1], stand).answers(served)
+    first, second = _suite(folder, load(taught_model)[1], stand).results(served)
     texts = [c.text for own in (first, second) for c in own.completions]
     assert len(stand.asked) == len(texts) == 2 * 5 * TASK["samples"]
     assert all(text in program for text, program in zip(texts, stand.asked, strict=True))

@@ -14,12 +14,12 @@ from itertools import compress
 from lorasweep.store.records import Distinct
 
 
-def blanks_aside(text: str) -> str:
+def collapse_whitespace(text: str) -> str:
     """Write runs of blanks as one, and none at the ends."""
     return " ".join(text.split())
 
 
-def as_syntax(prompt: str, completion: str) -> str:
+def syntax_tree(prompt: str, completion: str) -> str:
     """Write a program as its syntax tree: comments and formatting do not count, names do.
 
     The program is the prompt with the completion, or the completion alone where only that parses;
@@ -32,7 +32,7 @@ def as_syntax(prompt: str, completion: str) -> str:
                 return ast.dump(ast.parse(program))
         except (SyntaxError, ValueError, RecursionError, MemoryError):  # whatever a model may write
             continue
-    return blanks_aside(completion)
+    return collapse_whitespace(completion)
 
 
 def count(forms: Sequence[str], passed: Sequence[bool]) -> Distinct:

@@ -10,13 +10,11 @@ import torch
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
-from lorasweep.evaluate import diversity
-from lorasweep.evaluate.code_task import CodeTask, Problem, load_problems
-from lorasweep.evaluate.gather import of_all_workers
-from lorasweep.evaluate.generate import Sampling, sample
-from lorasweep.evaluate.passes import pass_at
-from lorasweep.evaluate.sandbox.sandbox import Outcome, Sandbox
-from lorasweep.evaluate.writing import rows_at_a_time
+from lorasweep.evaluate.code import diversity
+from lorasweep.evaluate.code.pass_at_k import estimate_pass_at_k
+from lorasweep.evaluate.code.task import CodeTask, Problem, load_problems
+from lorasweep.evaluate.generation.generate import Sampling, generation_batch_size, sample
+from lorasweep.evaluate.sandbox.execution import Outcome, Sandbox
 from lorasweep.model.served import Served
 from lorasweep.store.records import CodeScores, Distinct
 
@@ -42,7 +40,7 @@ class Completion:
 
 
 @dataclass
-class CodeAnswers:
+class CodeResults:
     """Hold what one copy of a model did: scores by task, and every completion."""
 
     scores: dict[str, CodeScores] = field(default_factory=dict)
@@ -50,7 +48,7 @@ class CodeAnswers:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _ProblemResult:
     """Hold what one copy made of one problem.
 
     distinct: how many different completions, in each form that CodeScores has.
@@ -84,26 +82,26 @@ class CodeSuite:
         shard: Shard,
         device: torch.device,
         sandbox: Sandbox,
-        at_a_time: int = 1,
+        max_parallel: int = 1,
     ) -> None:
         """Load the problems; no model is needed for it.
 
         Args:
             tasks: by the name that their score is to bear.
-            at_a_time: programs that run at once.
+            max_parallel: programs that run at once.
 
         Raises:
             SpecError: the data of a task cannot be had, or lack a column.
         """
         self._tasks, self._tokenizer, self._batch_size = tasks, tokenizer, batch_size
         self._shard, self._device = shard, device
-        self._sandbox, self._at_a_time = sandbox, at_a_time
+        self._sandbox, self._max_parallel = sandbox, max_parallel
         self._problems = {
             name: load_problems(task, limit)[shard.worker :: shard.workers]
             for name, task in tasks.items()
         }
 
-    def answers(self, served: Served) -> list[CodeAnswers]:
+    def results(self, served: Served) -> list[CodeResults]:
         """Ask all copies of a model, and run what they write.
 
         Returns:
@@ -113,10 +111,10 @@ class CodeSuite:
             LorasweepError: not one program of a task could be run.
             SandboxError: this machine cannot run programs safely.
         """
-        answers = [CodeAnswers() for _ in range(served.copies)]
+        answers = [CodeResults() for _ in range(served.copies)]
         for name, task in self._tasks.items():
-            shares = of_all_workers(self._ask(name, task, served), self._shard)
-            _refuse_idleness(name, [answer for share in shares for own in share for answer in own])
+            shares = self._shard.gather(self._solve(name, task, served))
+            _require_runs(name, [answer for share in shares for own in share for answer in own])
             for copy, answer in enumerate(answers):
                 solved = [problem for share in shares for problem in share[copy]]
                 solved.sort(key=lambda problem: problem.number)
@@ -125,7 +123,7 @@ class CodeSuite:
                     answer.completions.extend(problem.completions)
         return answers
 
-    def _ask(self, name: str, task: CodeTask, served: Served) -> list[list[_Answer]]:
+    def _solve(self, name: str, task: CodeTask, served: Served) -> list[list[_ProblemResult]]:
         """Give what each copy makes of this worker's problems."""
         problems = self._problems[name]
         sampling = Sampling(
@@ -137,7 +135,7 @@ class CodeSuite:
             sampling,
             numbers=[problem.number for problem in problems],
             tokenizer=self._tokenizer,
-            batch_size=rows_at_a_time(served, self._batch_size),
+            batch_size=generation_batch_size(served, self._batch_size),
             device=self._device,
         )
         # Copies that learned little write the same, and what is the same runs once.
@@ -147,17 +145,17 @@ class CodeSuite:
             for problem, samples in zip(problems, own, strict=True)
             for text in samples
         ]
-        outcomes = iter(self._sandbox.run_all(programs, self._at_a_time))
+        outcomes = iter(self._sandbox.run_all(programs, self._max_parallel))
         return [
             [
-                _answer(name, problem, samples, [next(outcomes) for _ in samples])
+                _problem_result(name, problem, samples, [next(outcomes) for _ in samples])
                 for problem, samples in zip(problems, own, strict=True)
             ]
             for own in texts
         ]
 
 
-def _refuse_idleness(task: str, answers: Sequence[_Answer]) -> None:
+def _require_runs(task: str, answers: Sequence[_ProblemResult]) -> None:
     """Refuse to call it a score where the sandbox has judged nothing.
 
     Raises:
@@ -171,17 +169,17 @@ def _refuse_idleness(task: str, answers: Sequence[_Answer]) -> None:
         )
 
 
-def _answer(
+def _problem_result(
     task: str, problem: Problem, texts: Sequence[str], outcomes: Sequence[Outcome]
-) -> _Answer:
+) -> _ProblemResult:
     """Put together what one copy made of one problem."""
     passed = [outcome.status == "passed" for outcome in outcomes]
     forms = {
         "exact": list(texts),
-        "whitespace": [diversity.blanks_aside(text) for text in texts],
-        "syntax": [diversity.as_syntax(problem.prompt, text) for text in texts],
+        "whitespace": [diversity.collapse_whitespace(text) for text in texts],
+        "syntax": [diversity.syntax_tree(problem.prompt, text) for text in texts],
     }
-    return _Answer(
+    return _ProblemResult(
         problem.number,
         [
             Completion(task, problem.id, number, text, outcome.status)
@@ -192,7 +190,7 @@ def _answer(
     )
 
 
-def _score(task: CodeTask, answers: Sequence[_Answer]) -> CodeScores:
+def _score(task: CodeTask, answers: Sequence[_ProblemResult]) -> CodeScores:
     """Average over the problems."""
     passed = [answer.count("passed") for answer in answers]
     distinct = {
@@ -203,7 +201,9 @@ def _score(task: CodeTask, answers: Sequence[_Answer]) -> CodeScores:
         problems=len(answers),
         samples=task.samples,
         pass_at={
-            str(k): sum(pass_at(k, samples=task.samples, passed=count) for count in passed)
+            str(k): sum(
+                estimate_pass_at_k(k, samples=task.samples, passed=count) for count in passed
+            )
             / len(answers)
             for k in task.pass_at
         },

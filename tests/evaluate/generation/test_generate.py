@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasweep.errors import LorasweepError
-from lorasweep.evaluate import generate, reader
-from lorasweep.evaluate.generate import Sampling, sample, uniforms
+from lorasweep.evaluate.generation import generate, predictor
+from lorasweep.evaluate.generation.generate import Sampling, sample, uniforms
 from lorasweep.model.packed import PackedCopies
 from tests.conftest import sentences
 from tests.evaluate.taught import CPU, alone, load, serve
@@ -47,13 +47,15 @@ def four(taught_model: Path) -> tuple[PackedCopies, Any]:
     return serve(taught_model, copies=4)
 
 
-def _rereading(monkeypatch: pytest.MonkeyPatch) -> None:
+def _uncached(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the model do without a cache."""
 
-    def forget(model: Any, texts: reader.Texts, *, pad: int, device: torch.device) -> reader.Reader:
-        return reader._Rereading(model, texts, pad, device)
+    def forget(
+        model: Any, texts: predictor.Texts, *, pad: int, device: torch.device
+    ) -> predictor.Predictor:
+        return predictor._UncachedPredictor(model, texts, pad, device)
 
-    monkeypatch.setattr(generate, "open_reader", forget)
+    monkeypatch.setattr(generate, "make_predictor", forget)
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -63,7 +65,7 @@ def test_without_temperature_it_writes_what_transformers_writes(
     model, tokenizer = load(taught_model)
     served, _ = serve(taught_model)
     if not cached:
-        _rereading(monkeypatch)
+        _uncached(monkeypatch)
     expected = []
     for prompt in _prompts(tokenizer):
         ids_1T = torch.tensor([prompt])
@@ -80,7 +82,7 @@ def test_without_a_cache_it_samples_the_same(
 ):
     served, tokenizer = four
     expected = _sample(served, tokenizer, LIVELY)
-    _rereading(monkeypatch)
+    _uncached(monkeypatch)
     assert _sample(served, tokenizer, LIVELY) == expected
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lorasweep.evaluate.transcript import Transcript
+from lorasweep.evaluate.generation.stopping import CompletionDecoder, eos_tokens
 from tests.evaluate.taught import load
 
 PROMPT = "def river():"
@@ -21,8 +22,8 @@ def tokenizer(tiny_model: Path) -> Any:
 
 def _read(tokenizer: Any, until: tuple[str, ...] = (), text: str = WRITTEN) -> tuple[str, bool]:
     ends = frozenset({tokenizer.eos_token_id})
-    transcript = Transcript(tokenizer, [[], tokenizer(PROMPT)["input_ids"]], ends, until)
-    return transcript.read(1, tokenizer(text)["input_ids"])
+    decoder = CompletionDecoder(tokenizer, [[], tokenizer(PROMPT)["input_ids"]], ends, until)
+    return decoder.decode(1, tokenizer(text)["input_ids"])
 
 
 @pytest.mark.parametrize(
@@ -69,5 +70,23 @@ def test_blanks_at_the_beginning_stay_where_a_tokenizer_drops_those_of_a_text():
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
     prompt, written = [2, 5], [3, 4]
     assert wrapped.decode(written) == "   return"
-    transcript = Transcript(wrapped, [prompt], frozenset(), ())
-    assert transcript.read(0, written) == ("    return", False)
+    decoder = CompletionDecoder(wrapped, [prompt], frozenset(), ())
+    assert decoder.decode(0, written) == ("    return", False)
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_tokenizer", "ends"),
+    [
+        ([7, 8], 9, {7, 8, 9}),
+        ([7, 9], 9, {7, 9}),
+        (7, 9, {7, 9}),
+        (None, 9, {9}),
+        (None, None, set()),
+    ],
+)
+def test_a_model_may_have_several_end_tokens(
+    of_model: list[int] | int | None, of_tokenizer: int | None, ends: set[int]
+):
+    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=of_model))
+    assert eos_tokens(model, SimpleNamespace(eos_token_id=of_tokenizer)) == ends
+    assert eos_tokens(SimpleNamespace(), SimpleNamespace(eos_token_id=9)) == {9}

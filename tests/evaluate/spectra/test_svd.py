@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.evaluate.spectra.singular import (
+from lorasweep.evaluate.spectra.svd import (
     decompose,
     effective_rank,
     explaining_rank,
@@ -57,8 +57,8 @@ def test_values_and_vectors_are_those_of_numpy(outputs, inputs, seed):
     values, vectors = decompose(matrix)
     np.testing.assert_allclose(values.numpy(), expected, **near)
     # A vector and its opposite are the same one.
-    likeness = np.abs((vectors.numpy() * left[:, : vectors.shape[1]]).sum(axis=0))
-    np.testing.assert_allclose(likeness, 1, atol=1e-6)
+    cosine = np.abs((vectors.numpy() * left[:, : vectors.shape[1]]).sum(axis=0))
+    np.testing.assert_allclose(cosine, 1, atol=1e-6)
 
 
 def test_a_vector_of_no_singular_value_is_left_out():
@@ -137,7 +137,7 @@ def test_a_strong_random_direction_is_one_intruder(shape):
     tuned = base + strong
     assert count(base, tuned, top=1) == 1
     assert count(base, tuned) == 1
-    assert count(base, tuned, top=1, likeness=0.01) == 0
+    assert count(base, tuned, top=1, cosine=0.01) == 0
 
 
 def test_stronger_directions_of_the_base_itself_are_no_intruders():

@@ -17,7 +17,7 @@ from torch import Tensor
 PRECISION = 1e-7
 SHARE = 0.9
 TOP = 10
-LIKENESS = 0.5
+INTRUDER_COSINE = 0.5
 
 
 def explaining_rank(singular_K: Tensor, *, share: float = SHARE) -> int:
@@ -64,7 +64,7 @@ def rounding_energy(weight: Tensor) -> float:
 
 
 def intruders(
-    base_OK: Tensor, tuned_OK: Tensor, *, top: int = TOP, likeness: float = LIKENESS
+    base_OK: Tensor, tuned_OK: Tensor, *, top: int = TOP, cosine: float = INTRUDER_COSINE
 ) -> int:
     """Count leading singular vectors of a tuned matrix that are like none of its base.
 
@@ -72,14 +72,14 @@ def intruders(
         base_OK: all left singular vectors of W_base, in columns.
         tuned_OK: left singular vectors of W_tuned, the leading ones first.
         top: how many of these are looked at.
-        likeness: an intruder's cosine with every vector of the base is below it.
+        cosine: an intruder's cosine with every vector of the base is below it.
 
     References:
         Shuttleworth et al. 2024, "LoRA vs Full Fine-tuning: An Illusion of Equivalence",
         section 3.
     """
     cosines_TK = (tuned_OK[:, :top].T @ base_OK).abs()
-    return int((cosines_TK < likeness).all(dim=1).sum())
+    return int((cosines_TK < cosine).all(dim=1).sum())
 
 
 def singular_values(matrix_OI: Tensor) -> Tensor:

@@ -32,20 +32,20 @@ def row_width(tokens: int) -> int:
     return even(tokens + 1)
 
 
-class Reader(Protocol):
+class Predictor(Protocol):
     """Read texts, and predict the next token of each."""
 
     def predict(self) -> Tensor:
         """Give the logits of what follows each text: R x V."""
 
-    def choose(self, rows_R: Tensor) -> None:
+    def select(self, rows_R: Tensor) -> None:
         """Go on with these rows only, which may name one several times."""
 
     def append(self, tokens_R: Tensor) -> None:
         """Make each text longer by one token."""
 
 
-def open_reader(model: Any, texts: Texts, *, pad: int, device: torch.device) -> Reader:
+def make_predictor(model: Any, texts: Texts, *, pad: int, device: torch.device) -> Predictor:
     """Open texts that all go into rows of one width.
 
     Args:
@@ -55,11 +55,11 @@ def open_reader(model: Any, texts: Texts, *, pad: int, device: torch.device) -> 
     layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
     attends = all("attention" in layer and "linear" not in layer for layer in layers)
     if attends and {"past_key_values", "attention_mask"} <= asked.keys():
-        return _Remembering(model, texts, pad, device, positions="position_ids" in asked)
-    return _Rereading(model, texts, pad, device)
+        return _CachedPredictor(model, texts, pad, device, positions="position_ids" in asked)
+    return _UncachedPredictor(model, texts, pad, device)
 
 
-class _Remembering:
+class _CachedPredictor:
     """Keep keys and values of what is read; texts end where rows end."""
 
     def __init__(
@@ -90,7 +90,7 @@ class _Remembering:
             ).logits[0]
         return logits_RV
 
-    def choose(self, rows_R: Tensor) -> None:
+    def select(self, rows_R: Tensor) -> None:
         self._cache.batch_select_indices(rows_R)
         self._mask_RT, self._unread_RT = self._mask_RT[rows_R], self._unread_RT[rows_R]
 
@@ -99,7 +99,7 @@ class _Remembering:
         self._mask_RT = functional.pad(self._mask_RT, (0, 1), value=1)
 
 
-class _Rereading:
+class _UncachedPredictor:
     """Read everything again for every token, in any causal model; texts begin where rows begin."""
 
     def __init__(self, model: Any, texts: Texts, pad: int, device: torch.device) -> None:
@@ -120,7 +120,7 @@ class _Rereading:
             logits_RV: Tensor = self._model(input_ids=padded_RT, use_cache=False).logits[0]
         return logits_RV
 
-    def choose(self, rows_R: Tensor) -> None:
+    def select(self, rows_R: Tensor) -> None:
         self._texts_RT, self._lengths_R = self._texts_RT[rows_R], self._lengths_R[rows_R]
 
     def append(self, tokens_R: Tensor) -> None:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+CHECK_EVERY = 8  # tokens generated between two looks at which completions have ended
 CONTEXT = 8  # tokens before a completion that are decoded with it, as some decide on its blanks
 
 
-class Transcript:
+def eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Collect the tokens that end a text; chat models have several."""
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = ends if isinstance(ends, list) else [ends]
+    return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
+
+
+class CompletionDecoder:
     """Read the completions of some prompts."""
 
     def __init__(
@@ -32,7 +40,7 @@ class Transcript:
         text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
         return text
 
-    def read(self, prompt: int, tokens: Sequence[int]) -> tuple[str, bool]:
+    def decode(self, prompt: int, tokens: Sequence[int]) -> tuple[str, bool]:
         """Give a completion as text, cut before what ends it, and whether anything does.
 
         Args:

@@ -13,7 +13,12 @@ from transformers import (
     Qwen2Config,
 )
 
-from lorasweep.evaluate.reader import _Remembering, _Rereading, open_reader, row_width
+from lorasweep.evaluate.generation.predictor import (
+    _CachedPredictor,
+    _UncachedPredictor,
+    make_predictor,
+    row_width,
+)
 from tests.evaluate.taught import CPU
 
 SIZES = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2}
@@ -46,37 +51,37 @@ def _alone(model: Any, texts: list[list[int]]) -> Tensor:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_text_is_predicted_as_it_is_in_a_row_of_its_own(name: str):
     model, texts = _model(name), _texts(3, 17, 30)
-    reader = open_reader(model, texts, pad=0, device=CPU)
-    torch.testing.assert_close(reader.predict(), _alone(model, texts), atol=1e-4, rtol=0)
+    predictor = make_predictor(model, texts, pad=0, device=CPU)
+    torch.testing.assert_close(predictor.predict(), _alone(model, texts), atol=1e-4, rtol=0)
     rows = [2, 0, 0, 1]
-    reader.choose(torch.tensor(rows))
+    predictor.select(torch.tensor(rows))
     texts = [list(texts[row]) for row in rows]
     for step in range(10):
         tokens = [(7 * step + row) % 60 for row in range(len(texts))]
-        reader.append(torch.tensor(tokens))
+        predictor.append(torch.tensor(tokens))
         for text, token in zip(texts, tokens, strict=True):
             text.append(token)
-        torch.testing.assert_close(reader.predict(), _alone(model, texts), atol=1e-4, rtol=0)
+        torch.testing.assert_close(predictor.predict(), _alone(model, texts), atol=1e-4, rtol=0)
         if step == 4:
-            reader.choose(torch.tensor([0, 2, 3]))
+            predictor.select(torch.tensor([0, 2, 3]))
             texts = [texts[0], texts[2], texts[3]]
 
 
 def test_only_a_model_that_keeps_keys_and_values_is_read_once():
-    kinds = {name: type(open_reader(_model(name), [[1]], pad=0, device=CPU)) for name in CONFIGS}
-    assert kinds.pop("mamba") is _Rereading
-    assert set(kinds.values()) == {_Remembering}
+    kinds = {name: type(make_predictor(_model(name), [[1]], pad=0, device=CPU)) for name in CONFIGS}
+    assert kinds.pop("mamba") is _UncachedPredictor
+    assert set(kinds.values()) == {_CachedPredictor}
 
 
 @torch.no_grad()
 def test_a_row_is_predicted_the_same_in_any_company():
     model = _model("qwen2")
     texts = _texts(*range(1, 16))  # all in rows of one width
-    together = open_reader(model, texts * 2, pad=0, device=CPU).predict()
+    together = make_predictor(model, texts * 2, pad=0, device=CPU).predict()
     for first in range(0, 15, 5):
         few = texts[first : first + 5]
         filled = few + [few[0]] * 11
-        apart = open_reader(model, filled, pad=0, device=CPU).predict()[:5]
+        apart = make_predictor(model, filled, pad=0, device=CPU).predict()[:5]
         torch.testing.assert_close(apart, together[first : first + 5], atol=1e-5, rtol=0)
 
 

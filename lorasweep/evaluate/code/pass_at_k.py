@@ -7,7 +7,7 @@ import numpy as np
 from lorasweep.errors import LorasweepError
 
 
-def pass_at(k: int, *, samples: int, passed: int) -> float:
+def estimate_pass_at_k(k: int, *, samples: int, passed: int) -> float:
     """Estimate pass@k of one problem without bias (Chen et al. 2021, section 2.1).
 
     1 - C(n - c, k) / C(n, k), the chance that k of the n samples, drawn without replacement, hold

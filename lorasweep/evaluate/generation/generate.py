@@ -23,11 +23,21 @@ from torch import Tensor
 
 from lorasweep.data.batches import EVEN, even
 from lorasweep.errors import LorasweepError
-from lorasweep.evaluate.nucleus import draw
-from lorasweep.evaluate.reader import open_reader, row_width
-from lorasweep.evaluate.transcript import Transcript
-from lorasweep.evaluate.writing import PIECE, end_tokens
+from lorasweep.evaluate.generation.nucleus import draw
+from lorasweep.evaluate.generation.predictor import make_predictor, row_width
+from lorasweep.evaluate.generation.stopping import CHECK_EVERY, CompletionDecoder, eos_tokens
 from lorasweep.model.served import Served
+
+CACHE_BYTES = 2**28  # of KV cache per copy, up to which a batch may exceed the configured size
+
+
+def generation_batch_size(served: Served, batch_size: int) -> int:
+    """Choose how many rows each copy generates at once: the configured size, or more if they fit.
+
+    Decoding one token per row is bound by reading the weights, so more rows are almost free as long
+    as their keys and values are small.
+    """
+    return max(batch_size, CACHE_BYTES // served.cache_bytes)
 
 
 @dataclass(frozen=True)
@@ -110,14 +120,14 @@ def sample(
         kept = kept if room is None else [prompt[-room:] for prompt in kept]
         count = len(kept) * sampling.samples
         texts = [[""] * count for _ in range(served.copies)]
-        transcript = Transcript(tokenizer, kept, end_tokens(model, tokenizer), sampling.until)
+        decoder = CompletionDecoder(tokenizer, kept, eos_tokens(model, tokenizer), sampling.until)
         for batch in _batches(kept, numbers, sampling, batch_size):
             written_CNM = _write(
-                model, served.copies, batch, sampling, transcript, tokenizer.pad_token_id, device
+                model, served.copies, batch, sampling, decoder, tokenizer.pad_token_id, device
             )
             for own, written_NM in zip(texts, written_CNM.tolist(), strict=True):
                 for (prompt, number), tokens in zip(batch.asked, written_NM, strict=True):
-                    own[prompt * sampling.samples + number], _ = transcript.read(prompt, tokens)
+                    own[prompt * sampling.samples + number], _ = decoder.decode(prompt, tokens)
     each = sampling.samples
     return [[own[first : first + each] for first in range(0, count, each)] for own in texts]
 
@@ -168,7 +178,7 @@ def _write(
     copies: int,
     batch: _Batch,
     sampling: Sampling,
-    transcript: Transcript,
+    decoder: CompletionDecoder,
     pad: int,
     device: torch.device,
 ) -> Tensor:
@@ -177,7 +187,7 @@ def _write(
     Returns:
         What each copy wrote; behind the end of a completion there may be anything: C x N x M.
     """
-    reader = open_reader(model, [*batch.prompts.values()] * copies, pad=pad, device=device)
+    predictor = make_predictor(model, [*batch.prompts.values()] * copies, pad=pad, device=device)
     count, spare = len(batch.asked), batch.rows - len(batch.asked)
     of_prompt = {prompt: place for place, prompt in enumerate(batch.prompts)}
     prompts_L = [of_prompt[prompt] for prompt, _ in batch.asked] + [0] * spare
@@ -187,8 +197,8 @@ def _write(
     owners_CL = torch.arange(batch.rows, device=device).clamp(max=count).repeat(copies, 1)
     uniforms_NM = torch.from_numpy(np.pad(batch.uniforms_NM, ((0, 1), (0, 0)))).to(device)
     written_CNM = torch.full((copies, count + 1, sampling.max_tokens), pad, device=device)
-    logits_RV = reader.predict()[rows_R]
-    reader.choose(rows_R)
+    logits_RV = predictor.predict()[rows_R]
+    predictor.select(rows_R)
     for place in range(sampling.max_tokens):
         tokens_R = draw(
             logits_RV,
@@ -199,21 +209,21 @@ def _write(
         written_CNM[copies_C1, owners_CL, place] = tokens_R.view_as(owners_CL)
         if place + 1 == sampling.max_tokens:
             break
-        if (place + 1) % PIECE == 0:
-            kept_CK = _going(written_CNM[..., : place + 1], owners_CL, batch.asked, transcript)
+        if (place + 1) % CHECK_EVERY == 0:
+            kept_CK = _going(written_CNM[..., : place + 1], owners_CL, batch.asked, decoder)
             if not kept_CK.numel():
                 break
             if kept_CK.shape < owners_CL.shape:
                 rows_R = (copies_C1 * owners_CL.shape[1] + kept_CK).flatten()
-                reader.choose(rows_R)
+                predictor.select(rows_R)
                 tokens_R, owners_CL = tokens_R[rows_R], owners_CL.gather(1, kept_CK)
-        reader.append(tokens_R)
-        logits_RV = reader.predict()
+        predictor.append(tokens_R)
+        logits_RV = predictor.predict()
     return written_CNM[:, :count]
 
 
 def _going(
-    written_CNM: Tensor, owners_CL: Tensor, asked: list[tuple[int, int]], transcript: Transcript
+    written_CNM: Tensor, owners_CL: Tensor, asked: list[tuple[int, int]], decoder: CompletionDecoder
 ) -> Tensor:
     """Give the rows that go on, and some others, so that every copy has as many and they are even.
 
@@ -222,7 +232,7 @@ def _going(
     """
     going_CL = [
         [
-            owner < len(asked) and not transcript.read(asked[owner][0], written_NM[owner])[1]
+            owner < len(asked) and not decoder.decode(asked[owner][0], written_NM[owner])[1]
             for owner in owners_L
         ]
         for written_NM, owners_L in zip(written_CNM.tolist(), owners_CL.tolist(), strict=True)

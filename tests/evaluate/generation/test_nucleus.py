@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lorasweep.evaluate import nucleus
-from lorasweep.evaluate.nucleus import draw
+from lorasweep.evaluate.generation import nucleus
+from lorasweep.evaluate.generation.nucleus import draw
 
 GRID = torch.arange(0.5, 20000) / 20000  # as good as all numbers of [0, 1)
 

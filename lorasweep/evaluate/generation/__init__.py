@@ -1,0 +1,1 @@
+"""Completions of prompts, sampled for all copies of a model at once."""
