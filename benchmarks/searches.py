@@ -280,10 +280,9 @@ def _as_found(claim: Claim) -> str:
     """Judge a claim as if searches had found their best: all of its parts must hold."""
     verdicts: list[Verdict] = []
     for part in claim.parts:
-        search = part.estimate.search
-        found = part.estimate
-        if search is not None:
-            found = found.model_copy(update={"low": search.low, "high": search.high})
+        found, as_found = part.estimate, part.estimate.as_found
+        if as_found is not None:
+            found = found.model_copy(update={"low": as_found.low, "high": as_found.high})
         verdicts.append(part.region.judge(found))
     return verdict_of(verdicts) if verdicts else claim.verdict
 

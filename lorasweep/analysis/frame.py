@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lorasweep.analysis.estimate import Estimate, Floats, around
+from lorasweep.analysis.intervals import Estimate, Floats, t_interval
 from lorasweep.spec.space import Level
 from lorasweep.store.configurations import Configuration, mean
 
@@ -277,7 +277,7 @@ class Fit:
             return None
         error = self.error * math.sqrt(max(0.0, float(whole @ self.spread @ whole)))
         effect = float(whole @ self.beta)
-        return around(effect, error, self.df, n=self.n, of="configurations", basis=basis)
+        return t_interval(effect, error, self.df, n=self.n, of="configurations", basis=basis)
 
     def draws(self, number: int, rng: np.random.Generator) -> Floats:
         """Draw the own coefficients from what they may be."""

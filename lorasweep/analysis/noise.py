@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.estimate import Floats, student
 from lorasweep.analysis.frame import Frame
+from lorasweep.analysis.intervals import Floats, t_quantile
 from lorasweep.store.configurations import Configuration
 from lorasweep.store.results import TrialResult
 
@@ -37,7 +37,7 @@ class Noise:
     @property
     def margin(self) -> float:
         """Give what the difference of two single scores may come to by noise, 5% on each side."""
-        seeds = 0.0 if not self.sd else student(self.df) * math.sqrt(2) * self.sd
+        seeds = 0.0 if not self.sd else t_quantile(self.df) * math.sqrt(2) * self.sd
         return seeds + self.rounding
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lorasweep.analysis.advice.advise import Advice
 from lorasweep.analysis.claims.verdict import Claim, Part, Source
-from lorasweep.analysis.estimate import Estimate
+from lorasweep.analysis.intervals import Estimate
 from lorasweep.analysis.noise import Noise
 from lorasweep.analysis.tradeoff.curves import Curve
 from lorasweep.analysis.tradeoff.equal import AtEqual

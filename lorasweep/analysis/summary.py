@@ -10,8 +10,8 @@ from lorasweep.analysis.advice.advise import Advice, advise
 from lorasweep.analysis.advice.caution import warn
 from lorasweep.analysis.claims import judge_claims
 from lorasweep.analysis.claims.verdict import Claim
-from lorasweep.analysis.estimate import rank_correlation
 from lorasweep.analysis.evidence import collect
+from lorasweep.analysis.intervals import rank_correlation
 from lorasweep.analysis.noise import Noise
 from lorasweep.analysis.scale import Scale, scales
 from lorasweep.analysis.sensitivity.alpha_rules import WithinRule, rank_within_alpha_rules
@@ -30,7 +30,7 @@ from lorasweep.store.best import Best, find_best
 from lorasweep.store.configurations import configurations, methods
 from lorasweep.store.results import SweepResults, TrialResult
 
-__all__ = ["Analysis", "Proxy", "Totals", "analyse", "rank_correlation"]
+__all__ = ["Analysis", "Proxy", "Totals", "analyse"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from lorasweep.analysis.intervals import fisher_bounds, rank_correlation
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
-from lorasweep.analysis.summary import Analysis, rank_correlation
+from lorasweep.analysis.summary import Analysis
 from lorasweep.analysis.tradeoff.pareto import POOLED
 from lorasweep.report.wording import enumerate_words, number, percent, settings
 from lorasweep.store.best import Best, Standing
@@ -268,10 +268,7 @@ def _correlation(what: str, correlation: float | None, n: int) -> Finding:
     if correlation is None:
         text = f"{what} {_UNSURE}."
         return Finding(text, n, "trials", measure, None)
-    # Fieller, Hartley and Pearson (1957): the variance of Spearman's z is 1.06 / (n - 3).
-    reach = 1.645 * math.sqrt(1.06 / (n - 3))
-    z = math.atanh(max(-0.999999, min(0.999999, correlation)))
-    low, high = math.tanh(z - reach), math.tanh(z + reach)
+    low, high = fisher_bounds(correlation, n)
     verdict = (
         "went with more learning" if low > 0 else "went with less learning" if high < 0 else _UNSURE
     )

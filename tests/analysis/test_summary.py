@@ -5,8 +5,9 @@ import pytest
 
 from lorasweep.analysis.advice.caution import edge
 from lorasweep.analysis.document import SCHEMA_VERSION, describe, to_json
+from lorasweep.analysis.intervals import rank_correlation
 from lorasweep.analysis.scale import lay_out
-from lorasweep.analysis.summary import analyse, rank_correlation
+from lorasweep.analysis.summary import analyse
 from lorasweep.spec.space import Choices, Range
 from tests.analysis.planted import planted_grid, sweep, trial
 

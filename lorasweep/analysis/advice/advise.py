@@ -10,14 +10,13 @@ import numpy as np
 
 from lorasweep.analysis.advice.caution import edge
 from lorasweep.analysis.advice.command import extended_range, space_with, train_command
-from lorasweep.analysis.estimate import SIDE, Estimate, Floats
 from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.intervals import SEED, Estimate, Floats, middle
 from lorasweep.analysis.scale import Scale
 from lorasweep.store.best import Best, Standing
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import TrialResult
 
-_SEED = 20240515
 _DRAWS = 400
 _FEWEST = 8
 
@@ -164,10 +163,10 @@ def find_plateau(trials: Sequence[TrialResult], margin: float, *, is_grid: bool)
         return Plateau(None, "cannot tell", "a grid ends when its points are done")
     if n < _FEWEST:
         return Plateau(None, "cannot tell", f"{n} completed trials, and {_FEWEST} are needed")
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     draws = np.sort(scores[rng.integers(0, n, (_DRAWS if n <= 2000 else 50, n))], axis=1)
     gain = float(_doubling(scores[None])[0])
-    low, high = np.quantile(_doubling(draws), [SIDE, 1 - SIDE])
+    low, high = middle(_doubling(draws))
     found = Estimate(
         effect=gain,
         low=min(float(low), gain),

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.estimate import Estimate, Floats, around
 from lorasweep.analysis.frame import Frame
+from lorasweep.analysis.intervals import Estimate, Floats, t_interval
 from lorasweep.analysis.noise import Noise
 
 SHRUNK = (
@@ -53,7 +53,7 @@ class Expected:
         if self.errors is None:
             return Estimate(effect=value, n=self.n, n_of="configurations", basis=self.how)
         error = float(self.errors[index])
-        return around(
+        return t_interval(
             value, error, self.df, n=self.n, of="configurations", basis=self.how
         )  # fmt: skip
 

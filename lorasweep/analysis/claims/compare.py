@@ -21,9 +21,15 @@ import numpy as np
 
 from lorasweep.analysis.advice.expected import Expected, spread_of
 from lorasweep.analysis.claims.searched import Side, allow_for_search, is_chosen
-from lorasweep.analysis.estimate import FEWEST, Estimate, around, mean_of
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Case, Frame
+from lorasweep.analysis.intervals import (
+    FEWEST_VALUES,
+    Estimate,
+    mean_interval,
+    normal_quantile,
+    t_interval,
+)
 from lorasweep.spec.space import Level
 
 _MANY = 5
@@ -51,7 +57,7 @@ def best_of(cases: Sequence[Case], outcome: str) -> float | None:
 
 def floor_of(evidence: Evidence, outcome: str, n: int) -> float:
     """Give what rounding alone does to a mean of n differences of scores."""
-    return 1.645 * evidence.noise[outcome].rounding * math.sqrt(2 / 12 / max(n, 1))
+    return normal_quantile() * evidence.noise[outcome].rounding * math.sqrt(2 / 12 / max(n, 1))
 
 
 def _settings(
@@ -91,13 +97,13 @@ def contrast(
     pairs = [(best_of(a, outcome), best_of(b, outcome)) for a, b in groups]
     gaps = [a - b for a, b in pairs if a is not None and b is not None]
     basis = "settings that differ in nothing else" if same_lr else "each at its best learning rate"
-    settings = mean_of(
+    settings = mean_interval(
         gaps or [0.0],
         of="matched settings",
         basis=basis,
         floor=floor_of(evidence, outcome, len(gaps)),
     )
-    if len(gaps) >= (FEWEST if same_lr else _MANY):
+    if len(gaps) >= (FEWEST_VALUES if same_lr else _MANY):
         return settings
     kept = frame.where(lambda c: c.levels.get(axis) in {left, right})
     kept = kept.scored if outcome == "learning" else kept.measured
@@ -110,7 +116,7 @@ def contrast(
         weights[column.levels.index(left)], weights[column.levels.index(right)] = 1.0, -1.0
         if found := fit.contrast(weights, "regression on all hyperparameters"):
             return found
-    if len(gaps) >= FEWEST:
+    if len(gaps) >= FEWEST_VALUES:
         return settings
     return _by_seeds(evidence, kept, axis, left, right, outcome)
 
@@ -126,7 +132,7 @@ def _by_seeds(
     best = [best_case(one.cases, outcome) for one in own]
     if best[0] is None or best[1] is None:
         return None
-    found = around(
+    found = t_interval(
         _value(best[0], outcome) - _value(best[1], outcome),
         noise.sd * math.sqrt(1 / best[0].n + 1 / best[1].n),
         noise.df,
@@ -179,11 +185,11 @@ def contrast_methods(
         (best_case(by_key[0][key], outcome), best_case(by_key[1][key], outcome)) for key in keys
     ]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if len(both) < FEWEST:
+    if len(both) < FEWEST_VALUES:
         return _best_by_seeds(evidence, left, right, outcome)
     gaps = [_value(a, outcome) - _value(b, outcome) for a, b in both]
     said = ", ".join(shared)
-    found = mean_of(
+    found = mean_interval(
         gaps,
         of="matched settings",
         basis=f"the best of each method at equal {said}",
@@ -224,7 +230,7 @@ def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) 
         values.append(value)
         errors.append(error)
     by_seeds = noise.basis == "seeds"
-    found = around(
+    found = t_interval(
         values[0] - values[1],
         math.hypot(*errors),
         noise.df,

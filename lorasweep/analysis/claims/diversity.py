@@ -11,8 +11,8 @@ from lorasweep.analysis.claims.verdict import (
     every,
     not_tested,
 )
-from lorasweep.analysis.estimate import difference_of
 from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.intervals import welch_interval
 from lorasweep.store.configurations import mean
 
 
@@ -36,7 +36,7 @@ def _keeps(evidence: Evidence) -> Outcome:
         lora, full = (_shares(evidence, method, task) for method in ("lora", "full"))
         if lora and full:
             what = f"{task}, distinct completions among the samples, LoRA less full"
-            parts.append((what, difference_of(lora, full, of="configurations")))
+            parts.append((what, welch_interval(lora, full, of="configurations")))
     if not parts:
         return not_tested("no task with sampled programs in both methods")
     return every(parts, Region(above=0.01))

@@ -17,9 +17,9 @@ from lorasweep.analysis.claims.verdict import (
     not_tested,
     one,
 )
-from lorasweep.analysis.estimate import Estimate, minus
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Case, Frame
+from lorasweep.analysis.intervals import Estimate, difference
 from lorasweep.analysis.tradeoff.equal import AT_EQUAL
 
 LOW_RANK = 64  # "the standard low-rank settings" of v2 are ranks 16 and 64
@@ -160,7 +160,9 @@ def _large_batch(evidence: Evidence) -> Outcome:
     ]
     if gaps[0] is None or gaps[1] is None:
         return Outcome(missing="no noise is known to compare the gaps by")
-    found = minus(gaps[0], gaps[1], f"gaps at batch size {large:g} and {small:g}; {gaps[0].basis}")
+    found = difference(
+        gaps[0], gaps[1], f"gaps at batch size {large:g} and {small:g}; {gaps[0].basis}"
+    )
     what = "learning, full less LoRA, at the large batch less at the small one"
     return one(what, found, Region(above=evidence.margin))
 

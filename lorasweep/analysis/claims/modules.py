@@ -20,9 +20,9 @@ from lorasweep.analysis.claims.verdict import (
     not_tested,
     one,
 )
-from lorasweep.analysis.estimate import minus
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Frame
+from lorasweep.analysis.intervals import difference
 
 _REFERENCE = 16
 
@@ -155,7 +155,7 @@ def _rank_needs_alpha(evidence: Evidence) -> Outcome:
         ends.append(contrast(evidence, frame, "rank", max(ranks), min(ranks)))
     if ends[0] is None or ends[1] is None:
         return Outcome(missing="too few comparable trials to estimate it")
-    found = minus(ends[0], ends[1], f"gain by rank under either rule; {ends[0].basis}")
+    found = difference(ends[0], ends[1], f"gain by rank under either rule; {ends[0].basis}")
     what = "learning, gain by rank at alpha 2r less that at a fixed alpha"
     return one(what, found, Region(above=evidence.margin))
 

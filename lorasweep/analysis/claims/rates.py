@@ -18,13 +18,10 @@ from lorasweep.analysis.claims.verdict import (
     not_tested,
     one,
 )
-from lorasweep.analysis.estimate import FEWEST, SIDE, Estimate, mean_of
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Case
+from lorasweep.analysis.intervals import FEWEST_VALUES, SEED, Estimate, mean_interval, middle
 from lorasweep.analysis.sensitivity.peak import FEWEST_LRS, are_rates, find_peak, rate_of, ratio_of
-
-_SEED = 20240515
-
 
 _TOO_FEW = (
     f"{{}} did not complete at enough learning rates, {FEWEST_LRS} and more where other "
@@ -82,22 +79,22 @@ def _below_divergence(evidence: Evidence) -> Outcome:
         groups.setdefault(tuple(case.levels.get(name) for name in others), []).append(case)
     gaps = [gap for cases in groups.values() if (gap := _short_of(cases)) is not None]
     what = "highest stable learning rate over the best one, in decades"
-    if len(gaps) >= FEWEST:
-        found = mean_of(
+    if len(gaps) >= FEWEST_VALUES:
+        found = mean_interval(
             gaps, of="matched settings", basis="settings in which a higher rate diverged"
         )
         return one(what, found, Region(below=0.5))
     whole = _short_of(frame.cases)
-    if whole is None or len(lost) < FEWEST:
+    if whole is None or len(lost) < FEWEST_VALUES:
         return Outcome(missing=f"only {len(lost)} LoRA trials diverged")
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     cases = sorted(frame.cases, key=lambda c: (float(c.levels["lr"]), c.learning or -math.inf))
     n = len(cases)
     redrawn = ([cases[i] for i in rng.integers(0, n, n)] for _ in range(200))
     draws = [gap for own in redrawn if (gap := _short_of(own)) is not None]
     if len(draws) < 160:
         return Outcome(missing="too few trials that completed below one that diverged")
-    low, high = np.quantile(draws, [SIDE, 1 - SIDE])
+    low, high = middle(np.array(draws))
     found = Estimate(
         effect=whole,
         low=float(low),

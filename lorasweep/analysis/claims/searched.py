@@ -16,15 +16,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.estimate import SIDE, Estimate, Floats, Search, student
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import Case, Codes, Fit, Frame, settings_of
+from lorasweep.analysis.intervals import (
+    SEED,
+    TAIL,
+    AsFound,
+    Estimate,
+    Floats,
+    Unfinished,
+    t_quantile,
+)
 from lorasweep.analysis.scale import was_drawn
 from lorasweep.analysis.sensitivity.anova import is_factorial
 from lorasweep.analysis.sensitivity.peak import are_rates
 from lorasweep.spec.space import Level
 
-_SEED = 20240515
 DRAWS = 1000
 # Many trials leave little to gain, and fewer draws are enough to say so.
 _MANY, _FEW_DRAWS = 1000, 200
@@ -83,18 +90,18 @@ def allow_for_search(
     rooms = [_room(evidence, side, outcome, held, i) for i, side in enumerate(sides)]
     if all(room is not None and not room.draws.any() for room in rooms):
         return found
-    error = (found.high - found.low) / 2 / student(df)
-    chance = found.effect + error * np.random.default_rng(_SEED).standard_t(df, DRAWS)
+    error = (found.high - found.low) / 2 / t_quantile(df)
+    chance = found.effect + error * np.random.default_rng(SEED).standard_t(df, DRAWS)
     own, other = (None if room is None else np.resize(room.draws, DRAWS) for room in rooms)
     none = np.zeros(DRAWS)
     # Learning of either can only rise; forgetting of both may move either way.
     down = (none if outcome == "learning" else own, other)
     up = (own, none if outcome == "learning" else other)
-    low = _bound(chance, down, SIDE)
-    high = _bound(chance, up, 1 - SIDE)
+    low = _bound(chance, down, TAIL)
+    high = _bound(chance, up, 1 - TAIL)
     said = [_said(side, room, outcome) for side, room in zip(sides, rooms, strict=True)]
-    search = Search(
-        low=found.low, high=found.high, below=said[1] or said[0], above=said[0] or said[1]
+    as_found = AsFound(
+        low=found.low, high=found.high, lower=said[1] or said[0], upper=said[0] or said[1]
     )
     return Estimate(
         effect=found.effect,
@@ -103,7 +110,7 @@ def allow_for_search(
         n=found.n,
         n_of=found.n_of,
         basis=f"{found.basis}; with room for what further search may find",
-        search=search,
+        as_found=as_found,
     )
 
 
@@ -123,27 +130,27 @@ def _room(
     return room_beyond(frame, side.best, outcome, held, evidence.margin, stream=number)
 
 
-def _said(side: Side, room: Room | None, outcome: str) -> tuple[str, str] | None:
+def _said(side: Side, room: Room | None, outcome: str) -> Unfinished | None:
     """Say what the search of a method leaves open, and what to run."""
     if room is None:
-        return (
-            f"the trials of {side.who} are too few to tell what its search may still gain",
-            f"Run more trials of {side.who}, or what was searched as a grid.",
+        return Unfinished(
+            reason=f"the trials of {side.who} are too few to tell what its search may still gain",
+            to_run=f"Run more trials of {side.who}, or what was searched as a grid.",
         )
     if not room.draws.any():
         return None
     if outcome == "cost":
         why = f"further search of {side.who} may learn more where it forgets more or less"
     else:
-        gain = float(np.quantile(room.draws, 1 - SIDE))
+        gain = float(np.quantile(room.draws, 1 - TAIL))
         why = (
             f"the search of {side.who} may still gain up to {gain:.2g} of learning, as a "
             "regression on its trials has it"
         )
-    return (
-        why,
-        f"Search {side.who} on, first around {room.at}, where the regression expects it to learn "
-        "most.",
+    return Unfinished(
+        reason=why,
+        to_run=f"Search {side.who} on, first around {room.at}, where the regression expects it to "
+        "learn most.",
     )
 
 
@@ -273,7 +280,7 @@ def _surface(frame: Frame, outcome: str, held: Sequence[str], stream: int) -> _S
         if levels and name not in held:
             ridges[name] = _Ridge(levels, rows, own)
     design = np.hstack([np.ones((len(frame.cases), 1)), *coded.values()])
-    rng = np.random.default_rng([_SEED, stream, int(outcome == "cost")])
+    rng = np.random.default_rng([SEED, stream, int(outcome == "cost")])
     return _Surface(design, fit, _redrawn(frame, design, fit, rng), ridges)
 
 

@@ -14,9 +14,9 @@ from lorasweep.analysis.claims.verdict import (
     cite,
     not_tested,
 )
-from lorasweep.analysis.estimate import Estimate
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import DURATIONS
+from lorasweep.analysis.intervals import Estimate
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
 
 _ORDER = ("lr", "targets", "rank")

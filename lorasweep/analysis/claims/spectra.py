@@ -18,21 +18,21 @@ from lorasweep.analysis.claims.verdict import (
     not_tested,
     one,
 )
-from lorasweep.analysis.estimate import (
-    FEWEST,
-    Estimate,
-    correlation_of,
-    difference_of,
-    from_draws,
-    mean_of,
-    share_of,
-)
 from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.intervals import (
+    FEWEST_VALUES,
+    SEED,
+    Estimate,
+    correlation_interval,
+    interval_from_draws,
+    mean_interval,
+    welch_interval,
+    wilson_interval,
+)
 from lorasweep.analysis.tradeoff.spectral import is_rounded
 from lorasweep.store.records import MatrixSpectrum
 from lorasweep.store.results import TrialResult
 
-_SEED = 20240515
 _LEADING = 10  # singular vectors that are looked at for intruders (Shuttleworth et al. 2024)
 _WEAK = 0.2
 
@@ -62,17 +62,17 @@ def _high_rank(evidence: Evidence) -> Outcome:
         return Outcome(missing="what was added is too small beside the rounding of the weights")
     what = "rank that explains 90% of full finetuning's update, over the possible rank"
     medians = [median(_shares(trial.spectrum)) for trial in trials]
-    if len(medians) >= FEWEST:
-        found = mean_of(medians, of="trials", basis="median over matrices of each trial")
+    if len(medians) >= FEWEST_VALUES:
+        found = mean_interval(medians, of="trials", basis="median over matrices of each trial")
         return one(what, found, Region(above=0.25))
     shares = np.sort(_shares([matrix for trial in trials for matrix in trial.spectrum]))
     n = len(shares)
-    if n < FEWEST:
+    if n < FEWEST_VALUES:
         found = Estimate(effect=median(medians), n=n, n_of="matrices", basis="")
         return one(what, found, Region(above=0.25))
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     draws = np.median(shares[rng.integers(0, n, (400, n))], axis=1)
-    found = from_draws(
+    found = interval_from_draws(
         float(np.median(shares)), draws, n=n, of="matrices", basis="redrawn matrices"
     )
     return one(what, found, Region(above=0.25))
@@ -86,7 +86,7 @@ def _with_forgetting(evidence: Evidence) -> Outcome:
     ]
     if not pairs:
         return not_tested("no LoRA trial has both its spectrum and its forgetting measured")
-    found = correlation_of([a for a, _ in pairs], [b for _, b in pairs], of="trials")
+    found = correlation_interval([a for a, _ in pairs], [b for _, b in pairs], of="trials")
     return one("correlation of intruders and forgetting", found, Region(above=_WEAK))
 
 
@@ -102,7 +102,7 @@ def _with_rate(evidence: Evidence) -> Outcome:
     ]
     if len({rate for rate, _ in pairs}) < 2:
         return not_tested("spectra were not measured at several LoRA learning rates")
-    found = correlation_of([a for a, _ in pairs], [b for _, b in pairs], of="trials")
+    found = correlation_interval([a for a, _ in pairs], [b for _, b in pairs], of="trials")
     return one("correlation of learning rate and intruders", found, Region(above=_WEAK))
 
 
@@ -112,7 +112,7 @@ def _none_in_full(evidence: Evidence) -> Outcome:
         return not_tested("no full finetuning with its spectrum measured")
     looked = sum(min(_LEADING, m.outputs, m.inputs) for t in trials for m in t.spectrum)
     count = sum(m.intruders for t in trials for m in t.spectrum)
-    found = share_of(count, looked, of="singular vectors")
+    found = wilson_interval(count, looked, of="singular vectors")
     what = "intruders among full finetuning's leading singular vectors"
     return one(what, found, Region(below=0.02))
 
@@ -132,7 +132,7 @@ def _effective(evidence: Evidence) -> Outcome:
     if not sides[0] or not sides[1]:
         return not_tested(f"no spectra of rank {LOW_RANK} or more at alpha 2r and at a fixed one")
     what = "effective rank over rank, alpha 2r less a fixed alpha"
-    return one(what, difference_of(*sides, of="trials"), Region(above=0.0))
+    return one(what, welch_interval(*sides, of="trials"), Region(above=0.0))
 
 
 _SPECTRUM = "Run {} with --set evaluate.spectrum=true"

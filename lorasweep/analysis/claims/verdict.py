@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import computed_field
 
-from lorasweep.analysis.estimate import Estimate
 from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.intervals import Estimate, Unfinished
 from lorasweep.analysis.types import Number, Result
 
 Verdict = Literal["holds here", "does not hold here", "cannot tell"]
@@ -214,7 +214,7 @@ def decide(definition: Definition, evidence: Evidence) -> Claim:
 def _undecided(part: Part, definition: Definition) -> tuple[str, str]:
     """Explain why a comparison decides nothing, and what to run to decide it."""
     if searched := _searched(part):
-        return searched
+        return searched.reason, searched.to_run
     found = part.estimate
     if found.low is None and found.high is None:
         return f"{found.n} {found.n_of} give no interval", f"{definition.to_run}."
@@ -226,16 +226,16 @@ def verdict_of(parts: Sequence[Verdict]) -> Verdict:
     return FAILS if FAILS in parts else UNSURE if UNSURE in parts else HOLDS
 
 
-def _searched(part: Part) -> tuple[str, str] | None:
+def _searched(part: Part) -> Unfinished | None:
     """Say what further search may find and what to run, where only that leaves it undecided."""
-    found, search = part.estimate, part.estimate.search
-    if search is None:
+    found, as_found = part.estimate, part.estimate.as_found
+    if as_found is None:
         return None
-    best = found.model_copy(update={"low": search.low, "high": search.high})
+    best = found.model_copy(update={"low": as_found.low, "high": as_found.high})
     if part.region.judge(best) == UNSURE:
         return None
     down = part.region.judge(best.model_copy(update={"low": found.low})) == UNSURE
-    return search.below if down else search.above
+    return as_found.lower if down else as_found.upper
 
 
 def _number(value: float) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lorasweep.analysis.intervals import SEED, TAIL, middle
 from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.anova import is_factorial
@@ -21,7 +22,6 @@ from lorasweep.store.configurations import Configuration
 
 # Biderman et al. (2024, v2, appendix B) count the learning rates that reach 90% of the best one's.
 CLOSE = 0.9
-_SEED = 20240515
 _DRAWS, _FEWEST_DRAWS = 400, 50
 _MOST_ROWS = 20_000
 
@@ -168,17 +168,17 @@ def _compare(
         spread_low, spread_high = range_interval(found - luck, error - luck)
         # Redrawn around the bests as found, each with the error of its own draw.
         likely = found - error
-        low, high = np.quantile(_behind(likely), [0.05, 0.95], axis=0)
+        low, high = middle(_behind(likely), axis=0)
         if with_pairs:
-            reach = np.quantile(np.ptp(true, axis=1), [0.05, 0.95])
+            reach = middle(np.ptp(true, axis=1))
             spread_low = min(spread_low, float(reach[0]))
             spread_high = max(spread_high, float(reach[1]))
-            further = np.quantile(_behind(true), [0.05, 0.95], axis=0)
+            further = middle(_behind(true), axis=0)
             low, high = np.minimum(low, further[0]), np.maximum(high, further[1])
         low, high = np.minimum(low, costs), np.maximum(high, costs)
         close = likely >= CLOSE * likely.max(axis=1, keepdims=True)
         odds = close.mean(axis=0)
-        counted = np.quantile(close.sum(axis=1) - 1, [0.05, 0.95], method="nearest")
+        counted = np.quantile(close.sum(axis=1) - 1, [TAIL, 1 - TAIL], method="nearest")
     sayable = top > 0
     is_close = bests >= CLOSE * top
     reached = {
@@ -235,4 +235,4 @@ def _behind(bests: Floats) -> Floats:
 
 def _redrawn(fit: Fit) -> Redrawn:
     draws = int(np.clip(2_000_000 // len(fit.fitted), _FEWEST_DRAWS, _DRAWS))
-    return redraw_scores(fit, draws, np.random.default_rng(_SEED))
+    return redraw_scores(fit, draws, np.random.default_rng(SEED))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lorasweep.analysis.intervals import TAIL
 from lorasweep.analysis.sample import Floats, Sample, adjusted_means
 from lorasweep.analysis.sensitivity.effects import Fit, fit_sampled, level_blocks
 
@@ -69,7 +70,7 @@ def _root(covariance: Floats) -> Floats:
     return root
 
 
-def range_interval(means: Floats, noise: Floats, tail: float = 0.05) -> tuple[float, float]:
+def range_interval(means: Floats, noise: Floats, tail: float = TAIL) -> tuple[float, float]:
     """Give the interval of the range of some means by inverting a test of each range.
 
     Noise makes a range larger, never smaller, so the quantiles of redrawn ranges lie too high.

@@ -17,13 +17,12 @@ from typing import Literal
 
 import numpy as np
 
+from lorasweep.analysis.intervals import SIGNIFICANCE, TAIL, normal_quantile, wilson_bounds
 from lorasweep.analysis.sample import Codes, Floats
 from lorasweep.analysis.scale import Scale
 from lorasweep.store.results import TrialResult
 
 Basis = Literal["curve", "none diverged", "all diverged", "cannot tell"]
-_Z = 1.6448536269514722  # 90%, both sides
-_DROP = _Z**2 / 2
 # Places of the curve's middle that are tried, and its slopes in log odds a decade. Of more learning
 # rates than `_CELLS`, neighbours are taken together.
 _PLACES, _CELLS = 201, 200
@@ -97,14 +96,6 @@ class Divergence:
     moved_by: tuple[MovedRate, ...]
 
 
-def wilson(count: int, n: int) -> tuple[float, float]:
-    """Give the 90% interval of a share (Wilson 1927); n must be above 0."""
-    share = count / n
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    reach = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return max(0.0, centre - reach), min(1.0, centre + reach)
-
-
 def summarise_divergence(trials: Sequence[TrialResult], scales: Mapping[str, Scale]) -> Divergence:
     """Summarise the divergence of the trials of one method."""
     finished = [t for t in trials if t.status in {"COMPLETE", "PRUNED", "DIVERGED"}]
@@ -143,7 +134,7 @@ def _share(label: str, lost: Floats) -> DivergedShare:
     n, count = len(lost), int(lost.sum())
     if n == 0:
         return DivergedShare(label, 0, 0, None, None, None)
-    return DivergedShare(label, n, count, count / n, *wilson(count, n))
+    return DivergedShare(label, n, count, count / n, *wilson_bounds(count, n))
 
 
 def _likelihood(logs: Floats, lost: Floats) -> tuple[Floats, Floats, float]:
@@ -201,11 +192,11 @@ def stable_rate(logs: Floats, lost: Floats) -> StableRate:
     places, likely, top = _likelihood(logs, lost)
     share = count / n
     flat = count * math.log(share) + (n - count) * math.log(1 - share)
-    if top - flat < _DROP:
+    if top - flat < normal_quantile() ** 2 / 2:
         reason = "divergence was not seen to rise with the learning rate"
         return StableRate(n, count, "cannot tell", None, None, None, *ends, reason)
     below_place = np.cumsum(likely) / likely.sum()
-    low, middle, high = (float(v) for v in np.interp([0.05, 0.5, 0.95], below_place, places))
+    low, middle, high = (float(v) for v in np.interp([TAIL, 0.5, 1 - TAIL], below_place, places))
     return StableRate(
         finished=n,
         diverged=count,
@@ -240,4 +231,4 @@ def _moved(scale: Scale, parts: Codes, logs: Floats, lost: Floats, *, tests: int
     # Each level has a place and a slope of its own.
     df = 2 * (len(present) - 1)
     p_value = float(chdtrc(df, max(0.0, 2 * (apart - together))))
-    return MovedRate(scale.name, shown, p_value, moves=p_value < 0.05 / tests)
+    return MovedRate(scale.name, shown, p_value, moves=p_value < SIGNIFICANCE / tests)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from lorasweep.analysis.intervals import SEED, SIGNIFICANCE, middle
 from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.anova import is_factorial, main_effect_shares
@@ -19,8 +20,6 @@ from lorasweep.analysis.sensitivity.redraw import chance_variances, redraw_share
 from lorasweep.store.configurations import Configuration
 
 Design = Literal["anova", "functional anova", "none"]
-LEVEL = 0.05
-SEED = 20240515
 _FULL_TREES = 32
 # Of more configurations this many are drawn for the forest, and for least squares.
 _FOREST_ROWS = 250
@@ -140,7 +139,7 @@ def _rank_factorial(method: str, sample: Sample, codes: Codes, reason: str | Non
     fit = fit_factorial(codes, sample.scores, sample.noise)
     importance = main_effect_shares(codes, sample.scores)
     total = float(sample.scores.var())
-    chance = chance_variances(fit, LEVEL / len(sample.scales))[: len(importance)] / total
+    chance = chance_variances(fit, SIGNIFICANCE / len(sample.scales))[: len(importance)] / total
     shares = redraw_shares(fit, 1000, rng)
     costs = mean_costs(sample, fit, rng)
     return Ranking(
@@ -148,7 +147,7 @@ def _rank_factorial(method: str, sample: Sample, codes: Codes, reason: str | Non
         design="anova",
         configurations=len(sample.scores),
         rows=_rows(sample, importance, shares[:, : len(importance)], chance, costs),
-        interactions=rank_interactions(sample, fit, shares, level=LEVEL, is_factorial=True),
+        interactions=rank_interactions(sample, fit, shares, level=SIGNIFICANCE, is_factorial=True),
         redrawn=len(shares),
         reason=reason,
     )
@@ -175,7 +174,7 @@ def _rank_sampled(method: str, sample: Sample, reason: str | None) -> Ranking:
     )
     shares = redraw_shares(fit, draws, rng)
     # What chance can make of the least squares is put on the scale of the forest's shares.
-    bound, found = chance_variances(fit, LEVEL / axes)[:axes], fit.variances[:axes]
+    bound, found = chance_variances(fit, SIGNIFICANCE / axes)[:axes], fit.variances[:axes]
     scaled = importance * bound / np.where(found > 0, found, 1.0)
     chance = np.where(found > 0, np.minimum(scaled, 1.0), importance)
     return Ranking(
@@ -183,7 +182,7 @@ def _rank_sampled(method: str, sample: Sample, reason: str | None) -> Ranking:
         design="functional anova",
         configurations=n,
         rows=_rows(sample, importance, shares[:, :axes], chance, mean_costs(sample, fit, rng)),
-        interactions=rank_interactions(sample, fit, shares, level=LEVEL, is_factorial=False),
+        interactions=rank_interactions(sample, fit, shares, level=SIGNIFICANCE, is_factorial=False),
         redrawn=draws,
         forest_rows=len(rows),
         reason=reason,
@@ -214,14 +213,14 @@ def _rows(
     """Put estimate, redrawn shares and chance together into a ranking with its ties."""
     names = sample.names
     order = sorted(range(len(names)), key=lambda i: (-importance[i], names[i]))
-    low, high = np.quantile(shares, [0.05, 0.95], axis=0)
+    low, high = middle(shares, axis=0)
 
     def odds(i: int, j: int) -> float:
         ahead = shares[:, i] - shares[:, j]
         return float((ahead > 0).mean() + (ahead == 0).mean() / 2)
 
     def clearly_above(i: int, j: int) -> bool:
-        return bool(importance[i] > chance[i]) and odds(i, j) >= 1 - LEVEL
+        return bool(importance[i] > chance[i]) and odds(i, j) >= 1 - SIGNIFICANCE
 
     ordered = shares[:, order]
     places = np.argsort(np.argsort(-ordered, axis=1, kind="stable"), axis=1, kind="stable")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lorasweep.analysis.intervals import middle
 from lorasweep.analysis.sample import Floats, Sample
 from lorasweep.analysis.sensitivity.anova import pair_shares
 from lorasweep.analysis.sensitivity.effects import Fit
@@ -69,7 +70,7 @@ def rank_interactions(
             rows.append(Interaction(both, share, 0.0, share, 1.0, is_testable=False))
             continue
         i = place[pair]
-        low, high = np.quantile(shares[:, i], [0.05, 0.95])
+        low, high = middle(shares[:, i])
         bound = chance[i] if is_factorial else max(0.0, float(chance[i] - noise[i]))
         rows.append(
             Interaction(

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.estimate import SIDE, Estimate, Floats
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.frame import FEWEST_FREE, Frame
+from lorasweep.analysis.intervals import SEED, TAIL, Estimate, Floats
 from lorasweep.analysis.scale import was_drawn
 
 DRAWS = 1000
 FEWEST_LRS = 4
-_SEED = 20240515
 _GRID = 12  # more learning rates than this are a sample of an interval
 _NEAR = 1.0  # decades on each side of the best that a curve is fitted to
 _BEYOND = 0.5  # decades beyond what was tried at which its top may lie
@@ -44,7 +43,7 @@ def find_peak(evidence: Evidence, frame: Frame) -> Peak | None:
     column = scored.columns.get("lr")
     if column is None or len(column.levels) < FEWEST_LRS or not are_rates(scored):
         return None
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     many = len(column.levels) > _GRID
     method = scored.cases[0].configuration.method
     tried = [case.levels["lr"] for case in scored.cases]
@@ -185,9 +184,9 @@ def _explained(below: Floats, above: Floats, learning: Floats) -> Floats:
 def ratio_of(left: Peak, right: Peak) -> Estimate:
     """Give the best rate of one over that of another; open where a best may lie beyond."""
     gaps = left.draws - right.draws
-    low, mid, high = np.quantile(gaps, [SIDE, 0.5, 1 - SIDE])
-    open_low = left.below > SIDE or right.above > SIDE
-    open_high = left.above > SIDE or right.below > SIDE
+    low, mid, high = np.quantile(gaps, [TAIL, 0.5, 1 - TAIL])
+    open_low = left.below > TAIL or right.above > TAIL
+    open_high = left.above > TAIL or right.below > TAIL
     return Estimate(
         effect=float(10**mid),
         low=None if open_low else float(10**low),

@@ -18,13 +18,12 @@ from datetime import datetime
 
 import numpy as np
 
+from lorasweep.analysis.intervals import SEED, SIGNIFICANCE, middle, normal_quantile
 from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.forest import quiet
 from lorasweep.store.configurations import Configuration
 
-LEVEL = 0.05
-_SEED = 20240515
 # Optuna advises at least five trials above the quantile.
 _TOP = 5
 _QUANTILE, _WIDEST = 0.1, 0.25
@@ -92,7 +91,7 @@ def rank_near_top(
     if not sample.scales or np.ptp(sample.scores) <= 1e-12 * np.abs(sample.scores).max():
         reason = "not enough evidence: nothing varied"
         return TopRanking(method, quantile, n, n, reason=reason)
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     rows = np.arange(n) if n <= _MOST_ROWS else np.sort(rng.permutation(n)[:_MOST_ROWS])
     points, scores = sample.points[rows], sample.scores[rows]
     found = _divergences(sample, points, scores, quantile)
@@ -106,10 +105,10 @@ def rank_near_top(
         feigned.append(_divergences(sample, points, shuffled, quantile))
     # Chance is alike for all draws; a normal tail steadies the quantile of a few dozen.
     null = np.sqrt(np.array(feigned))
-    reach = _normal_quantile(1 - LEVEL / len(found))
+    reach = normal_quantile(1 - SIGNIFICANCE / len(found))
     chance = (null.mean(axis=0) + reach * null.std(axis=0, ddof=1)) ** 2
     share = _shares(found[None])[0]
-    low, high = np.quantile(_shares(np.array(redrawn)), [0.05, 0.95], axis=0)
+    low, high = middle(_shares(np.array(redrawn)), axis=0)
     order = sorted(range(len(found)), key=lambda i: (-found[i], sample.names[i]))
     return TopRanking(
         method=method,
@@ -129,12 +128,6 @@ def rank_near_top(
         ),
         redrawn=_DRAWS,
     )
-
-
-def _normal_quantile(odds: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(odds))
 
 
 def _shares(divergences: Floats) -> Floats:

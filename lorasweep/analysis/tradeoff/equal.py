@@ -13,15 +13,14 @@ from itertools import combinations
 
 import numpy as np
 
-from lorasweep.analysis.estimate import Floats, from_draws
 from lorasweep.analysis.frame import Frame
+from lorasweep.analysis.intervals import SEED, Floats, interval_from_draws
 from lorasweep.analysis.noise import Noise, by_content, redraw_points, seed_spreads
 
 AT_EQUAL = {
     "learning": "learning at equal forgetting",
     "forgetting": "forgetting at equal learning",
 }
-_SEED = 20240515
 _DRAWS = 400
 _STEPS = 64
 _FEWEST = 3
@@ -118,7 +117,9 @@ def _compare(
     if draws is None:
         reason = "cannot tell: in many redrawn samples the fronts have no range in common"
         return AtEqual(said, method, other, effect, None, None, n, start, end, reason)
-    found = from_draws(effect, draws, n=n, of="configurations on the fronts", basis="redrawn")
+    found = interval_from_draws(
+        effect, draws, n=n, of="configurations on the fronts", basis="redrawn"
+    )
     low, high = found.low or 0.0, found.high or 0.0
     unsure = "cannot tell: no difference lies within the interval" if low <= 0 <= high else None
     return AtEqual(said, method, other, effect, low, high, n, start, end, unsure)
@@ -127,7 +128,7 @@ def _compare(
 def _redraw(left: Floats, right: Floats, column: int, noise: Mapping[str, Noise]) -> Floats | None:
     """Redraw the configurations of both methods; None where too many draws share no range."""
     spreads = seed_spreads(noise)
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     number = _DRAWS if len(left) + len(right) <= _MANY else _DRAWS // 5
     found = []
     for _ in range(number):

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.estimate import Estimate, Floats, from_draws
+from lorasweep.analysis.intervals import SEED, Estimate, Floats, interval_from_draws
 from lorasweep.analysis.noise import Noise, by_content, redraw_points, seed_spreads
 from lorasweep.analysis.tradeoff.pareto import places, scopes
 from lorasweep.store.results import TrialResult
 
-_SEED = 20240515
 _DRAWS = 400
 _FEWEST = 5
 _MANY = 2000
@@ -73,7 +72,7 @@ def _estimate(
     if n < _FEWEST:
         return Estimate(effect=value, n=n, n_of="trials", basis=basis)
     points, spreads = by_content(points), seed_spreads(noise)
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     draws = np.array(
         [
             area(redraw_points(points, spreads, rng), reference)
@@ -82,4 +81,4 @@ def _estimate(
     )
     if spreads.any():
         basis += " and the noise of seeds added"
-    return from_draws(value, draws, n=n, of="trials", basis=basis)
+    return interval_from_draws(value, draws, n=n, of="trials", basis=basis)

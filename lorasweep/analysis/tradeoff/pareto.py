@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.estimate import Floats
+from lorasweep.analysis.intervals import Floats
 from lorasweep.analysis.noise import Noise
 from lorasweep.store.configurations import is_scored, methods
 from lorasweep.store.results import TrialResult

@@ -8,8 +8,8 @@ import pytest
 
 from lorasweep.analysis.claims import CATALOGUE, judge_claims
 from lorasweep.analysis.claims.verdict import FAILS, HOLDS, UNSURE, Region
-from lorasweep.analysis.estimate import Estimate
 from lorasweep.analysis.evidence import collect
+from lorasweep.analysis.intervals import Estimate
 from lorasweep.analysis.scale import scales
 from lorasweep.analysis.sensitivity.importance import rank_hyperparameters
 from lorasweep.analysis.summary import analyse

@@ -10,8 +10,8 @@ from lorasweep.analysis.claims import judge_claims
 from lorasweep.analysis.claims.compare import contrast_methods
 from lorasweep.analysis.claims.searched import is_chosen
 from lorasweep.analysis.claims.verdict import FAILS, HOLDS, UNSURE
-from lorasweep.analysis.estimate import Estimate, Search, minus
 from lorasweep.analysis.evidence import collect
+from lorasweep.analysis.intervals import AsFound, Estimate, Unfinished, difference
 from lorasweep.store.configurations import configurations
 from tests.analysis.worlds import World, full_trials, lora_trials, sweep
 
@@ -77,8 +77,8 @@ def test_a_level_that_was_hardly_tried_is_named_with_what_to_run():
 
 def test_what_search_may_still_gain_widens_the_interval_and_is_said():
     found = compared(searched(gap=0.02, seed=3))
-    assert found.search is not None
-    assert found.low <= found.search.low <= found.effect <= found.search.high <= found.high
+    assert found.as_found is not None
+    assert found.low <= found.as_found.low <= found.effect <= found.as_found.high <= found.high
     undecided = [
         claim
         for seed in range(12)
@@ -98,7 +98,7 @@ def test_more_trials_leave_less_room():
     widths = []
     for n in (12, 40, 160):
         found = [compared(searched(n, seed=seed)) for seed in range(5)]
-        widths.append(np.mean([f.search.low - f.low for f in found]))
+        widths.append(np.mean([f.as_found.low - f.low for f in found]))
     assert widths[0] > widths[1] > widths[2]
 
 
@@ -122,7 +122,7 @@ def test_levels_that_were_crossed_by_hand_are_compared_as_they_are():
     world = World()
     trials = [*lora_trials(world), *full_trials(world)]
     for outcome in ("learning", "cost"):
-        assert compared(trials, outcome).search is None
+        assert compared(trials, outcome).as_found is None
     evidence = look(trials)
     assert is_chosen(evidence, "lora", evidence.frame("lora"), ("epochs",))
     evidence = look(searched())
@@ -139,14 +139,14 @@ def test_a_search_that_is_too_short_for_a_regression_decides_nothing():
 
 
 def test_room_on_either_side_stays_on_its_side_of_a_difference():
-    search = Search(low=0.4, high=0.6, below=("a", "b"))
-    one = Estimate(effect=0.5, low=0.2, high=0.6, n=9, n_of="trials", basis="", search=search)
+    as_found = AsFound(low=0.4, high=0.6, lower=Unfinished(reason="a", to_run="b"))
+    one = Estimate(effect=0.5, low=0.2, high=0.6, n=9, n_of="trials", basis="", as_found=as_found)
     two = Estimate(effect=0.1, low=0.0, high=0.2, n=9, n_of="trials", basis="")
-    found = minus(one, two, "")
-    assert found.search is not None
+    found = difference(one, two, "")
+    assert found.as_found is not None
     assert (found.low, found.high) == pytest.approx((0.4 - 0.1**0.5, 0.4 + 0.02**0.5))
-    assert (found.search.low, found.search.high) == pytest.approx(
+    assert (found.as_found.low, found.as_found.high) == pytest.approx(
         (0.4 - 0.02**0.5, 0.4 + 0.02**0.5)
     )
-    assert found.search.below == ("a", "b")
-    assert found.search.above is None
+    assert found.as_found.lower == Unfinished(reason="a", to_run="b")
+    assert found.as_found.upper is None

@@ -4,8 +4,9 @@ import random
 import numpy as np
 import pytest
 
+from lorasweep.analysis.intervals import wilson_bounds
 from lorasweep.analysis.scale import scales
-from lorasweep.analysis.sensitivity.divergence import stable_rate, summarise_divergence, wilson
+from lorasweep.analysis.sensitivity.divergence import stable_rate, summarise_divergence
 from tests.analysis.planted import RANKS, sweep, trial
 
 
@@ -30,9 +31,9 @@ def by_threshold(place):
 
 def test_wilson_against_a_worked_example():
     # Centre (0.2 + 0.1353) / 1.2706, reach 1.2947 times the root of 0.016 + 0.0068.
-    assert wilson(2, 10) == pytest.approx((0.0686, 0.4592), abs=1e-4)
-    assert wilson(0, 5)[0] == 0
-    assert wilson(5, 5)[1] == 1
+    assert wilson_bounds(2, 10) == pytest.approx((0.0686, 0.4592), abs=1e-4)
+    assert wilson_bounds(0, 5)[0] == 0
+    assert wilson_bounds(5, 5)[1] == 1
 
 
 def test_shares_count_what_finished():
