@@ -1,25 +1,62 @@
-"""Write docs/cli.md from --help; a test checks that it is up to date."""
+"""Write docs/cli.md from --help and the declared hyperparameters; a test checks the file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from typer.testing import CliRunner
 
 from lorasweep.cli import COMMANDS, app
+from lorasweep.spec.space import DEFAULT_AXES, Axis, Range
+from lorasweep.spec.studies import factor
+from lorasweep.spec.trial import HYPERPARAMETERS, OF_METHOD
 
 PAGE = Path(__file__).with_name("cli.md")
+ABOUT = """## Hyperparameters
+
+What `--space` may search and `hyperparameters` in a sweep file fixes. An axis that is named without
+a range takes the default axis. A range LOW..HIGH needs a scale; the others take levels only. Full
+finetuning takes LoRA's learning rates times {lr:g}.
+
+| name | methods | default | default axis | scale | unit | |
+|---|---|---|---|---|---|---|
+"""
 
 
 def page() -> str:
-    """Give the reference: the root's help and each command's, as the terminal shows them."""
+    """Build the reference: the root's help and each command's, as the terminal shows them."""
     runner = CliRunner(env={"COLUMNS": "96", "TERMINAL_WIDTH": "96"})
     parts = ["# Command line\n\nMade from `--help` by `make docs`.\n"]
     for words in ([], *([name] for name in COMMANDS)):
         shown = runner.invoke(app, [*words, "--help"], prog_name="lorasweep").output.strip()
         title = f"## lorasweep {words[0]}\n\n" if words else ""
         parts.append(f"{title}```\n{shown}\n```\n")
-    return "\n".join(parts)
+    rows = "".join(f"| {' | '.join(row)} |\n" for row in _hyperparameters())
+    return "\n".join(parts) + "\n" + ABOUT.format(lr=factor("lr", "full")) + rows
+
+
+def _hyperparameters() -> Iterator[tuple[str, ...]]:
+    """Describe each hyperparameter by its declaration."""
+    for name, declared in HYPERPARAMETERS.items():
+        fields = {m: k.model_fields[name] for m, k in OF_METHOD.items() if name in k.model_fields}
+        defaults = dict.fromkeys(str(field.default) for field in fields.values())
+        scale = declared.scale or ""
+        yield (
+            f"`{name}`",
+            ", ".join(fields),
+            ", ".join(defaults),
+            _axis(DEFAULT_AXES[name]),
+            scale,
+            declared.unit,
+            declared.help,
+        )
+
+
+def _axis(axis: Axis) -> str:
+    if isinstance(axis, Range):
+        return f"{axis.low:g}..{axis.high:g}"
+    return ", ".join(str(level) for level in axis.values)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import numpy as np
 
 from lorasweep.analysis.intervals import Estimate, Floats, t_interval
 from lorasweep.spec.space import Level
+from lorasweep.spec.trial import DURATIONS as IN_A_SPACE
 from lorasweep.store.configurations import Configuration, mean
 
 Codes = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-DURATIONS = ("epochs", "tokens", "duration", "steps")
+DURATIONS = (*IN_A_SPACE, "duration", "steps")
 # More levels than this are an interval to be described by a curve, more still are names alone.
 _MOST_LEVELS = 5
 _MOST_NAMES = 30

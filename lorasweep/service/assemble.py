@@ -10,9 +10,9 @@ from lorasweep.errors import SpecError
 from lorasweep.spec.file import override, read_yaml
 from lorasweep.spec.presets import default_sweep
 from lorasweep.spec.space import parse_space
-from lorasweep.spec.studies import axes_of, for_method, in_order
+from lorasweep.spec.studies import for_method, in_order
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
-from lorasweep.spec.trial import OF_METHOD
+from lorasweep.spec.trial import OF_METHOD, axes_of
 
 Content = dict[str, Any]
 

@@ -21,7 +21,7 @@ from lorasweep.model.size import (
 from lorasweep.service.extent import Extent
 from lorasweep.service.speed import START_S, Speed, assumed_speed, on_gpus
 from lorasweep.spec.sweep import SweepSpec
-from lorasweep.spec.trial import Hyperparameters, LoraHyperparameters
+from lorasweep.spec.trial import DURATIONS, Hyperparameters, LoraHyperparameters
 from lorasweep.train.optim import COOLDOWN
 
 GPUS = (1, 8, 16, 32, 64)  # the columns of appendix H
@@ -106,7 +106,7 @@ def shared_tokens(
         return tokens
     trunks: dict[str, int] = {}
     for index, hyperparameters in enumerate(chosen):
-        key = hyperparameters.model_dump_json(exclude={"epochs", "tokens"})
+        key = hyperparameters.model_dump_json(exclude={*DURATIONS})
         if key not in trunks or tokens[index] > tokens[trunks[key]]:
             trunks[key] = index
     own = [COOLDOWN * each for each in tokens]
@@ -169,7 +169,7 @@ def estimate(
 
 def _source(study: SweepSpec, extent: Extent) -> str:
     """Say where the number of a trial's tokens comes from."""
-    counted = study.space.tokens is not None or study.hyperparameters.tokens is not None
+    counted = "tokens" in study.space.axes or study.hyperparameters.tokens is not None
     return "as the sweep says" if counted and study.train.steps is None else extent.source
 
 

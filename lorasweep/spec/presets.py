@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorasweep.spec.space import Axis, Level, Range
-from lorasweep.spec.studies import LR_OF_METHOD
+from lorasweep.spec.studies import factor
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import UNGATED
 
@@ -108,7 +108,7 @@ def published_full_lr(recipe: str, hidden_size: int, model_type: str, *, code: b
     """
     if recipe.startswith("biderman"):
         return 5e-5 if code else 1e-5
-    return LR_OF_METHOD["full"] * published_lr(recipe, 0, hidden_size, model_type)
+    return factor("lr", "full") * published_lr(recipe, 0, hidden_size, model_type)
 
 
 def learns_code(spec: SweepSpec) -> bool:
@@ -163,7 +163,7 @@ def first_points(spec: SweepSpec, hidden_size: int, model_type: str) -> list[dic
         if spec.method == "full":
             values["lr"] = published_full_lr(recipe, hidden_size, model_type, code=code)
         else:
-            searched = spec.space.rank
+            searched = spec.space.axes.get("rank")
             nearest = None if searched is None else _placed(searched, values["rank"])
             values["rank"] = fixed["rank"] if nearest is None else nearest
             rank = int(values["rank"])

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lorasweep.spec.space import Space
-from lorasweep.spec.studies import axes_of, has_no
-from lorasweep.spec.trial import OF_METHOD
+from lorasweep.spec.space import AXES
+from lorasweep.spec.studies import has_no
+from lorasweep.spec.trial import OF_METHOD, axes_of
 
 
 def sentences_of(error: ValidationError) -> list[str]:
@@ -25,7 +25,7 @@ def sentences_of(error: ValidationError) -> list[str]:
 def _sentence(path: str, kind: str, message: str, value: Any) -> str:
     """Phrase one of pydantic's findings as where, rule and value."""
     owner, _, field = path.rpartition(".")
-    if kind == "extra_forbidden" and owner == "hyperparameters" and field in Space.model_fields:
+    if kind == "extra_forbidden" and owner == "hyperparameters" and field in AXES:
         return f"{path}: {has_no('full' if field in axes_of('lora') else 'lora', field)}"
     if kind == "extra_forbidden":
         return f"{path}: no such field; check its spelling"

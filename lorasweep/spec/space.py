@@ -5,18 +5,30 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BeforeValidator, ValidationError, model_validator
+from pydantic import BeforeValidator, ValidationError, create_model, model_validator
 
 from lorasweep.errors import SpecError
-from lorasweep.spec.trial import OF_METHOD, TARGET_SETS, Frozen
+from lorasweep.spec.declare import Declaration, Level
+from lorasweep.spec.trial import HYPERPARAMETERS, OF_METHOD, Frozen
 
-Level = float | int | str
+__all__ = [
+    "AXES",
+    "DEFAULT_AXES",
+    "Axis",
+    "Choices",
+    "Level",
+    "Range",
+    "Space",
+    "parse_space",
+    "read_axis",
+    "read_level",
+]
 
 
 class Range(Frozen):
-    """Hold an interval, searched on a log scale or a linear one."""
+    """An interval, searched on a log scale or a linear one."""
 
     low: float
     high: float
@@ -44,31 +56,24 @@ class Range(Frozen):
 
 
 class Choices(Frozen):
-    """Hold a list of levels."""
+    """A list of levels."""
 
     values: tuple[Level, ...]
 
 
 Axis = Range | Choices
 
-# An axis named without a range takes this one. Learning rate of LoRA: the interval that Biderman et
-# al. (2024, v2, section 6) recommend to sweep, [1e-5, 5e-4], with a decade above it, since LoRA
-# improves up to divergence; full finetuning takes a tenth of it.
-DEFAULT_AXES: dict[str, Axis] = {
-    "lr": Range(low=1e-5, high=5e-3, log=True),
-    "targets": Choices(values=TARGET_SETS),
-    "rank": Choices(values=(4, 16, 64)),
-    "alpha": Choices(values=("1r", "2r", 32.0, "rslora:16")),
-    "dropout": Choices(values=(0.0, 0.05, 0.1)),
-    "attention_dropout": Choices(values=(0.0, 0.05, 0.1)),
-    "weight_decay": Choices(values=(0.0, 0.01, 0.1)),
-    "warmup": Choices(values=(0.0, 0.03, 0.1)),
-    "batch_size": Choices(values=(8, 16, 32)),
-    "epochs": Choices(values=(1.0, 2.0, 4.0)),
-    "tokens": Choices(values=(250_000_000, 500_000_000, 1_000_000_000)),
-}
+
+def _default_axis(declared: Declaration) -> Axis:
+    if declared.interval is not None:
+        low, high = declared.interval
+        return Range(low=low, high=high, log=declared.scale == "log")
+    return Choices(values=declared.levels)
+
+
+# An axis named without a range takes this one.
+DEFAULT_AXES = {name: _default_axis(declared) for name, declared in HYPERPARAMETERS.items()}
 AXES = tuple(DEFAULT_AXES)
-_CONTINUOUS = ("lr", "dropout", "attention_dropout", "weight_decay", "warmup")
 
 
 def read_level(name: str, value: Any) -> Level:
@@ -105,13 +110,14 @@ def _from_text(text: str) -> Any:
 
 
 def _interval(name: str, value: Mapping[str, Any]) -> Range:
-    """Read {low, high} or {low, high, log}; the learning rate alone is searched on a log scale."""
-    if name not in _CONTINUOUS:
+    """Read {low, high} or {low, high, log}; without `log`, the scale is the declared one."""
+    scale = HYPERPARAMETERS[name].scale
+    if scale is None:
         raise ValueError(f"must be a list of levels such as 'a|b', got a range {dict(value)!r}")
     if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
         raise ValueError(f"a range must be written {{low, high, log}}, got {dict(value)!r}")
     try:
-        interval = Range.model_validate({"log": name == "lr", **value})
+        interval = Range.model_validate({"log": scale == "log", **value})
     except ValidationError as error:
         raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
     for end in (interval.low, interval.high):
@@ -156,23 +162,11 @@ def _reader(name: str) -> BeforeValidator:
     return BeforeValidator(lambda value: read_axis(name, value))
 
 
-class Space(Frozen):
-    """Hold an axis for each hyperparameter that is searched, None for the others."""
-
-    lr: Annotated[Axis | None, _reader("lr")] = None
-    targets: Annotated[Axis | None, _reader("targets")] = None
-    rank: Annotated[Axis | None, _reader("rank")] = None
-    alpha: Annotated[Axis | None, _reader("alpha")] = None
-    dropout: Annotated[Axis | None, _reader("dropout")] = None
-    attention_dropout: Annotated[Axis | None, _reader("attention_dropout")] = None
-    weight_decay: Annotated[Axis | None, _reader("weight_decay")] = None
-    warmup: Annotated[Axis | None, _reader("warmup")] = None
-    batch_size: Annotated[Axis | None, _reader("batch_size")] = None
-    epochs: Annotated[Axis | None, _reader("epochs")] = None
-    tokens: Annotated[Axis | None, _reader("tokens")] = None
+class _Space(Frozen):
+    """An axis for each hyperparameter that is searched, None for the others."""
 
     @model_validator(mode="after")
-    def _something_varies(self) -> Space:
+    def _something_varies(self) -> Self:
         if not self.axes:
             raise ValueError(f"must name at least one axis of {', '.join(AXES)}")
         return self
@@ -204,6 +198,20 @@ class Space(Frozen):
                 return level in values
             case _:
                 return False
+
+
+if TYPE_CHECKING:
+
+    class Space(_Space):
+        """An axis for each hyperparameter that is searched; `axes` has them by name."""
+
+else:
+    Space = create_model(
+        "Space",
+        __base__=_Space,
+        __module__=__name__,
+        **{name: (Annotated[Axis | None, _reader(name)], None) for name in AXES},
+    )
 
 
 def parse_space(text: str, known: Callable[[str], Axis | None]) -> dict[str, Any]:

@@ -11,11 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lorasweep.spec.space import AXES, DEFAULT_AXES
-from lorasweep.spec.trial import METHODS, OF_METHOD
+from lorasweep.spec.trial import HYPERPARAMETERS, METHODS, axes_of
 
-# The best learning rate of LoRA is ten times that of full finetuning and more (Biderman et al.
-# 2024, v2, appendix B: 10 and 20 times; Schulman et al. 2025, "LoRA Without Regret": 9.8 times).
-LR_OF_METHOD = {"lora": 1.0, "full": 0.1}
 SECTIONS = frozenset(
     {"data", "hyperparameters", "space", "train", "search", "evaluate", "resources", "deepspeed"}
 )
@@ -37,9 +34,10 @@ def in_order(methods: Iterable[str]) -> list[str]:
     return [*(name for name in METHODS if name in named), *(n for n in named if n not in METHODS)]
 
 
-def axes_of(method: str) -> tuple[str, ...]:
-    """Name the axes that a method has."""
-    return tuple(axis for axis in AXES if axis in OF_METHOD[method].model_fields)
+def factor(axis: str, method: str, other: str = "lora") -> float:
+    """Ratio of a method's values on an axis to another method's."""
+    full = HYPERPARAMETERS[axis].full_factor
+    return (full if method == "full" else 1.0) / (full if other == "full" else 1.0)
 
 
 def has_no(method: str, axis: str) -> str:
@@ -55,45 +53,45 @@ def for_method(content: Mapping[str, Any], method: str, other: str) -> Content:
     """
     if method == other:
         return dict(content)
-    scale = LR_OF_METHOD[method] / LR_OF_METHOD[other]
     changed = dict(content)
     fixed = content.get("hyperparameters")
     if isinstance(fixed, Mapping):
         # What no method has stays, so that it is refused; as an axis does below.
-        kept = {k: v for k, v in fixed.items() if k in axes_of(method) or k not in AXES}
-        if "lr" in kept:
-            kept["lr"] = _scaled(kept["lr"], scale)
-        changed["hyperparameters"] = {**kept, "method": method}
+        kept = {k: v for k, v in fixed.items() if k not in AXES}
+        changed["hyperparameters"] = {**kept, **_point(fixed, method, other), "method": method}
     space = content.get("space")
     if isinstance(space, Mapping):
-        axes = {k: v for k, v in space.items() if k in axes_of(method)}
-        axes |= {k: v for k, v in space.items() if k not in AXES}
-        if "lr" in axes:
-            axes["lr"] = _scaled_axis(axes["lr"], scale)
-        changed["space"] = axes
+        axes = {
+            axis: _scaled_axis(own, factor(axis, method, other))
+            for axis, own in space.items()
+            if axis in axes_of(method)
+        }
+        changed["space"] = {**axes, **{k: v for k, v in space.items() if k not in AXES}}
     search = content.get("search")
     if isinstance(search, Mapping) and search.get("points"):
-        points = [_point(point, method, scale) for point in search["points"]]
+        points = [_point(point, method, other) for point in search["points"]]
         once = [point for i, point in enumerate(points) if point and point not in points[:i]]
         changed["search"] = {**search, "points": once}
     return changed
 
 
-def _point(point: Mapping[str, Any], method: str, scale: float) -> Content:
-    """Give what a point of a grid is to another method."""
+def _point(point: Mapping[str, Any], method: str, other: str) -> Content:
+    """Convert levels written for another method: scaled, or left out where it lacks the axis."""
     return {
-        axis: _scaled(level, scale) if axis == "lr" else level
+        axis: _scaled(level, factor(axis, method, other))
         for axis, level in point.items()
         if axis in axes_of(method)
     }
 
 
 def with_own_range(space: Mapping[str, Any], method: str) -> Content:
-    """Put a method's own range in the place of a learning rate that is named without one."""
-    if _is_default(space.get("lr")):
-        default = DEFAULT_AXES["lr"].model_dump()
-        return {**space, "lr": _scaled_axis(default, LR_OF_METHOD[method])}
-    return dict(space)
+    """Fill in a method's own default range where an axis is named without one."""
+    return {
+        axis: _scaled_axis(DEFAULT_AXES[axis].model_dump(), factor(axis, method))
+        if axis in AXES and _is_default(own) and factor(axis, method) != 1
+        else own
+        for axis, own in space.items()
+    }
 
 
 def _is_default(axis: Any) -> bool:
@@ -102,11 +100,11 @@ def _is_default(axis: Any) -> bool:
 
 
 def _scaled_axis(axis: Any, scale: float) -> Any:
-    """Scale an axis of learning rates in any form in which a sweep may hold it.
+    """Scale an axis in any form that a sweep file may write it in.
 
     One without a range stays so, since each method has a default of its own.
     """
-    if _is_default(axis):
+    if _is_default(axis) or scale == 1:
         return axis
     if isinstance(axis, str) and ".." in axis:
         low, _, high = axis.partition("..")
@@ -124,6 +122,8 @@ def _scaled_axis(axis: Any, scale: float) -> Any:
 
 def _scaled(value: Any, scale: float) -> Any:
     """Scale a number; anything else is left for the spec to refuse."""
+    if scale == 1:
+        return value
     try:
         return float(f"{float(value) * scale:.6g}")
     except (TypeError, ValueError):

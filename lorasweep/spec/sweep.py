@@ -22,10 +22,9 @@ from lorasweep.spec.sections import (
     TrainSpec,
 )
 from lorasweep.spec.sentences import sentences_of
-from lorasweep.spec.space import Level, Space
+from lorasweep.spec.space import AXES, Level, Space
 from lorasweep.spec.studies import (
     SECTIONS,
-    axes_of,
     has_no,
     in_order,
     narrow,
@@ -33,12 +32,14 @@ from lorasweep.spec.studies import (
     with_own_range,
 )
 from lorasweep.spec.trial import (
+    DURATIONS,
     OF_METHOD,
     Frozen,
     Hyperparameters,
     LoraHyperparameters,
     Method,
     TrialSpec,
+    axes_of,
     content_hash,
 )
 
@@ -180,9 +181,9 @@ class SweepSpec(Frozen):
 
     def _durations(self) -> list[str]:
         """Find contradictions in what says how long a trial and its warm-up are."""
-        if self.train.warmup_steps is not None and self.space.warmup is not None:
+        if self.train.warmup_steps is not None and "warmup" in self.space.axes:
             return ["space.warmup: must not be searched where train.warmup_steps sets the warm-up"]
-        given = [name for name in ("epochs", "tokens") if name in self.space.axes]
+        given = [name for name in DURATIONS if name in self.space.axes]
         if self.train.steps is not None and given:
             return [
                 f"train.steps: must be null where space.{given[0]} sets the duration, got "
@@ -197,7 +198,7 @@ class SweepSpec(Frozen):
     def _batches(self) -> list[str]:
         problems = []
         parts = self.resources.workers * (self.train.micro_batch or 1)
-        owner = "hyperparameters" if self.space.batch_size is None else "space"
+        owner = "hyperparameters" if "batch_size" not in self.space.axes else "space"
         for size in self.levels_of("batch_size"):
             if int(size) % parts:
                 problems.append(
@@ -271,7 +272,7 @@ class SweepSpec(Frozen):
         """Name what a trial is but for its duration, where runs of several share a trunk."""
         if not self.has_trunk:
             return None
-        content = trial.hyperparameters.model_dump(mode="json", exclude={"epochs", "tokens"})
+        content = trial.hyperparameters.model_dump(mode="json", exclude={*DURATIONS})
         return content_hash([self.identity, content, trial.seed])
 
     @property
@@ -283,7 +284,7 @@ class SweepSpec(Frozen):
     def axes(self) -> tuple[str, ...]:
         """Name the axes that any study searches, in their fixed order."""
         searched = {axis for study in self.studies for axis in study.space.axes}
-        return tuple(axis for axis in Space.model_fields if axis in searched)
+        return tuple(axis for axis in AXES if axis in searched)
 
     def levels_of(self, name: str) -> tuple[Level, ...]:
         """The values that a study's trials have: an axis's levels or ends, or the fixed one."""
@@ -347,7 +348,7 @@ class SweepSpec(Frozen):
         """Name what would say how long a trial or its warm-up is, if nothing else did."""
         warmup = () if self.train.warmup_steps is None else ("warmup",)
         if self.train.steps is not None:
-            return ("epochs", "tokens", *warmup)
+            return (*DURATIONS, *warmup)
         return ("tokens" if hyperparameters.tokens is None else "epochs", *warmup)
 
     @property

@@ -4,82 +4,128 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from lorasweep.spec.alpha import FIXED, RSLORA, read_alpha
+from lorasweep.spec.declare import Declaration
+
 # The named module sets a search may choose from (Biderman et al. 2024, section 4.4 and appendix A).
 TARGET_SETS = ("attention", "mlp", "all")
-# What version 1 of the study (May 2024) called all: q, k, v, o, up and down, without the gate.
+# What version 1 of the paper (May 2024) called all: q, k, v, o, up and down, without the gate.
 UNGATED = "ungated"
-
-_ALPHA = re.compile(r"(?P<times>\d+(?:\.\d+)?)r|rslora:(?P<rslora>\d+(?:\.\d+)?)")
 
 
 class Frozen(BaseModel):
-    """Hold values that never change and refuse fields nobody declared."""
+    """Base of models whose values never change and that refuse undeclared fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class _Shared(Frozen):
-    """Hold what a search may vary in a trial of any method."""
+    """Hyperparameters of both methods."""
 
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    tokens: Annotated[int, Field(ge=1)] | None = None
+    weight_decay: Annotated[
+        float,
+        Field(ge=0, allow_inf_nan=False),
+        Declaration(
+            help="AdamW multiplies a weight by 1 - lr x weight_decay at each step; decoupled Lion "
+            "by 1 - (lr / peak lr) x weight_decay",
+            levels=(0.0, 0.01, 0.1),
+            scale="linear",
+        ),
+    ] = 0.0
+    warmup: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Declaration(
+            help="share of the steps over which the learning rate rises linearly, unless "
+            "`train.warmup_steps` sets their number",
+            levels=(0.0, 0.03, 0.1),
+            scale="linear",
+            unit="share of steps",
+        ),
+    ] = 0.1
+    batch_size: Annotated[
+        int,
+        Field(ge=1),
+        Declaration(
+            help="sequences in one optimizer step, over all workers",
+            levels=(8, 16, 32),
+            unit="sequences",
+            held_equal=True,
+        ),
+    ] = 16
+    epochs: Annotated[
+        float,
+        Field(gt=0, allow_inf_nan=False),
+        Declaration(
+            help="passes over the training data, unless `tokens` or `train.steps` is given",
+            levels=(1.0, 2.0, 4.0),
+            unit="passes",
+            is_duration=True,
+            held_equal=True,
+        ),
+    ] = 1.0
+    tokens: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Declaration(
+            help="tokens to train on, in full sequences of `data.seq_len`; for documents",
+            levels=(250_000_000, 500_000_000, 1_000_000_000),
+            unit="tokens",
+            is_duration=True,
+            held_equal=True,
+        ),
+    ] = None
 
-    # Every field but the method, which must stay plain to tell one kind from the other.
-    @field_validator(
-        "lr",
-        "targets",
-        "rank",
-        "alpha",
-        "dropout",
-        "attention_dropout",
-        "weight_decay",
-        "warmup",
-        "batch_size",
-        "epochs",
-        "tokens",
-        mode="before",
-        check_fields=False,
-    )
-    @classmethod
-    def _no_boolean(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # pydantic would read true as 1
-            raise ValueError(f"must be a number or a name, got {value!r}")
-        return value
+
+# LoRA's default axis is the interval that Biderman et al. (2024, v2, section 6) recommend to sweep,
+# [1e-5, 5e-4], with a decade above it, since LoRA improves up to divergence. Its best learning rate
+# is ten times that of full finetuning and more (appendix B: 10 and 20 times; Schulman et al. 2025,
+# "LoRA Without Regret": 9.8 times).
+_LearningRate = Annotated[
+    float,
+    Field(gt=0, le=10, allow_inf_nan=False),
+    Declaration(help="peak learning rate", interval=(1e-5, 5e-3), scale="log", full_factor=0.1),
+]
 
 
 class LoraHyperparameters(_Shared):
-    """Hold what a search may vary in one LoRA trial.
-
-    lr: peak learning rate.
-    targets: a named set of modules, `attention` (q, k, v, o), `mlp` (gate, up, down), `all`,
-        or `ungated` (all but the gate, as in version 1 of the study).
-    rank: rank of every adapter.
-    alpha: `2r` (a multiple of the rank), a number (fixed), or `rslora:N` (over the rank's root).
-    dropout: probability of dropping an input of the adapter.
-    weight_decay: AdamW multiplies a weight by 1 - lr x weight_decay at each step; decoupled Lion by
-        1 - (lr / peak lr) x weight_decay.
-    warmup: share of the steps over which the learning rate rises linearly, unless
-        `train.warmup_steps` says how many.
-    batch_size: sequences in one optimizer step, over all workers.
-    epochs: passes over the training data, unless `tokens` or `train.steps` fixes the duration.
-    tokens: tokens to train on, in full sequences of `data.seq_len`; for documents.
-    """
+    """Hyperparameters of one LoRA trial."""
 
     method: Literal["lora"] = "lora"
-    lr: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 2e-4
-    targets: str = "all"
-    rank: Annotated[int, Field(ge=1, le=65536)] = 16
-    alpha: float | str = "2r"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lr: _LearningRate = 2e-4
+    targets: Annotated[
+        str,
+        Declaration(
+            help="modules that get adapters: `attention` (q, k, v, o), `mlp` (gate, up, down), "
+            "`all`, or `ungated` (all but the gate, as in version 1 of Biderman et al. 2024)",
+            levels=TARGET_SETS,
+        ),
+    ] = "all"
+    rank: Annotated[
+        int, Field(ge=1, le=65536), Declaration(help="rank of every adapter", levels=(4, 16, 64))
+    ] = 16
+    alpha: Annotated[
+        float | str,
+        Declaration(
+            help="`2r` (a multiple of the rank), a number (fixed), or `rslora:N` (divided by the "
+            "root of the rank)",
+            levels=("1r", "2r", 32.0, "rslora:16"),
+        ),
+    ] = "2r"
+    dropout: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Declaration(
+            help="probability of dropping an input of the adapter",
+            levels=(0.0, 0.05, 0.1),
+            scale="linear",
+            unit="probability",
+        ),
+    ] = 0.0
 
     @field_validator("targets")
     @classmethod
@@ -92,50 +138,36 @@ class LoraHyperparameters(_Shared):
     @field_validator("alpha")
     @classmethod
     def _known_alpha(cls, value: float | str) -> float | str:
-        if isinstance(value, str):
-            try:
-                value = float(value)
-            except ValueError:
-                match = _ALPHA.fullmatch(str(value))
-                if not match or float(match["times"] or match["rslora"]) == 0:
-                    raise ValueError(
-                        "must be a multiple of the rank such as '2r', a number, or 'rslora:N', "
-                        f"each above 0, got {value!r}"
-                    ) from None
-                return value
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"must be above 0, got {value!r}")
-        return value
+        alpha = read_alpha(value)
+        return alpha.number if alpha.rule == FIXED else value
 
     @property
     def scaling(self) -> float:
-        """Give the factor on the adapter's output, alpha / r or, under rsLoRA, alpha / sqrt(r)."""
-        alpha, rslora = self.resolved_alpha
-        return alpha / math.sqrt(self.rank) if rslora else alpha / self.rank
+        """Factor on the adapter's output."""
+        return read_alpha(self.alpha).scaling(self.rank)
 
     @property
     def resolved_alpha(self) -> tuple[float, bool]:
-        """Give alpha as a number, and whether rsLoRA's root divides it (Kalajdzievski 2023)."""
-        if isinstance(self.alpha, str):
-            match = _ALPHA.fullmatch(self.alpha)
-            assert match is not None  # the validator has seen to it
-            if match["times"]:
-                return float(match["times"]) * self.rank, False
-            return float(match["rslora"]), True
-        return self.alpha, False
+        """Alpha as a number, and whether rsLoRA's root of the rank divides it."""
+        alpha = read_alpha(self.alpha)
+        return alpha.at(self.rank), alpha.rule == RSLORA
 
 
 class FullHyperparameters(_Shared):
-    """Hold what a search may vary in one trial of full finetuning, which has no adapter.
-
-    lr: peak learning rate, a tenth of LoRA's by default (Biderman et al. 2024, v2, appendix B).
-    attention_dropout: probability of dropping an attention weight (section 5.3).
-    The others are as for LoRA.
-    """
+    """Hyperparameters of one trial of full finetuning, which has no adapter."""
 
     method: Literal["full"] = "full"
-    lr: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 2e-5
-    attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lr: _LearningRate = 2e-5
+    attention_dropout: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Declaration(
+            help="probability of dropping an attention weight (Biderman et al. 2024, section 5.3)",
+            levels=(0.0, 0.05, 0.1),
+            scale="linear",
+            unit="probability",
+        ),
+    ] = 0.0
 
 
 METHODS = ("lora", "full")
@@ -147,6 +179,41 @@ OF_METHOD: dict[str, type[LoraHyperparameters | FullHyperparameters]] = {
     "lora": LoraHyperparameters,
     "full": FullHyperparameters,
 }
+
+
+def _declarations() -> Iterator[tuple[str, Declaration]]:
+    """List each field's declaration: those of one method alone before those of both."""
+    fields = {n: f for kind in OF_METHOD.values() for n, f in kind.model_fields.items()}
+    for name in sorted(fields, key=lambda name: name in _Shared.model_fields):
+        for declared in fields[name].metadata:
+            if isinstance(declared, Declaration):
+                yield name, declared
+
+
+# In the order in which axes, columns and docs name them.
+HYPERPARAMETERS = dict(_declarations())
+DURATIONS = tuple(name for name, declared in HYPERPARAMETERS.items() if declared.is_duration)
+
+
+def axes_of(method: str) -> tuple[str, ...]:
+    """Names of a method's hyperparameters, each of which may be an axis."""
+    return tuple(name for name in HYPERPARAMETERS if name in OF_METHOD[method].model_fields)
+
+
+def kind_of(name: str) -> type:
+    """Find the type of a hyperparameter's levels; `object` where they are numbers or text."""
+    field = next(k.model_fields[name] for k in OF_METHOD.values() if name in k.model_fields)
+    kinds = {float, int, str} & {*_leaves(field.annotation)}
+    return kinds.pop() if len(kinds) == 1 else object
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """List the types that a union or an annotated type is made of."""
+    if parts := get_args(annotation):
+        for part in parts:
+            yield from _leaves(part)
+    else:
+        yield annotation
 
 
 class TrialSpec(Frozen):

@@ -9,11 +9,9 @@ from typing import Any
 
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
-from lorasweep.spec.trial import canonical_json
+from lorasweep.spec.trial import DURATIONS, canonical_json
 from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults, TrialResult
-
-_DURATIONS = ("epochs", "tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +126,7 @@ def settings(studies: Sequence[SweepSpec]) -> list[Settings]:
     """Find what sets studies of one method apart, study by study."""
     kinds = [_kind(study) for study in studies]
     mixed = len(set(kinds)) > 1
-    unused = {"steps": _DURATIONS, "tokens": ("epochs",), "epochs": ("tokens",)}
+    unused = {"steps": DURATIONS, "tokens": ("epochs",), "epochs": ("tokens",)}
     trained = [_trained(study) for study in studies]
     varied = [
         name
@@ -138,7 +136,7 @@ def settings(studies: Sequence[SweepSpec]) -> list[Settings]:
     return [
         Settings(
             added={name: one[name] for name in varied},
-            dropped=frozenset(_DURATIONS if mixed else unused[kind]),
+            dropped=frozenset(DURATIONS if mixed else unused[kind]),
             lasting=f"{study.train.steps} steps" if mixed and kind == "steps" else kind * mixed,
         )
         for study, one, kind in zip(studies, trained, kinds, strict=True)
@@ -165,5 +163,5 @@ def _kind(study: SweepSpec) -> str:
     """Say what a trial's duration is counted in."""
     if study.train.steps is not None:
         return "steps"
-    given = study.hyperparameters.tokens is not None or study.space.tokens is not None
+    given = study.hyperparameters.tokens is not None or "tokens" in study.space.axes
     return "tokens" if given else "epochs"

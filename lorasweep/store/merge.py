@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from lorasweep.errors import UsageError
-from lorasweep.spec.space import Space
+from lorasweep.spec.space import AXES
 from lorasweep.store.comparable import Group, Settings, differing, groups, settings
 from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults, TrialResult
@@ -63,7 +63,7 @@ def merge(sweeps: Sequence[SweepResults]) -> SweepResults:
     return SweepResults(
         name=" + ".join(dict.fromkeys(sweep.name for sweep in sweeps)),
         question=" ".join(dict.fromkeys(sweep.question for sweep in sweeps)),
-        axes=tuple(axis for axis in dict.fromkeys((*Space.model_fields, *extra)) if axis in named),
+        axes=tuple(axis for axis in dict.fromkeys((*AXES, *extra)) if axis in named),
         trials=trials,
         origin=" ".join(sweep.origin for sweep in sweeps),
         is_grid=all(sweep.is_grid for sweep in sweeps),

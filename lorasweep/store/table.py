@@ -17,24 +17,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lorasweep.errors import DataError, UsageError
+from lorasweep.spec.trial import HYPERPARAMETERS, kind_of
 from lorasweep.store.records import FinalStatus
 from lorasweep.store.results import SweepResults, TrialResult
 from lorasweep.store.rows import Row, as_number, read_rows
 
 _STATUSES = (*get_args(FinalStatus), "RUNNING", "PENDING")
-_KNOWN: dict[str, type] = {
-    "lr": float,
-    "targets": str,
-    "rank": int,
-    "alpha": object,
-    "dropout": float,
-    "attention_dropout": float,
-    "weight_decay": float,
-    "warmup": float,
-    "batch_size": int,
-    "epochs": float,
-    "tokens": int,
-}
+_KNOWN = {name: kind_of(name) for name in HYPERPARAMETERS}
 _SCORES = ("learning", "source_accuracy", "forgetting", "response_loss", "train_loss")
 _COUNTS = ("steps", "trainable")
 _TIMES = ("wall_s", "train_s", "evaluate_s")

@@ -112,7 +112,7 @@ def prepare(
     if data is None:
         facts, tokenizer = read_facts(spec.model), load_tokenizer(spec.model)
         data = prepare_data(spec.data, tokenizer, facts.positions, facts.vocabulary)
-    counted = spec.space.tokens is not None or spec.hyperparameters.tokens is not None
+    counted = "tokens" in spec.space.axes or spec.hyperparameters.tokens is not None
     if counted and data.kind != "documents":
         raise SpecError(
             [

@@ -16,7 +16,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from lorasweep.spec.space import Axis, Level, Range
 from lorasweep.spec.sweep import SweepSpec
-from lorasweep.spec.trial import TrialSpec
+from lorasweep.spec.trial import DURATIONS, TrialSpec
 from lorasweep.store.records import TrialFinished
 from lorasweep.tune.sequence import Entry, Outcome, TrialSequence
 
@@ -97,7 +97,7 @@ def grid_points(spec: SweepSpec) -> list[dict[str, Level]]:
 
 def trunk_axis(spec: SweepSpec) -> str | None:
     """Name the axis along which trials share a trunk, if they do."""
-    axes = [axis for axis in ("epochs", "tokens") if axis in spec.space.axes]
+    axes = [axis for axis in DURATIONS if axis in spec.space.axes]
     return axes[0] if spec.has_trunk and axes else None
 
 

@@ -50,8 +50,10 @@ def test_the_embedded_code_is_learned_at_its_own_length():
 def test_changing_one_built_in_sweep_leaves_the_next_one_alone():
     default_sweep(None, None)["space"]["lr"]["low"] = 1.0
     default_sweep("org/model", None)["space"]["lr"] = False
-    assert parse_sweep(default_sweep(None, None)).space.lr == Range(low=3e-4, high=3e-2, log=True)
-    assert parse_sweep(default_sweep("org/model", None)).space.lr is not None
+    assert parse_sweep(default_sweep(None, None)).space.axes.get("lr") == Range(
+        low=3e-4, high=3e-2, log=True
+    )
+    assert parse_sweep(default_sweep("org/model", None)).space.axes.get("lr") is not None
 
 
 @pytest.mark.parametrize(("rank", "lr"), [(16, 2e-4), (64, 2e-4), (256, 1e-4)])

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from lorasweep.errors import SpecError
 from lorasweep.spec.space import DEFAULT_AXES, Choices, Range
-from lorasweep.spec.studies import LR_OF_METHOD, axes_of, for_method, has_no, overlay
+from lorasweep.spec.studies import factor, for_method, has_no, overlay
 from lorasweep.spec.sweep import dump_sweep, parse_sweep
+from lorasweep.spec.trial import axes_of
 from tests.spec.test_space import spaces_of
 from tests.spec.test_sweep import SECTIONS, agreeing
 
@@ -81,11 +82,11 @@ def test_a_method_and_a_domain_without_sections_may_be_left_empty():
 )
 def test_full_finetuning_takes_a_tenth_of_a_shared_learning_rate(lr, tenth):
     lora, full = parse_sweep({"space": {"lr": lr}, **BOTH}).studies
-    assert full.space.lr == tenth
+    assert full.space.axes.get("lr") == tenth
     assert lora.space == parse_sweep({"space": {"lr": lr}}).space
     # Written for another method, before anything has read it:
     written = for_method({"space": {"lr": lr}, "hyperparameters": {}}, "full", "lora")
-    assert parse_sweep(written).space.lr == tenth
+    assert parse_sweep(written).space.axes.get("lr") == tenth
 
 
 def test_full_finetuning_shares_what_it_has_and_drops_what_it_lacks():
@@ -111,10 +112,10 @@ def test_what_stands_above_is_loras_in_whatever_order_the_methods_are_named():
         spec = parse_sweep({"space": {"lr": True}, "methods": {name: {} for name in order}})
         lora, full = spec.studies
         assert (lora.method, full.method) == ("lora", "full")
-        assert lora.space.lr == DEFAULT_AXES["lr"]
-        assert full.space.lr == Range(low=1e-6, high=5e-4, log=True)
+        assert lora.space.axes.get("lr") == DEFAULT_AXES["lr"]
+        assert full.space.axes.get("lr") == Range(low=1e-6, high=5e-4, log=True)
     alone = parse_sweep({"space": {"lr": [1e-4]}, "methods": {"full": {}}})
-    assert alone.studies[0].space.lr == Choices(values=(1e-4,))
+    assert alone.studies[0].space.axes.get("lr") == Choices(values=(1e-4,))
 
 
 def test_the_sections_of_a_method_win_and_those_of_a_domain_over_them():
@@ -125,7 +126,7 @@ def test_the_sections_of_a_method_win_and_those_of_a_domain_over_them():
     )
     lora, full = parse_sweep(content).studies
     assert (lora.data.limit, lora.data.seq_len) == (2, 64)
-    assert full.space.lr == Choices(values=(3e-5,))
+    assert full.space.axes.get("lr") == Choices(values=(3e-5,))
     assert full.evaluate.learning == ("humaneval",)
     assert lora.domain == full.domain == "code"
 
@@ -139,7 +140,9 @@ def test_a_domain_is_read_as_what_stands_above_it():
 
 def test_a_range_named_in_a_methods_own_sections_is_its_own():
     content = {"space": {"lr": [1e-4]}, "methods": {"lora": {}, "full": {"space": {"lr": True}}}}
-    assert parse_sweep(content).studies[1].space.lr == Range(low=1e-6, high=5e-4, log=True)
+    assert parse_sweep(content).studies[1].space.axes.get("lr") == Range(
+        low=1e-6, high=5e-4, log=True
+    )
 
 
 def test_an_overlay_replaces_a_value_that_is_no_section():
@@ -250,7 +253,7 @@ def test_a_sweep_of_studies_written_as_yaml_is_read_back_to_the_same_value(conte
 @given(of_studies)
 def test_full_finetuning_never_searches_above_a_tenth_of_what_lora_does(content):
     lora, full = parse_sweep(content).studies[:2]
-    ratio = LR_OF_METHOD["full"]
+    ratio = factor("lr", "full")
     for ours, theirs in zip(full.space.levels(3)["lr"], lora.space.levels(3)["lr"], strict=True):
         assert float(ours) == pytest.approx(ratio * float(theirs), rel=1e-5)
 

@@ -12,7 +12,7 @@ from lorasweep.analysis.scale import Scale, show
 from lorasweep.spec.space import AXES, Choices, Level, Range, read_axis
 from lorasweep.spec.studies import study_name
 from lorasweep.spec.sweep import SweepSpec
-from lorasweep.spec.trial import OF_METHOD
+from lorasweep.spec.trial import OF_METHOD, kind_of
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import SweepResults
 
@@ -101,7 +101,7 @@ def extended_range(name: str, scale: Scale, side: str) -> str | None:
         ends = (levels[0], levels[1]) if side == "lower" else (levels[-1], levels[-2])
         by_ratio = min(ends) > 0
         further = ends[0] * ends[0] / ends[1] if by_ratio else 2 * ends[0] - ends[1]
-        if name in {"rank", "batch_size", "tokens"}:
+        if kind_of(name) is int:
             further = float(max(1, round(further)))
         levels = sorted({*levels, float(f"{further:.4g}")})
         if len(levels) == len(scale.levels):

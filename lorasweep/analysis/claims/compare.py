@@ -31,12 +31,11 @@ from lorasweep.analysis.intervals import (
     t_interval,
 )
 from lorasweep.spec.space import Level
+from lorasweep.spec.trial import HYPERPARAMETERS
 
 _MANY = 5
 # A method's own to tune; two methods meet at equal values of everything else.
-_TUNED = frozenset(
-    {"lr", "rank", "alpha", "targets", "dropout", "attention_dropout", "weight_decay", "warmup"}
-)
+_TUNED = frozenset(name for name, own in HYPERPARAMETERS.items() if not own.held_equal)
 
 
 def best_case(cases: Sequence[Case], outcome: str) -> Case | None:
