@@ -13,8 +13,8 @@ from typing import Any
 from lorasweep.analysis.summary import Analysis
 from lorasweep.report.findings import Finding, answer, findings
 from lorasweep.report.payload import tidy
-from lorasweep.report.plain import Table, interval, lay_out, rate, sentences, signed, words
-from lorasweep.report.wording import UNKNOWN, enumerate_words, level, number
+from lorasweep.report.plain import Table, interval, lay_out, rate, sentences, words
+from lorasweep.report.wording import UNKNOWN, enumerate_words, level, number, signed
 from lorasweep.spec.studies import study_name
 from lorasweep.store.results import SweepResults
 

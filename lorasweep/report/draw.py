@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lorasweep.report.panels import draw_panel, is_slanted
+from lorasweep.report.panels import draw_panel, is_slanted, key_line
 from lorasweep.report.picture import Bars, Heat, Parallel, Picture
 
 _STYLE: dict[Any, Any] = {
@@ -22,11 +22,12 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
 }
 _DPI = 150
+_KEY_WIDTH = 3.2  # inches that an entry of a legend may take
 _TONES = 256  # of a PNG, whose size is a quarter of one with all of its colours
 
 
 def draw(picture: Picture, folder: Path) -> tuple[Path, Path]:
-    """Draw a figure to NAME.png and NAME.svg, whole or not at all."""
+    """Draw a figure to FILE.png and FILE.svg, whole or not at all."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -43,6 +44,14 @@ def draw(picture: Picture, folder: Path) -> tuple[Path, Path]:
             draw_panel(axes[index // columns][index % columns], panel, slots)
         for index in range(len(picture.panels), rows * columns):
             axes[index // columns][index % columns].set_axis_off()
+        if keys := [key_line(key) for key in picture.legend if key.kind != "ramp"]:
+            figure.legend(
+                handles=keys,
+                loc="outside upper left",
+                ncols=max(1, int(width * columns / _KEY_WIDTH)),
+                frameon=False,
+                fontsize=9,
+            )
         with warnings.catch_warnings():
             # A name in a script that the font lacks is drawn as boxes; the tables have it.
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
@@ -53,8 +62,8 @@ def draw(picture: Picture, folder: Path) -> tuple[Path, Path]:
             figure.savefig(outlines, format="svg", dpi=_DPI, metadata={"Date": None})
     image = _compress(pixels.getvalue(), canvas.get_width_height())
     return (
-        _write(folder / f"{picture.name}.png", image),
-        _write(folder / f"{picture.name}.svg", outlines.getvalue()),
+        _write(folder / f"{picture.file}.png", image),
+        _write(folder / f"{picture.file}.svg", outlines.getvalue()),
     )
 
 
@@ -77,19 +86,21 @@ def _compress(pixels: bytes, size: tuple[int, int]) -> bytes:
 
 
 def _shape(picture: Picture) -> tuple[int, float, float]:
-    """Give how many panels stand in a row, and the width and height of one, in inches."""
+    """Choose how many panels are in a row, and the width and height of one, in inches."""
     panels = picture.panels
     most = len(panels)
     if isinstance(panels[0], Bars):
-        deepest = max(len(p.bars) if isinstance(p, Bars) else 0 for p in panels)
+        deepest = max(len(p.bars) for p in panels if isinstance(p, Bars))
         return min(3, most), 6.6, 1.4 + 0.42 * deepest
     if isinstance(panels[0], Heat):  # two belong together
         heats = [p for p in panels if isinstance(p, Heat)]
         below = 0.7 if any(is_slanted(heat) for heat in heats) else 0.0
-        return min(2, most), 6.0, 1.2 + below + 0.42 * max(len(heat.rows) for heat in heats)
+        return min(2, most), 6.0, 1.2 + below + 0.42 * max(len(heat.cells) for heat in heats)
     if isinstance(panels[0], Parallel):
         return 1, 9.0, 3.2
-    return min(3, most), 6.6, 4.2
+    if picture.wide:
+        return 1, 8.5, 5.0
+    return min(3, most), 6.6 if most < 3 else 5.4, 4.2
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -3,8 +3,8 @@
 What is read stands in `page/report.html.jinja` and is there without scripts: question, answers,
 tables, commands (`content.py` collects them). What is drawn is embedded as JSON (`payload.py`), and
 the scripts in `page/` draw it: `base` elements and numbers, `scale` axes, `plot` what a plot does
-when pointed at or focused, `panels` its kinds, `measures` the trials, `sensitivity` and `outcome`
-the figures, `trials` the table, `page` the start. The page's policy lets the browser run that one
+when pointed at or focused, `panels` its kinds, `measures` the trials, `figures` the pictures that
+Python made, `trials` the table, `page` the start. The page's policy lets the browser run that one
 script and no other.
 """
 
@@ -20,11 +20,12 @@ from typing import Any
 from lorasweep.analysis.summary import Analysis
 from lorasweep.report.content import content_of
 from lorasweep.report.payload import embed
+from lorasweep.report.picture import Picture
 from lorasweep.store.results import SweepResults
 
 SCRIPTS = (
     *("base", "scale", "plot", "panels", "measures"),
-    *("sensitivity", "outcome", "trials", "page"),
+    *("figures", "trials", "page"),
 )
 # Marks that change the direction of all text after them.
 _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -35,6 +36,7 @@ def render_page(
     results: SweepResults,
     parts: Sequence[tuple[SweepResults, Analysis]],
     document: Mapping[str, Any],
+    drawn: Sequence[Sequence[Picture]],
     *,
     setup: Iterable[tuple[str, str]],
     commands: Iterable[str],
@@ -45,6 +47,7 @@ def render_page(
         parts: the results and their analysis, domain by domain.
         document: the analysis as `lorasweep.analysis.document.describe` lays it out; what it lacks
             is left out.
+        drawn: the figures, domain by domain.
         setup: how the sweep was made, in pairs of words and values.
         commands: those that make the trials again and this report from them.
     """
@@ -52,7 +55,7 @@ def render_page(
     from markupsafe import Markup
 
     style, script = page_style(), page_script()
-    data, trials = embed(parts, document)
+    data, trials = embed([part for part, _ in parts], drawn)
     environment = Environment(
         loader=PackageLoader("lorasweep.report", "page"),
         undefined=StrictUndefined,

@@ -1,4 +1,4 @@
-"""What the page's scripts draw from: trials by column and the parts of the analysis with a plot."""
+"""What the page's scripts draw from: the trials by column, and the figures as JSON."""
 
 from __future__ import annotations
 
@@ -7,112 +7,97 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lorasweep.analysis.scale import Scale
-from lorasweep.analysis.summary import Analysis
-from lorasweep.report.wording import level
-from lorasweep.store.results import SweepResults, TrialResult
+from lorasweep.report.picture import Picture
+from lorasweep.report.wording import signed
+from lorasweep.store.results import SweepResults
 
-# What the figures read of the analysis; the page has the rest as text and tables.
-_DRAWN = ("sensitivity", "ranking", "top", "interactions", "front", "curves", "programs")
 _COLUMNS = (
     *("trial", "method", "status", "stage", "error", "seed", "number", "learning", "forgetting"),
     *("source_accuracy", "response_loss", "tokens", "wall_s"),
 )
+_PLACES = ("number", "learning", "forgetting", "source_accuracy")  # where a figure places a trial
 # A cell of a table made elsewhere may hold a book; the page shows names, and trials.csv has it all.
 LONGEST = 300
+_LONGEST_SENTENCE = 1500
 
 
-def embed(
-    parts: Sequence[tuple[SweepResults, Analysis]], document: Mapping[str, Any]
-) -> tuple[str, int]:
+def embed(parts: Sequence[SweepResults], drawn: Sequence[Sequence[Picture]]) -> tuple[str, int]:
     """Write the data as JSON that can stand in a script element, and count the trials.
 
     Whatever the text holds, it cannot end that element nor open another: `<`, `>` and `&` are
     written as escapes of JSON, and so is all that is not ASCII.
+
+    Args:
+        parts: the results, domain by domain; drawn: the figures of each.
     """
-    content = {
-        "document": {key: document[key] for key in _DRAWN if key in document},
-        "parts": [_part(part, analysis) for part, analysis in parts],
-    }
-    text = json.dumps(tidy(content), separators=(",", ":"), allow_nan=False)
+    content = [_part(part, own) for part, own in zip(parts, drawn, strict=True)]
+    text = json.dumps({"parts": content}, separators=(",", ":"), allow_nan=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text, sum(len(part.trials) for part, _ in parts)
+    return text, sum(len(part.trials) for part in parts)
 
 
-def tidy(value: Any) -> Any:
+def tidy(value: Any, longest: int = LONGEST) -> Any:
     """Cut long text, write numbers with seven digits, and put null where there is none."""
     if isinstance(value, str):
-        return value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…"
+        return value if len(value) <= longest else f"{value[: longest - 1]}…"
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
         return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.7g}")
     if isinstance(value, Mapping):
-        return {tidy(str(key)): tidy(item) for key, item in value.items()}
+        return {tidy(str(key), longest): tidy(item, longest) for key, item in value.items()}
     if isinstance(value, Sequence):
-        return [tidy(item) for item in value]
+        return [tidy(item, longest) for item in value]
     return value
 
 
-def _part(results: SweepResults, analysis: Analysis) -> dict[str, Any]:
+def _part(results: SweepResults, drawn: Sequence[Picture]) -> dict[str, Any]:
     names = dict.fromkeys(
         (*results.axes, *(name for trial in results.trials for name in trial.hyperparameters))
     )
     base = results.base
+    columns = {name: [getattr(t, name) for t in results.trials] for name in _COLUMNS}
+    settings = {name: [t.hyperparameters.get(name) for t in results.trials] for name in names}
     return {
-        "domain": results.domain,
-        "methods": analysis.methods,
-        "base": base and {"learning": base.learning, "source_accuracy": base.source_accuracy},
-        "scales": {
-            method: [_scale(scale) for scale in scales.values()]
-            for method, scales in analysis.scales.items()
-        },
-        "columns": {name: [getattr(t, name) for t in results.trials] for name in _COLUMNS},
+        "domain": tidy(results.domain),
+        "base": tidy(base and {"learning": base.learning, "source_accuracy": base.source_accuracy}),
+        "columns": tidy(columns),
         "hyperparameters": [
-            {
-                "name": name,
-                "searched": name in results.axes,
-                "values": [trial.hyperparameters.get(name) for trial in results.trials],
-            }
-            for name in names
+            {"name": tidy(name), "searched": name in results.axes, "values": tidy(values)}
+            for name, values in settings.items()
         ],
-        "spectra": _spectra(results.trials, analysis),
+        "pictures": [_picture(picture, columns, settings) for picture in drawn],
     }
 
 
-def _scale(scale: Scale) -> dict[str, Any]:
-    labels = scale.labels if scale.is_interval else [level(value) for value in scale.levels]
-    return {
-        "name": scale.name,
-        "kind": scale.kind,
-        "labels": labels,
-        "levels": scale.levels,
-        "edges": scale.edges,
-    }
+def _picture(
+    picture: Picture, columns: Mapping[str, list[Any]], settings: Mapping[str, list[Any]]
+) -> dict[str, Any]:
+    """Dump a picture; numbers that stand in the trials' columns are named, not written again."""
+    dumped = picture.model_dump()
+    found: dict[tuple[str, str | int], list[Any]]
+    found = {("column", name): columns[name] for name in _PLACES}
+    found |= {("setting", place): values for place, values in enumerate(settings.values())}
 
+    def shared(values: Sequence[float | None], trials: Sequence[int | None]) -> Any:
+        known = [index for index in trials if index is not None]
+        if len(known) < len(values):
+            return values
+        for (kind, name), column in found.items():
+            if all(column[i] == value for i, value in zip(known, values, strict=True)):
+                return {kind: name}
+        return values
 
-def _spectra(trials: Sequence[TrialResult], analysis: Analysis) -> list[dict[str, Any]]:
-    """Give the matrices of each method's best trial, those in blocks."""
-    best = {found.winner.trial: method for method, found in analysis.best.items()}
-    return [
-        {
-            "method": best[trial.trial],
-            "trial": trial.trial,
-            "matrices": [
-                {
-                    "layer": row.layer,
-                    "module": row.module,
-                    "update": row.update,
-                    "noise": row.noise,
-                    "full": min(row.outputs, row.inputs),
-                    "share": row.share,
-                    "intruders": row.intruders,
-                }
-                for row in trial.spectrum
-                if row.layer is not None
-            ],
-        }
-        for trial in trials
-        if trial.trial in best and trial.spectrum
-    ]
+    dumped["caption"] = signed(picture.caption)
+    for panel in dumped["panels"]:
+        panel["alt"] = signed(panel["alt"])
+        for series in panel.get("series", ()):
+            for axis in ("x", "y"):
+                series[axis] = shared(series[axis], series["trials"])
+        if panel["kind"] == "parallel":
+            panel["values"] = [shared(values, panel["trials"]) for values in panel["values"]]
+    if picture.table is not None:
+        rows = [[signed(cell) for cell in row] for row in picture.table.rows]
+        dumped["table"] = {**dumped["table"], "rows": rows}
+    return {key: tidy(value, _LONGEST_SENTENCE) for key, value in dumped.items()}

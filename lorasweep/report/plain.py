@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lorasweep.report.payload import tidy
-from lorasweep.report.wording import UNKNOWN, level, number
+from lorasweep.report.wording import UNKNOWN, level, number, signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,6 @@ def sentences(value: Any) -> str:
     return " ".join(
         f"{text[:1].upper()}{text[1:]}{'' if text[-1:] in '.?!' else '.'}" for text in clauses
     )
-
-
-def signed(text: str) -> str:
-    """Write numbers below zero with a minus sign and not a hyphen."""
-    return re.sub(r"(?:(?<![\w.])|(?<=\de))-(?=\d)", "−", text)  # noqa: RUF001
 
 
 def words(value: Any) -> str:

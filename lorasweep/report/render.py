@@ -69,7 +69,13 @@ def write_report(results: SweepResults, out: Path) -> ReportPaths:
     parts = [(part, analyse(part)) for part in results.parts]
     document = describe(results, parts)
     drawn = [pictures(part, analysis) for part, analysis in parts]
-    figures = [path for own in drawn for picture in own for path in draw(picture, out / "figures")]
+    figures = [
+        path
+        for own in drawn
+        for picture in own
+        if picture.panels
+        for path in draw(picture, out / "figures")
+    ]
     paths = ReportPaths(
         root=out,
         page=out / "report.html",
@@ -86,6 +92,7 @@ def write_report(results: SweepResults, out: Path) -> ReportPaths:
         results,
         parts,
         document,
+        drawn,
         setup=_setup(results, parts),
         commands=_commands(results),
     )
@@ -175,7 +182,17 @@ def _domain(
             }
             for ranking in analysis.rankings.values()
         ],
-        "pictures": drawn,
+        "pictures": [
+            {
+                "picture": picture,
+                "table": table(picture.table.heads, picture.table.rows)
+                if picture.table and not picture.tabled
+                else None,
+            }
+            for picture in drawn
+            if picture.panels
+        ],
+        "missing": [picture.missing for picture in drawn if picture.missing],
         "front": front_table(results, analysis),
         "front_cost": "forgetting more" if forgetting else "losing more source accuracy",
         "programs": program_table(analysis),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorasweep.analysis.claims.verdict import UNSURE, Claim
-from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
+from lorasweep.analysis.sensitivity.importance import Ranking
 from lorasweep.analysis.sensitivity.levels import LevelSummary
 from lorasweep.analysis.summary import Analysis
 from lorasweep.analysis.tradeoff.pareto import POOLED
+from lorasweep.report.figures.sensitivity import RANKING_HEADS, ranking_cells
 from lorasweep.report.findings import Finding
-from lorasweep.report.wording import UNKNOWN, Markdown, duration, level, number, percent, table
+from lorasweep.report.wording import UNKNOWN, Markdown, duration, level, number, table
 from lorasweep.store.best import Best, Standing
 from lorasweep.store.results import SweepResults, TrialResult
 
@@ -72,33 +73,7 @@ def findings_table(found: Sequence[Finding]) -> Markdown:
 
 def sensitivity_table(ranking: Ranking) -> Markdown:
     """Show a method's ranking."""
-    heads = [
-        *("rank", "hyperparameter", "share of variance", "90% interval", "by chance up to"),
-        *("place holds in", "cost of the wrong level", "90% interval of the cost"),
-        *("best level", "worst level"),
-    ]
-    rows = [
-        [
-            _rank(row),
-            row.hyperparameter,
-            percent(row.importance),
-            f"{percent(row.low)} to {percent(row.high)}",
-            percent(row.chance),
-            percent(row.holds),
-            number(row.cost_of_wrong_level),
-            f"{number(row.cost_low)} to {number(row.cost_high)}",
-            row.best_level,
-            row.worst_level,
-        ]
-        for row in ranking.rows
-    ]
-    return table(heads, rows)
-
-
-def _rank(row: Sensitivity) -> str:
-    if not row.is_shown:
-        return "cannot tell"
-    return f"{row.rank} (tie)" if row.tied_with else str(row.rank)
+    return table(RANKING_HEADS, [ranking_cells(row) for row in ranking.rows])
 
 
 def front_table(results: SweepResults, analysis: Analysis) -> Markdown | None:

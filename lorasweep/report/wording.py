@@ -51,6 +51,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
+def plural(count: int, word: str) -> str:
+    """Write a count with its word."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def signed(text: str) -> str:
+    """Write numbers below zero with a minus sign and not a hyphen."""
+    return re.sub(r"(?:(?<![\w.])|(?<=\de))-(?=\d)", "\N{MINUS SIGN}", text)
+
+
 def percent(share: float) -> str:
     """Write a share of one."""
     return f"{100 * share:.0f}%"

@@ -5,7 +5,10 @@ from dataclasses import replace
 from functools import cache
 
 from lorasweep.analysis.document import describe
+from lorasweep.analysis.sensitivity.interactions import Interaction
 from lorasweep.analysis.summary import analyse
+from lorasweep.analysis.tradeoff.curves import Curve, CurvePoint
+from lorasweep.report.figures import pictures
 from lorasweep.report.html import render_page
 from lorasweep.store.records import CodeScores, Distinct, MatrixSpectrum, Scores
 from tests.analysis.planted import sweep, trial
@@ -24,13 +27,19 @@ HOSTILE = (
 )
 
 
-def render(results, **further):
-    """Render the page, with fields that the analysis might not have laid over its document."""
+def render(results, alter=None, **further):
+    """Render the page, with fields that the analysis might not have laid over its document.
+
+    alter: makes another analysis of a domain's results and their analysis, for its figures.
+    """
     parts = [(part, analyse(part)) for part in results.parts]
     document = {**describe(results, parts), **further}
     setup = [("Trials from", results.origin), ("Model", "a model")]
     command = f"lorasweep report --table {results.origin}"
-    return render_page(results, parts, document, setup=setup, commands=[command])
+    if alter:
+        parts = [(part, alter(part, analysis)) for part, analysis in parts]
+    drawn = [pictures(part, analysis) for part, analysis in parts]
+    return render_page(results, parts, document, drawn, setup=setup, commands=[command])
 
 
 def write(folder, results, **further):
@@ -160,38 +169,36 @@ def further(domains=("code", "math")):
         for domain in domains
         for i, verdict in enumerate(["holds here", "does not hold here", "cannot tell"])
     ]
-    curves = [
-        {
-            "domain": domain,
-            "method": method,
-            "configuration": {"lr": 1e-4, "rank": 16} if method == "lora" else {"lr": 1e-5},
-            "duration": "tokens",
-            "points": [
-                {
-                    "at": at,
-                    "n": 3,
-                    "learning": (0.3 if method == "lora" else 0.36) + 0.05 * step,
-                    "learning_low": 0.28 + 0.05 * step,
-                    "learning_high": 0.33 + 0.05 * step,
-                    "forgetting": 0.01 * step,
-                    "forgetting_low": 0.005 * step,
-                    "forgetting_high": 0.014 * step,
-                }
+    return {"claims": claims, "alter": _alter}
+
+
+def _alter(_, analysis):
+    """Add curves over four durations, and an interaction."""
+    curves = tuple(
+        Curve(
+            method=method,
+            configuration={"lr": 1e-4, "rank": 16} if method == "lora" else {"lr": 1e-5},
+            duration="tokens",
+            points=tuple(
+                CurvePoint(
+                    at=at,
+                    n=3,
+                    learning=(0.3 if method == "lora" else 0.36) + 0.05 * step,
+                    learning_low=0.28 + 0.05 * step,
+                    learning_high=0.33 + 0.05 * step,
+                    forgetting=0.01 * step,
+                    forgetting_low=0.005 * step,
+                    forgetting_high=0.014 * step,
+                    source_accuracy=None,
+                )
                 for step, at in enumerate([250_000, 1_000_000, 4_000_000, 16_000_000])
-            ],
-        }
-        for domain in domains
+            ),
+        )
         for method in ("lora", "full")
-    ]
-    studies = [f"{domain}/lora" if domain else "lora" for domain in domains]
-    share = {"low": 0.02, "high": 0.11}
-    return {
-        "claims": claims,
-        "curves": curves,
-        "interactions": {
-            a: [{"hyperparameters": ["lr", "rank"], "share": 0.06, **share}] for a in studies
-        },
-    }
+    )
+    found = Interaction(("lr", "rank"), 0.06, 0.02, 0.11, chance=0.03, is_testable=True)
+    lora = replace(analysis.rankings["lora"], interactions=(found,))
+    return replace(analysis, curves=curves, rankings={**analysis.rankings, "lora": lora})
 
 
 def hostile():
@@ -226,19 +233,19 @@ def hostile_fields():
         "claims": [
             {**dict.fromkeys(claim, name), "domain": "", "effect": 0.1, "n": 1} for name in HOSTILE
         ],
-        "curves": [
-            {
-                "domain": "",
-                "method": name,
-                "configuration": {name: name},
-                "duration": name,
-                "points": [{"at": 1, "learning": 0.1}, {"at": 10, "learning": 0.2}],
-            }
-            for name in HOSTILE
-        ],
         "warnings": list(HOSTILE),
         "hypervolume": [{"domain": "", name: name} for name in HOSTILE],
+        "alter": _alter_hostilely,
     }
+
+
+def _alter_hostilely(_, analysis):
+    point = CurvePoint(1, 1, 0.1, 0.1, 0.1, None, None, None, None)
+    curves = tuple(
+        Curve(name, {name: name}, name, (point, replace(point, at=10, learning=0.2)))
+        for name in HOSTILE
+    )
+    return replace(analysis, curves=curves)
 
 
 @cache
@@ -252,5 +259,8 @@ def many(count):
     """Render very many trials with the analysis of few, since only the page is in question."""
     few, part, analysis = _few()
     all_ = everything(count, ("",))
-    parts = [(replace(all_.parts[0], base=part.base), analysis)]
-    return render_page(all_, parts, describe(few, [(part, analysis)]), setup=[], commands=[])
+    (own,) = all_.parts
+    document = describe(few, [(part, analysis)])
+    return render_page(
+        all_, [(own, analysis)], document, [pictures(own, analysis)], setup=[], commands=[]
+    )

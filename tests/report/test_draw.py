@@ -3,57 +3,115 @@ from PIL import Image
 
 from lorasweep.report.draw import draw
 from lorasweep.report.panels import MOST_OUTLINES
-from lorasweep.report.picture import Axis, Bar, Bars, Heat, Parallel, Picture, Point, Scatter
+from lorasweep.report.picture import (
+    Axis,
+    Bar,
+    Bars,
+    Cell,
+    Heat,
+    Interval,
+    Key,
+    Line,
+    Parallel,
+    Picture,
+    Plane,
+    Ring,
+    Series,
+)
 from tests.report.pages import HOSTILE
+
+NAMES = {"title": "lora", "name": "A plot", "alt": "What it shows."}
 
 
 def one_of(panel):
-    return Picture("figure", "A caption", "What it shows.", (panel,))
+    return Picture(
+        name="figure",
+        file="figure",
+        section="outcome",
+        title="A figure",
+        caption="A caption.",
+        panels=(panel,),
+        legend=(
+            Key(label="a point $x$", kind="point", look=9),
+            Key(label="a front", kind="line", dash=5),
+            Key(label="base model", kind="base"),
+            Key(label="low to high", kind="ramp"),
+        ),
+    )
 
 
-def scatter(points, **further):
-    return Scatter(
-        title="lora",
-        x_label="x",
-        y_label="y",
-        points=tuple(Point(x, y, "", "") for x, y in points),
-        colour_name="",
-        colours=("",),
-        marker_name="",
-        markers=("",),
+def plane(points, *, log=False, **further):
+    x = [x for x, _ in points]
+    y = [y for _, y in points if y is not None]
+    return Plane(
+        **NAMES,
+        x=Axis(label="x", low=min(x), high=max(x), log=log),
+        y=Axis(label="y", low=min(y), high=max(y)),
+        series=(Series(look=0, x=tuple(x), y=tuple(y for _, y in points)),),
         **further,
     )
 
 
 def heat(columns, cells, low=0.0, high=1.0):
-    rows = tuple(f"row {i}" for i in range(len(cells)))
-    return Heat("best of lora", "rank", "targets", tuple(columns), rows, tuple(cells), low, high)
+    return Heat(
+        **NAMES,
+        x=Axis(label="rank", levels=tuple(columns)),
+        y=Axis(label="targets", levels=tuple(f"row {i}" for i in range(len(cells)))),
+        cells=tuple(
+            tuple(None if v is None else Cell(value=v, trial=0, row=0) for v in line)
+            for line in cells
+        ),
+        low=low,
+        high=high,
+    )
+
+
+def bar(value, low, high, chance, certain=True):
+    return Bar(label="lr", value=value, low=low, high=high, chance=chance, certain=certain, row=0)
 
 
 PANELS = {
-    "one point": scatter([(0.0, 0.5)], line=((0.0, 0.5), (0.0, 0.5)), reach=(0.5, 0.5)),
-    "only one number": scatter([(0.3, 0.5)] * 2),
-    "many points": scatter([(i, i % 7) for i in range(1, MOST_OUTLINES + 2)], log_x=True),
-    "lost": scatter([(1.0, 0.5)], lost=(2.0, 3.0), lost_name="no score"),
-    "bars": Bars("lora", (Bar("lr", 0.5, 0.2, 0.8, 0.1),)),
+    "one point": plane([(0.0, 0.5)], lines=(Line(points=((0.0, 0.5), (0.0, 0.5)), steps=True),)),
+    "only one number": plane([(0.3, 0.5)] * 2),
+    "many points": plane([(i, i % 7) for i in range(1, MOST_OUTLINES + 2)], log=True),
+    "lost": plane([(1.0, 0.5), (2.0, None), (3.0, None)], strip="no score"),
+    "everything": plane(
+        [(1.0, 0.5), (2.0, 0.7)],
+        lines=(Line(points=((1.0, 0.5), (2.0, 0.7)), look=12, dash=2),),
+        intervals=(Interval(look=1, x=1.0, low=0.4, high=0.6),),
+        rings=(Ring(x=1.0, y=0.5, certain=False), Ring(x=2.0, y=0.7, certain=True)),
+        base=(1.5, 0.6),
+    ),
+    "bars": Bars(**NAMES, x=Axis(label="share"), bars=(bar(0.5, 0.2, 0.8, 0.1),)),
+    "bars beside their intervals": Bars(
+        **NAMES,
+        x=Axis(label="share", high=1.2),
+        bars=(bar(0.5, 0.6, 1.2, 1.5, certain=False), bar(0.1, None, None, None)),
+    ),
     "cells": heat(["4", "16"], [(0.1, None), (0.2, 0.3)]),
     "equal cells": heat(["4"], [(0.5,)], 0.5, 0.5),
     "long names": heat([f"{name} {name}" for name in HOSTILE], [(0.1,) * len(HOSTILE)] * 2),
     "wide numbers": heat("abcdefghijkl", [(-1.2345e99,) * 12] * 12, -1.2345e99, 0.0),
     "lines": Parallel(
-        "2 trials of lora",
-        (
-            Axis("lr", low=1e-5, high=1e-2, log=True),
-            Axis("narrow", low=1.0, high=1.5, log=True),
-            Axis("wide", low=1e-9, high=1e9, log=True),
-            Axis("targets", levels=tuple(HOSTILE * 3)),
-            Axis("same", low=3.0, high=3.0),
-            Axis("learning", low=-0.5, high=0.5),
+        **NAMES,
+        axes=(
+            Axis(label="lr", low=1e-5, high=1e-2, log=True),
+            Axis(label="narrow", low=1.0, high=1.5, log=True),
+            Axis(label="wide", low=1e-9, high=1e9, log=True),
+            Axis(label="targets", levels=tuple(HOSTILE * 3)),
+            Axis(label="same", low=3.0, high=3.0),
+            Axis(label="learning", low=-0.5, high=0.5),
         ),
-        ((1e-5, 1.0, 1e-9, None, 3.0, -0.5), (1e-2, 1.5, 1e9, 26.0, 3.0, 0.5)),
-        (0.0, 1.0),
+        values=((1e-5, 1e-2), (1.0, 1.5), (1e-9, 1e9), (None, 26.0), (3.0, 3.0), (-0.5, 0.5)),
+        trials=(0, 1),
     ),
-    "one axis": Parallel("1 trial", (Axis("learning"),), ((0.5,),), (1.0,)),
+    "many lines": Parallel(
+        **NAMES,
+        axes=(Axis(label="lr", low=0, high=9), Axis(label="learning", low=0, high=9e9)),
+        values=((5.0,) * (MOST_OUTLINES + 1), tuple(map(float, range(MOST_OUTLINES + 1)))),
+        trials=tuple(range(MOST_OUTLINES + 1)),
+    ),
+    "one axis": Parallel(**NAMES, axes=(Axis(label="learning"),), values=((0.5,),), trials=(0,)),
 }
 
 
@@ -71,7 +129,7 @@ def test_each_figure_is_drawn_twice(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.png", "figure.svg"]
 
 
-@pytest.mark.parametrize("name", ["cells", "lines", "lost"])
+@pytest.mark.parametrize("name", ["cells", "lines", "lost", "everything"])
 def test_nothing_is_cut_off_at_the_border_and_the_ground_is_white(name, tmp_path):
     png, _ = draw(one_of(PANELS[name]), tmp_path)
     image = Image.open(png).convert("RGB")

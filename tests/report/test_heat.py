@@ -3,35 +3,48 @@ from dataclasses import replace
 import pytest
 
 from lorasweep.analysis.summary import analyse
-from lorasweep.report.heat import draw_heat
+from lorasweep.report.figures.heat_map import heat_map
 from tests.analysis.planted import RANKS, TARGETS, planted_grid, planted_sample, sweep, trial
 
 
 def drawn(results):
-    return draw_heat(results, analyse(results))
+    return heat_map(results, analyse(results))
 
 
 def test_cells_hold_the_best_and_the_mean_of_each_pair():
     results = planted_grid(lr=0.1, targets=0.05, rank=0.02)
     best, mean = drawn(results).panels
     assert (best.title, mean.title) == ("best of lora", "mean of lora")
-    assert (best.y_label, best.x_label) == ("targets", "rank")
-    assert best.columns == ("4", "16", "64")
-    for row, targets in zip(range(3), best.rows, strict=True):
+    assert (best.y.label, best.x.label) == ("targets", "rank")
+    assert best.x.levels == ("4", "16", "64")
+    for row, targets in zip(range(3), best.y.levels, strict=True):
         j = TARGETS.index(targets)
         # Over the learning rate, which adds 0, 0.1 and 0.2.
         for column, _ in enumerate(RANKS):
             least = 0.2 + 0.05 * j + 0.02 * column
-            assert best.cells[row][column] == pytest.approx(least + 0.2)
-            assert mean.cells[row][column] == pytest.approx(least + 0.1)
+            assert best.cells[row][column].value == pytest.approx(least + 0.2)
+            assert mean.cells[row][column].value == pytest.approx(least + 0.1)
     assert (best.low, best.high) == (mean.low, mean.high) == pytest.approx((0.3, 0.54))
+
+
+def test_a_cell_knows_its_best_trial_and_its_row_of_the_table():
+    results = planted_grid(noise=0.01)
+    picture = drawn(results)
+    best, mean = picture.panels
+    for line, other in zip(best.cells, mean.cells, strict=True):
+        for cell, averaged in zip(line, other, strict=True):
+            assert results.trials[cell.trial].learning == cell.value
+            assert picture.table.rows[cell.row][-2:] == (
+                f"{cell.value:.3f}",
+                f"{averaged.value:.3f}",
+            )
 
 
 def test_the_alternative_text_says_the_best_cell():
     alt = drawn(planted_grid()).alt
     assert alt == (
-        "Heat maps of learning. lora: the best trial, 0.540, has targets all with rank 64; the "
-        "highest mean, 0.440 of 3 trials, has targets all with rank 64."
+        "lora: the best trial, 0.540, has targets all with rank 64. lora: the highest mean, 0.440 "
+        "of 3 trials, has targets all with rank 64."
     )
 
 
@@ -43,7 +56,7 @@ def test_only_completed_trials_count():
     ]
     picture = drawn(replace(results, trials=(*results.trials, *lost)))
     best, _ = picture.panels
-    assert best.columns == ("4", "16", "64", "256")
+    assert best.x.levels == ("4", "16", "64", "256")
     assert [row[3] for row in best.cells] == [None] * 3
     assert best.high == pytest.approx(0.54)
     assert "pairs without a completed trial: 3" in picture.alt
@@ -55,16 +68,16 @@ def test_an_interval_is_cut_into_parts():
         for t in planted_sample(40).trials
     )
     best, _ = drawn(results).panels
-    assert (best.y_label, best.x_label) == ("lr", "rank")
-    assert len(best.rows) == 3
-    assert all(".." in row for row in best.rows)
+    assert (best.y.label, best.x.label) == ("lr", "rank")
+    assert len(best.y.levels) == 3
+    assert all(".." in row for row in best.y.levels)
 
 
 def test_each_method_has_axes_of_its_own():
     full = [trial(f"f{i}", i / 9, method="full", lr=(1, 2)[i % 2], epochs=i // 2) for i in range(4)]
     results = replace(planted_grid(), axes=("lr", "targets", "rank", "epochs"))
     picture = drawn(replace(results, trials=(*results.trials, *full)))
-    assert [(p.y_label, p.x_label) for p in picture.panels] == [
+    assert [(p.y.label, p.x.label) for p in picture.panels] == [
         *[("targets", "rank")] * 2,
         *[("lr", "epochs")] * 2,
     ]
@@ -82,4 +95,6 @@ def test_each_method_has_axes_of_its_own():
     ids=["no trials", "one trial", "one axis", "no scores", "too many levels"],
 )
 def test_without_two_axes_of_levels_there_is_no_heat_map(results):
-    assert drawn(results) is None
+    picture = drawn(results)
+    assert picture.panels == ()
+    assert picture.missing.startswith("A heat map needs two hyperparameters")

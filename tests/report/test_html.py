@@ -16,6 +16,7 @@ import pytest
 from lorasweep.analysis.sensitivity import importance
 from lorasweep.analysis.summary import analyse
 from lorasweep.report import payload
+from lorasweep.report.figures import pictures
 from lorasweep.report.html import SCRIPTS, page_script, page_style
 from lorasweep.report.plain import lay_out, sentences, words
 from lorasweep.report.render import write_report
@@ -107,7 +108,7 @@ def test_the_policy_allows_the_pages_own_script_and_style_only(page):
     assert "unsafe" not in policy
     (_, _, style), (_, kind, data), (_, _, script) = read.raw
     assert kind == "application/json"
-    assert json.loads(data).keys() == {"document", "parts"}
+    assert json.loads(data).keys() == {"parts"}
     for source in (style, script):
         digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
@@ -159,12 +160,15 @@ def test_the_scripts_make_no_markup_of_text():
 
 def test_embedded_data_cannot_leave_their_element():
     results = pages.hostile()
-    text, count = payload.embed([(results, analyse(results))], pages.hostile_fields())
+    drawn = pictures(results, analyse(results))
+    text, count = payload.embed([results], [drawn])
     assert count == len(pages.HOSTILE)
     assert not set("<>&\u2028") & set(text)
     assert text.isascii()
-    names = [row["method"] for row in json.loads(text)["document"]["curves"]]
-    assert names == list(pages.HOSTILE)
+    [part] = json.loads(text)["parts"]
+    assert part["columns"]["trial"] == list(pages.HOSTILE)
+    titles = {panel["title"] for picture in part["pictures"] for panel in picture["panels"]}
+    assert set(pages.HOSTILE[:4]) <= titles
 
 
 def test_numbers_that_json_has_no_word_for_become_null():

@@ -23,37 +23,36 @@ function svg(tag, attributes = {}, ...children) {
   return build(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Look a name up that a user may have chosen; "constructor" is a name like any other. */
-function own(object, name) {
-  return object && Object.hasOwn(object, name) ? object[name] : undefined;
-}
-
 const known = (value) => value !== null && value !== undefined;
-const minus = (text) => text.replace(/^-/, "\u2212");
+/** Write numbers below zero with a minus sign and not a hyphen. */
+const minus = (text) => text.replace(/(^|e)-(?=\d)/g, "$1\u2212");
+
+/** Write a number with so many digits at most, as the report's text does (Python's format "g"). */
+function general(value, digits) {
+  const [mantissa, power] = value.toExponential(digits - 1).split("e");
+  const size = Math.abs(Number(power));
+  if (Number(power) >= -4 && Number(power) < digits) return minus(String(Number(value.toPrecision(digits))));
+  return minus(`${Number(mantissa)}e${power[0]}${size < 10 ? "0" : ""}${size}`);
+}
 
 /** Write a score as the report's text does: three decimals below ten, four digits above. */
 function score(value) {
   if (!known(value)) return "n/a";
-  const text = Math.abs(value) < 10 ? value.toFixed(3) : String(Number(value.toPrecision(4)));
+  const text = Math.abs(value) < 10 ? value.toFixed(3) : general(value, 4);
   return Number(text) === 0 ? text.replace("-", "") : minus(text);
 }
 
-/** Write a hyperparameter's level: names as they are, numbers with four digits at most. */
+/** Write a hyperparameter's level as the report's text does: names as they are, four digits. */
 function level(value) {
   if (!known(value)) return "";
   if (typeof value !== "number") return String(value);
-  if (Number.isInteger(value) && Math.abs(value) < 1e15) return minus(String(value));
-  const size = Math.abs(value);
-  const rounded = Number(value.toPrecision(4));
-  if (size < 1e-3 || size >= 1e6) return minus(rounded.toExponential().replace("e+", "e"));
-  return minus(String(rounded));
+  if (!Number.isInteger(value)) return general(value, 4);
+  return Math.abs(value) < 1e6 ? minus(String(value)) : general(value, 10);
 }
 
 const percent = (share) => (known(share) ? `${Math.round(100 * share)}%` : "n/a");
 const count = (number) => number.toLocaleString("en");
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
-const between = (low, high, write = score) => `${write(low)} to ${write(high)}`;
-
 /** Write seconds in the unit that reads best. */
 function seconds(value) {
   if (!known(value)) return "n/a";
@@ -65,12 +64,6 @@ function seconds(value) {
 function short(text, length = 24) {
   const characters = [...String(text)];
   return characters.length > length ? `${characters.slice(0, length - 1).join("")}\u2026` : text;
-}
-
-/** Join words as a sentence does. */
-function words(list) {
-  const all = [...list];
-  return all.length > 1 ? `${all.slice(0, -1).join(", ")} and ${all.at(-1)}` : `${all[0] ?? ""}`;
 }
 
 /** Give the smallest and largest number of a list that may be long; null where it is empty. */
@@ -94,12 +87,6 @@ function grouped(items, key) {
     else groups.set(name, [item]);
   }
   return groups;
-}
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 /** Say something to a screen reader without moving its place. */

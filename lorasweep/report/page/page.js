@@ -1,24 +1,13 @@
-// Where it starts: the embedded data are read, figures drawn in their places, and the page's own
-// controls (theme, copying, printing) set up. Everything that is only read is there without scripts.
-
-const FIGURES = {
-  sensitivity: [sensitivityFigure, topFigure, interactionFigure, learningRateFigure, heatFigure, parallelFigure],
-  outcome: [tradeOffFigure, curvesFigure],
-  history: [historyFigure],
-  spectrum: [spectrumFigure],
-  diversity: [diversityFigure],
-};
+// Where it starts: the embedded data are read, the figures drawn section by section, and the page's
+// own controls (theme, copying, printing) set up. Everything that is only read needs no script.
 
 function start() {
-  const { document: report, parts: packed } = JSON.parse(document.getElementById("data").textContent);
+  const { parts: packed } = JSON.parse(document.getElementById("data").textContent);
   const parts = packed.map(unfold);
   document.body.append(tooltip);
   const table = trialsTable(parts, document.getElementById("trials-table"));
   const find = (part, trial) => table.find(part, trial);
-  for (const slot of document.querySelectorAll("[data-figures]")) {
-    const part = parts[Number(slot.dataset.part)];
-    fill(slot, part, report, find);
-  }
+  for (const slot of document.querySelectorAll("[data-figures]")) fill(slot, parts[Number(slot.dataset.part)], find);
   setUpTheme();
   setUpCopying();
   setUpPrinting(table);
@@ -26,19 +15,14 @@ function start() {
   document.documentElement.classList.add("drawn");
 }
 
-/** Draw a slot's figures; one that cannot be drawn says why, and never takes the others along. */
-function fill(slot, part, report, find) {
-  const left = [];
-  for (const make of FIGURES[slot.dataset.figures]) {
-    const spec = make(part, report);
-    if (spec === null) continue;
-    if (spec.missing) left.push(spec.missing);
-    else {
-      spec.id = `figure-${part.index}-${spec.id}`;
-      slot.append(figureOf(spec, Number(slot.dataset.depth), find));
-    }
+/** Draw the figures of one section; those without data say why. */
+function fill(slot, part, find) {
+  const own = part.pictures.filter((picture) => picture.section === slot.dataset.figures);
+  for (const picture of own.filter(({ panels }) => panels.length)) {
+    slot.append(figureOf(pictureFigure(picture, part), Number(slot.dataset.depth), find));
   }
-  if (left.length) slot.append(html("p", { class: "quiet absent" }, left.join(" ")));
+  const missing = own.map((picture) => picture.missing).filter(Boolean);
+  if (missing.length) slot.append(html("p", { class: "quiet absent" }, missing.join(" ")));
 }
 
 function setUpTheme() {

@@ -4,38 +4,28 @@
 const label = (text, x, y, anchor = "middle", className = "tick") =>
   svg("text", { x, y, "text-anchor": anchor, class: className }, text);
 const rule = (x1, y1, x2, y2, className = "grid") => svg("line", { x1, y1, x2, y2, class: className });
+/** Name the colour of a mark; what belongs to no series is drawn in ink. */
+const toneOf = ({ look }) => (known(look) ? `s${look % TONES}` : "pooled");
 const roughWidth = (text) => 7 * [...String(text)].length;
 
 /**
  * Draw points, lines and intervals in a plane.
  *
- * x, y: {label, levels} for categories, {label, log, whole} for numbers.
- * points: {x, y, series, trial, title, rows}; y null puts the point on the strip at the bottom.
- * lines: {series, at: [[x, y]...], className}; steps: whether lines run in steps.
- * share: {x, y}, ranges to cover; spans: {series, x, low, high}; rings: points to be circled, solid where `certain`.
+ * points: {x, y, look, trial, title, rows}; y null puts the point on the strip at the bottom.
+ * The rest is as the picture has it (`lorasweep/report/picture.py`).
  */
-function plane({ x, y, points, lines = [], spans = [], rings = [], strip = "", base = null, share = {}, height = 300, ...panel }) {
+function plane({ x, y, points, lines, intervals, rings, strip, base, height, ...panel }) {
   const placed = points.filter((point) => known(point.y));
   const lost = points.filter((point) => !known(point.y));
-  // What is shared with the panels beside it counts too, so that they compare.
-  const xs = [...(share.x ?? []), ...points.map((p) => p.x), ...lines.flatMap((l) => l.at.map((p) => p[0])), ...(base ? [base.x] : [])];
-  const ys = [
-    ...(share.y ?? []),
-    ...placed.map((p) => p.y),
-    ...lines.flatMap((l) => l.at.map((p) => p[1])),
-    ...spans.flatMap((s) => [s.low, s.high]),
-    ...(base ? [base.y] : []),
-  ];
 
   function draw(width) {
     const floor = lost.length ? 22 : 0;
     const [top, bottom, right] = [26, height - 40 - floor, width - 12];
-    const vertical = numeric(ys, [bottom, top], y);
+    const vertical = scaleOf(y, [bottom, top]);
     const marks = vertical.ticks(5);
     const said = [lost.length ? strip : "", ...marks.map((value) => vertical.write(value))];
     const left = 10 + Math.max(26, ...said.map((text) => roughWidth(text)));
-    const range = [left, right];
-    const horizontal = x.levels ? categorical(x.levels, range) : numeric(xs, range, x);
+    const horizontal = scaleOf(x, [left, right]);
     const nodes = [label(y.label, 0, 12, "start", "axis-label")];
     for (const value of marks) {
       const at = vertical.at(value);
@@ -52,12 +42,12 @@ function plane({ x, y, points, lines = [], spans = [], rings = [], strip = "", b
     const place = (px, py) => `${horizontal.at(px).toFixed(1)} ${vertical.at(py).toFixed(1)}`;
 
     for (const line of lines) {
-      const path = line.steps ? stepped(line.at, horizontal, vertical) : `M${line.at.map(([a, b]) => place(a, b)).join("L")}`;
-      nodes.push(svg("path", { d: path, class: `line ${line.className ?? `s${line.series % TONES}`} d${(line.dash ?? line.series) % DASHES}` }));
+      const path = line.steps ? stepped(line.points, horizontal, vertical) : `M${line.points.map(([a, b]) => place(a, b)).join("L")}`;
+      nodes.push(svg("path", { d: path, class: `line ${toneOf(line)} d${line.dash % DASHES}` }));
     }
-    for (const span of spans) {
+    for (const span of intervals) {
       const [at, low, high] = [horizontal.at(span.x), vertical.at(span.low), vertical.at(span.high)];
-      nodes.push(svg("path", { d: `M${at} ${low}V${high}M${at - 4} ${low}h8M${at - 4} ${high}h8`, class: `span s${span.series % TONES}` }));
+      nodes.push(svg("path", { d: `M${at} ${low}V${high}M${at - 4} ${low}h8M${at - 4} ${high}h8`, class: `span ${toneOf(span)}` }));
     }
 
     const many = placed.length > 1500;
@@ -70,13 +60,13 @@ function plane({ x, y, points, lines = [], spans = [], rings = [], strip = "", b
       rows: point.rows,
       point,
     }));
-    for (const [series, own] of grouped(targets.filter((t) => known(t.point.y)), (t) => t.point.series)) {
-      const path = own.map((target) => marker(series, target.x, target.y, size)).join("");
-      nodes.push(svg("path", { d: path, class: `mark s${series % TONES}${many ? " many" : ""}` }));
+    for (const [look, own] of grouped(targets.filter((t) => known(t.point.y)), (t) => t.point.look)) {
+      const path = own.map((target) => marker(look, target.x, target.y, size)).join("");
+      nodes.push(svg("path", { d: path, class: `mark ${toneOf({ look })}${many ? " many" : ""}` }));
     }
     const circled = rings.map((ring) => [ring, `M${horizontal.at(ring.x) - 8} ${vertical.at(ring.y)}a8 8 0 1 0 16 0a8 8 0 1 0 -16 0`]);
     for (const [ring, path] of circled) {
-      nodes.push(svg("path", { d: path, class: `circled ${ring.certain === false ? "d2" : "d0"}` }));
+      nodes.push(svg("path", { d: path, class: `circled ${ring.certain ? "d0" : "d2"}` }));
     }
     if (lost.length) {
       const crosses = targets.filter((t) => !known(t.point.y)).map((t) => cross(t.x, t.y)).join("");
@@ -102,35 +92,34 @@ function stepped(at, horizontal, vertical) {
   return `M${horizontal.at(first[0]).toFixed(1)} ${vertical.at(first[1]).toFixed(1)}${steps.join("")}`;
 }
 
-/** Draw a bar for each row {label, value, low, high, chance, certain, note, rows}, with its interval. */
-function bars({ rows, axis, ...panel }) {
+/** Draw a bar for each share {label, value, low, high, chance, certain, title, rows}, with its interval. */
+function bars({ bars: shares, x, ...panel }) {
   function draw(width) {
     const step = 38;
-    const left = Math.min(width * 0.34, 12 + Math.max(...rows.map((row) => roughWidth(row.label))));
+    const left = Math.min(width * 0.34, 12 + Math.max(...shares.map((bar) => roughWidth(bar.label))));
     const right = width - 46;
-    const bottom = 8 + step * rows.length;
-    const most = Math.max(1, ...rows.map((row) => row.high ?? row.value ?? 0));
-    const scale = linear([0, most], [left, right]);
+    const bottom = 8 + step * shares.length;
+    const scale = linear([x.low, x.high], [left, right]);
     const nodes = [];
     for (const value of scale.ticks(width < 340 ? 2 : 5)) {
       nodes.push(rule(scale.at(value), 4, scale.at(value), bottom), label(percent(value), scale.at(value), bottom + 16));
     }
-    nodes.push(rule(left, 4, left, bottom, "axis"), label(axis, (left + right) / 2, bottom + 36, "middle", "axis-label"));
-    const targets = rows.map((row, i) => {
+    nodes.push(rule(left, 4, left, bottom, "axis"), label(x.label, (left + right) / 2, bottom + 36, "middle", "axis-label"));
+    const targets = shares.map((bar, i) => {
       const middle = 8 + step * (i + 0.5);
-      const end = scale.at(row.value);
-      nodes.push(label(short(row.label, Math.max(4, Math.floor((left - 8) / 7))), left - 8, middle + 4, "end", "bar-label"));
-      nodes.push(svg("rect", { x: left, y: middle - 9, width: Math.max(1, end - left), height: 18, class: row.certain ? "bar" : "bar unsure" }));
-      if (known(row.low) && known(row.high)) {
-        const [low, high] = [scale.at(row.low), scale.at(row.high)];
+      const end = scale.at(bar.value);
+      nodes.push(label(short(bar.label, Math.max(4, Math.floor((left - 8) / 7))), left - 8, middle + 4, "end", "bar-label"));
+      nodes.push(svg("rect", { x: left, y: middle - 9, width: Math.max(1, end - left), height: 18, class: bar.certain ? "bar" : "bar unsure" }));
+      if (known(bar.low) && known(bar.high)) {
+        const [low, high] = [scale.at(bar.low), scale.at(bar.high)];
         nodes.push(svg("path", { d: `M${low} ${middle}H${high}M${low} ${middle - 5}v10M${high} ${middle - 5}v10`, class: "whisker" }));
       }
-      if (known(row.chance)) {
-        const at = scale.at(Math.min(row.chance, most));
+      if (known(bar.chance)) {
+        const at = scale.at(Math.min(bar.chance, x.high));
         nodes.push(rule(at, middle - 15, at, middle + 15, "chance"));
       }
-      nodes.push(label(percent(row.value), width - 2, middle + 4, "end", "bar-value"));
-      return { x: end, y: middle, trial: null, title: row.label, rows: row.rows, middle };
+      nodes.push(label(percent(bar.value), width - 2, middle + 4, "end", "bar-value"));
+      return { x: end, y: middle, trial: null, title: bar.title, rows: bar.rows, middle };
     });
     const outline = (target) => svg("rect", { x: 1, y: target.middle - 17, width: width - 2, height: 34, rx: 5 });
     const nearest = (_, y) => targets[Math.max(0, Math.min(targets.length - 1, Math.floor((y - 8) / step)))];
@@ -139,31 +128,33 @@ function bars({ rows, axis, ...panel }) {
   return { ...panel, draw };
 }
 
-/** Colour a grid of cells {value, text, rows} by value; an empty cell says that it is empty. */
-function heat({ columns, lines, cells, x, y, range, ...panel }) {
+/** Colour a grid of cells {value, trial, title, rows} by value; an empty cell says that it is empty. */
+function heat({ cells, x, y, low, high, ...panel }) {
+  const [columns, lines] = [x.levels, y.levels];
+
   function draw(width) {
-    const left = Math.min(width * 0.36, 16 + Math.max(roughWidth(y), ...lines.map((name) => roughWidth(name))));
+    const left = Math.min(width * 0.36, 16 + Math.max(roughWidth(y.label), ...lines.map((name) => roughWidth(name))));
     const cell = (width - left - 2) / columns.length;
     const tall = 40;
     const top = 24;
-    const nodes = [label(y, 0, 14, "start", "axis-label")];
+    const nodes = [label(y.label, 0, 14, "start", "axis-label")];
     const targets = [];
     lines.forEach((line, i) => {
       nodes.push(label(short(line, Math.floor(left / 7)), left - 8, top + tall * (i + 0.5) + 4, "end", "bar-label"));
       columns.forEach((column, j) => {
         const at = cells[i][j];
         const [px, py] = [left + cell * j, top + tall * i];
-        const tone = at ? ramp(at.value, range) : null;
+        const tone = at ? ramp(at.value, low, high) : null;
         nodes.push(svg("rect", { x: px + 1, y: py + 1, width: Math.max(1, cell - 2), height: tall - 2, rx: 3, class: at ? `q${tone}` : "hole" }));
-        const text = at && cell < 44 ? at.text.slice(0, -1) : at?.text; // a digit less where room is short
-        nodes.push(label(at ? text : "\u2013", px + cell / 2, py + tall / 2 + 4, "middle", at ? `on-q${tone} cell` : "tick"));
-        const rows = at ? at.rows : () => [["trials", "none completed"]];
-        targets.push({ x: px + cell / 2, y: py + tall / 2, trial: at?.trial ?? null, title: `${line}, ${column}`, rows, box: [px, py] });
+        const text = at ? score(at.value).slice(0, cell < 44 ? -1 : undefined) : "\u2013"; // a digit less where room is short
+        nodes.push(label(text, px + cell / 2, py + tall / 2 + 4, "middle", at ? `on-q${tone} cell` : "tick"));
+        const told = at ?? { trial: null, title: `${line}, ${column}`, rows: () => [["trials", "none completed"]] };
+        targets.push({ x: px + cell / 2, y: py + tall / 2, trial: told.trial, title: told.title, rows: told.rows, box: [px, py] });
       });
     });
     columns.forEach((column, j) =>
       nodes.push(label(short(column, Math.max(3, Math.floor(cell / 7))), left + cell * (j + 0.5), top + tall * lines.length + 17)));
-    nodes.push(label(x, left + (width - left) / 2, top + tall * lines.length + 36, "middle", "axis-label"));
+    nodes.push(label(x.label, left + (width - left) / 2, top + tall * lines.length + 36, "middle", "axis-label"));
     const outline = ({ box: [px, py] }) => svg("rect", { x: px + 1, y: py + 1, width: Math.max(1, cell - 2), height: tall - 2, rx: 3 });
     const nearest = (px, py) => targets.find(({ box: [bx, by] }) => px >= bx && px < bx + cell && py >= by && py < by + tall) ?? null;
     return { height: top + tall * lines.length + 42, nodes, targets, outline, nearest };
@@ -172,29 +163,25 @@ function heat({ columns, lines, cells, x, y, range, ...panel }) {
 }
 
 /** Give the step of the colour ramp for a value: the higher, the stronger on its background. */
-const ramp = (value, [low, high]) =>
+const ramp = (value, low, high) =>
   high > low ? Math.max(0, Math.min(RAMP - 1, Math.floor(((value - low) / (high - low)) * RAMP))) : RAMP - 1;
 
 /**
  * Draw each trial as a line across its hyperparameters, coloured by learning.
  *
- * axes: {name, levels} or {name, log, values}; paths: {values, value, trial, title, rows}, any order.
+ * paths: {values, trial, title, rows}, from the worst to the best, which so lies on top.
  */
-function parallel({ axes, paths, range, height = 320, ...panel }) {
-  // The best on top, where it is seen.
-  const ordered = [...paths].sort((a, b) => a.value - b.value);
+function parallel({ axes, paths, height = 320, ...panel }) {
 
   function draw(width) {
     const [top, bottom] = [40, height - 18];
     const side = Math.min(46, width / 8);
     const gap = axes.length > 1 ? (width - 2 * side) / (axes.length - 1) : 0;
     const across = axes.map((_, i) => side + gap * i);
-    const scales = axes.map((axis) => axis.levels
-      ? categorical(axis.levels, [bottom, top])
-      : numeric(axis.values, [bottom, top], axis));
+    const scales = axes.map((axis) => scaleOf(axis, [bottom, top]));
     // At a level the lines fan out in the order of learning, so that they can be told apart.
-    const fan = (i, n) => (axes[i].levels ? (0.5 - n / Math.max(1, ordered.length - 1)) * scales[i].step * 0.6 : 0);
-    const heights = ordered.map((path, n) => axes.map((_, i) =>
+    const fan = (i, n) => (axes[i].levels.length ? (0.5 - n / Math.max(1, paths.length - 1)) * scales[i].step * 0.6 : 0);
+    const heights = paths.map((path, n) => axes.map((_, i) =>
       known(path.values[i]) ? scales[i].at(path.values[i]) + fan(i, n) : null));
     const trace = (at) => {
       let path = "";
@@ -204,12 +191,13 @@ function parallel({ axes, paths, range, height = 320, ...panel }) {
       return path;
     };
     const tones = Array.from({ length: RAMP }, () => []);
-    ordered.forEach((path, i) => tones[ramp(path.value, range)].push(trace(heights[i])));
+    const { low, high } = axes.at(-1);
+    paths.forEach((path, i) => tones[ramp(path.values.at(-1), low, high)].push(trace(heights[i])));
     const nodes = tones.map((own, tone) =>
-      svg("path", { d: own.join(""), class: `trace t${tone}${ordered.length > 400 ? " many" : ""}` }));
+      svg("path", { d: own.join(""), class: `trace t${tone}${paths.length > 400 ? " many" : ""}` }));
     axes.forEach((axis, i) => {
       const [first, last] = [i === 0, i === axes.length - 1];
-      const name = short(axis.name, Math.max(5, Math.floor((gap < 70 ? 2 * gap : gap) / 7.5)));
+      const name = short(axis.label, Math.max(5, Math.floor((gap < 70 ? 2 * gap : gap) / 7.5)));
       const wide = roughWidth(name) > 2 * side; // then it starts or ends where the drawing does
       const anchor = wide && first ? "start" : wide && last ? "end" : "middle";
       nodes.push(rule(across[i], top - 6, across[i], bottom + 6, "axis"));
@@ -218,7 +206,7 @@ function parallel({ axes, paths, range, height = 320, ...panel }) {
         nodes.push(label(short(scales[i].write(value), first ? 6 : 10), across[i] + (first ? -5 : 5), scales[i].at(value) + 4, first ? "end" : "start", "tick halo"));
       }
     });
-    const targets = ordered.map((path, i) => ({
+    const targets = paths.map((path, i) => ({
       x: across.at(-1), y: heights[i].at(-1), trial: path.trial, title: path.title, rows: path.rows, line: i,
     }));
     const outline = (target) => svg("path", { d: trace(heights[target.line]), class: "traced" });

@@ -170,14 +170,14 @@ function figureOf(spec, depth, find) {
   // A closed table costs nothing until somebody opens it.
   numbers.addEventListener("toggle", () => {
     if (!numbers.open || numbers.children.length > 1) return;
-    const { head, rows } = spec.table();
+    const { heads, rows } = spec.table();
     const most = 200;
     const more = rows.length > most ? `, the first ${most} of ${count(rows.length)}` : "";
-    numbers.append(tableOf(head, rows.slice(0, most), `${spec.title}${more}`));
+    numbers.append(tableOf(heads, rows.slice(0, most), `${spec.title}${more}`));
   });
   return html("figure", { class: "figure", id: spec.id },
     html("figcaption", {}, html(`h${depth}`, {}, spec.title), html("p", {}, spec.caption)),
-    spec.legend?.length ? legendOf(spec.legend) : null,
+    spec.legend.length ? legendOf(spec.legend) : null,
     html("div", { class: spec.pairs ? "panels pairs" : "panels" }, ...frames),
     html("p", { class: "keys", "aria-hidden": "true" },
       "Arrow keys move between points, Enter finds the trial in the table, Escape closes."),
@@ -189,16 +189,17 @@ function legendOf(entries) {
   return html("ul", { class: "legend" }, ...entries.map((entry) => html("li", {}, swatch(entry), short(entry.label, 40))));
 }
 
-function swatch({ series = null, line = false, className = "", ramp = false, shape = null }) {
-  if (ramp) {
+function swatch({ kind, look, dash }) {
+  if (kind === "ramp") {
     const cells = [...Array(RAMP).keys()].map((n) => svg("rect", { x: n * 9, y: 2, width: 9, height: 10, class: `q${n}` }));
     return svg("svg", { width: 9 * RAMP, height: 14, "aria-hidden": "true" }, ...cells);
   }
-  const tone = className || `s${series % TONES}`;
-  const drawn = line
-    ? svg("path", { d: "M1 7H25", class: `line ${tone} d${(series ?? 0) % DASHES}` })
-    : svg("path", { d: marker(shape ?? series, 13, 7, 5), class: `mark ${tone}` });
-  return svg("svg", { width: 26, height: 14, "aria-hidden": "true" }, drawn);
+  const drawn = {
+    line: () => svg("path", { d: "M1 7H25", class: `line ${toneOf({ look })} d${dash % DASHES}` }),
+    base: () => svg("path", { d: marker(7, 13, 7, 5), class: "mark base" }),
+    point: () => svg("path", { d: marker(look, 13, 7, 5), class: `mark ${toneOf({ look })}` }),
+  };
+  return svg("svg", { width: 26, height: 14, "aria-hidden": "true" }, drawn[kind]());
 }
 
 const TONES = 8;
@@ -208,14 +209,14 @@ const RAMP = 9;
 /** Give a marker's outline; eight shapes, told apart without their colour. */
 function marker(kind, x, y, r) {
   const close = (points) => `M${points.map(([a, b]) => `${(x + a * r).toFixed(1)} ${(y + b * r).toFixed(1)}`).join("L")}Z`;
-  const study = 0.38;
+  const arm = 0.38;
   switch (kind % TONES) {
     case 1: return close([[-0.88, -0.88], [0.88, -0.88], [0.88, 0.88], [-0.88, 0.88]]);
     case 2: return close([[0, -1.15], [1.1, 0.85], [-1.1, 0.85]]);
     case 3: return close([[0, -1.25], [1.25, 0], [0, 1.25], [-1.25, 0]]);
     case 4: return close([[0, 1.15], [1.1, -0.85], [-1.1, -0.85]]);
-    case 5: return close([[-study, -1.1], [study, -1.1], [study, -study], [1.1, -study], [1.1, study], [study, study],
-      [study, 1.1], [-study, 1.1], [-study, study], [-1.1, study], [-1.1, -study], [-study, -study]]);
+    case 5: return close([[-arm, -1.1], [arm, -1.1], [arm, -arm], [1.1, -arm], [1.1, arm], [arm, arm],
+      [arm, 1.1], [-arm, 1.1], [-arm, arm], [-1.1, arm], [-1.1, -arm], [-arm, -arm]]);
     case 6: return close([...Array(6).keys()].map((n) => [1.1 * Math.sin((n * Math.PI) / 3), -1.1 * Math.cos((n * Math.PI) / 3)]));
     case 7: return close([...Array(10).keys()].map((n) => {
       const reach = n % 2 ? 0.55 : 1.3;

@@ -65,23 +65,18 @@ function powerOfTen(value) {
   return `10${power < 0 ? "\u207b" : ""}${digits}`;
 }
 
-/** Give every level a place of its own, all the same distance apart. */
-function categorical(levels, [from, to]) {
-  const step = (to - from) / Math.max(1, levels.length);
-  const places = new Map(levels.map((value, i) => [value, from + step * (i + 0.5)]));
-  return {
-    at: (value) => places.get(value) ?? from,
-    ticks: () => levels,
-    write: (value) => level(value),
-    step: Math.abs(step),
-  };
-}
-
-/** Choose between a linear and a logarithmic scale by how far the values reach. */
-function numeric(values, range, { log = null, whole = false } = {}) {
-  const [low, high] = extent(values) ?? [0, 1];
-  const wide = low > 0 && high / low >= 10;
-  if (low > 0 && high > low && (log ?? wide)) return logarithmic([low, high], range);
-  const scale = linear(padded([low, high]), range);
+/** Make a scale for an axis of the picture: of levels by position, or of numbers with a margin. */
+function scaleOf({ levels = [], low, high, log = false, whole = false }, [from, to]) {
+  if (levels.length) {
+    const step = (to - from) / levels.length;
+    return {
+      at: (position) => from + step * (position + 0.5),
+      ticks: () => [...levels.keys()],
+      write: (position) => levels[position],
+      step: Math.abs(step),
+    };
+  }
+  if (log) return logarithmic([low, high], [from, to]);
+  const scale = linear(padded([low, high]), [from, to]);
   return whole ? { ...scale, ticks: (most) => scale.ticks(most).filter(Number.isInteger) } : scale;
 }

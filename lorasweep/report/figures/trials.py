@@ -1,0 +1,112 @@
+"""What the figures share: trials with their index, groups by one hyperparameter, ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lorasweep.analysis.scale import Scale
+from lorasweep.report.picture import LOOKS, Axis, Key, Series
+from lorasweep.report.wording import level, number
+from lorasweep.store.configurations import is_scored
+from lorasweep.store.results import SweepResults, TrialResult
+
+# A trial with its index in `SweepResults.trials`, by which the page finds it.
+Numbered = tuple[int, TrialResult]
+
+
+def scored_trials(results: SweepResults, method: str | None = None) -> list[Numbered]:
+    """Select the trials that completed with a learning score, of one method or of all."""
+    return [
+        (index, trial)
+        for index, trial in enumerate(results.trials)
+        if is_scored(trial) and method in {None, trial.method}
+    ]
+
+
+def learning(numbered: Numbered) -> float:
+    """Look up the learning score of a trial that has one."""
+    return numbered[1].learning or 0.0
+
+
+def trial_rows(
+    results: SweepResults, trials: Iterable[int]
+) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Lay trials out as heads and rows, the table behind a figure whose points are trials."""
+    scores = ("learning", "forgetting", "source accuracy")
+    heads = ("trial", "method", *results.axes, "seed", "status", *scores)
+    rows = [
+        [
+            *(t.trial, t.method, *(level(t.hyperparameters.get(name)) for name in results.axes)),
+            *(str(t.seed), t.status.lower()),
+            *(number(score) for score in (t.learning, t.forgetting, t.source_accuracy)),
+        ]
+        for t in (results.trials[index] for index in trials)
+    ]
+    return heads, rows
+
+
+def labels(scale: Scale) -> tuple[str, ...]:
+    """Name the levels of a scale, or the parts of its interval."""
+    return scale.labels if scale.is_interval else tuple(level(value) for value in scale.levels)
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Trials brought together by one hyperparameter; `labels` are the groups that occur."""
+
+    scale: Scale
+    labels: tuple[str, ...]
+
+    def label(self, trial: TrialResult) -> str:
+        """Name the group of a trial; `none` where it lacks the hyperparameter."""
+        value = trial.hyperparameters.get(self.scale.name)
+        return "none" if value is None else labels(self.scale)[self.scale.part(value)]
+
+
+def group_by(
+    scales: Mapping[str, Scale], names: Iterable[str], trials: Sequence[Numbered]
+) -> Grouping | None:
+    """Group trials by the first of these hyperparameters that makes 2 to `LOOKS` groups."""
+    for name in names:
+        scale = scales.get(name)
+        if scale is None or not 1 < len(labels(scale)) <= LOOKS:
+            continue
+        every = Grouping(scale, labels(scale))
+        present = {every.label(trial) for _, trial in trials}
+        if len(present) > 1:
+            found = (*every.labels, *(["none"] if "none" not in every.labels else []))
+            return Grouping(scale, tuple(label for label in found if label in present))
+    return None
+
+
+def points(
+    look: int, trials: Sequence[Numbered], x: Sequence[float], y: Sequence[float | None]
+) -> Series:
+    """Place trials in a plane, all with one look."""
+    return Series(look=look, x=tuple(x), y=tuple(y), trials=tuple(index for index, _ in trials))
+
+
+def axis_over(
+    label: str, values: Iterable[float | None], *, log: bool | None = False, whole: bool = False
+) -> Axis:
+    """Make an axis that covers these values; `log` None leaves the scale to their spread."""
+    known = [value for value in values if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    if log is None:
+        log = low > 0 and high >= 10 * low
+    # A logarithm needs numbers above zero, and a range needs two ends.
+    return Axis(label=label, low=low, high=high, log=log and high > low > 0, whole=whole)
+
+
+def method_keys(methods: Sequence[str], shown: Iterable[str]) -> tuple[Key, ...]:
+    """Explain which look each method has."""
+    present = set(shown)
+    return tuple(
+        Key(label=method, kind="point", look=look)
+        for look, method in enumerate(methods)
+        if method in present
+    )
+
+
+RAMP = (Key(label="learning, low to high", kind="ramp"),)
