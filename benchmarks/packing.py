@@ -38,7 +38,8 @@ from lorasweep.model.packed import PackedModel
 from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.store.environment import environment
-from lorasweep.train.packed import LoraTrial, PackedEngine
+from lorasweep.train.lora_slot import LoraTrial
+from lorasweep.train.packed import PackedEngine
 from lorasweep.train.probe import choose_slots
 
 ROW = 256  # tokens of a row; fewer where a trial's whole batch is shorter

@@ -179,7 +179,7 @@ def train_plain(
     losses: list[float] = []
     first_step = 0.0
     for step in range(steps):
-        input_ids, labels = pad_rows(tokens, batches.rows(step), pad)
+        input_ids, labels = pad_rows(tokens, batches.examples(step), pad)
         optimizer.zero_grad()
         loss = next_token_loss(model, input_ids.to(device), labels.to(device), "mean")
         loss.backward()
@@ -203,7 +203,7 @@ def heldout_loss(
     for first in range(0, len(order), batch_size):
         input_ids, labels = pad_rows(tokens, order[first : first + batch_size], pad)
         total += next_token_loss(model, input_ids.to(device), labels.to(device), "sum").item()
-    return total / int(tokens.targets_N.sum())
+    return total / int(tokens.loss_tokens_N.sum())
 
 
 def evaluate_plain(

@@ -55,7 +55,7 @@ class Tokens:
         return np.diff(self.starts_N1)
 
     @cached_property
-    def targets_N(self) -> NDArray[np.int64]:
+    def loss_tokens_N(self) -> NDArray[np.int64]:
         """Count the tokens of each example that carry loss; the first one has nothing before it."""
         targets: NDArray[np.int64] = self.lengths_N - np.maximum(self.prompts_N, 1)
         return targets
@@ -120,7 +120,7 @@ class StoredTokens:
         return np.diff(self.starts_N1)
 
     @cached_property
-    def targets_N(self) -> NDArray[np.int64]:
+    def loss_tokens_N(self) -> NDArray[np.int64]:
         """Count the tokens of each sequence that carry loss: all but the first."""
         return self.lengths_N - 1
 

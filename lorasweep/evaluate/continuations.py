@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lorasweep.data.batches import EVEN, FEWEST_PREDICTIONS
+from lorasweep.data.batches import ALIGNMENT, MIN_ROWS
 from lorasweep.errors import LorasweepError
-from lorasweep.model.served import Served, predictions_at
+from lorasweep.model.served import Served, logits_at
 
 # Memory goes to a number for each prediction and token of the vocabulary. Where that has 152,000
 # tokens, these are 1.2 GB of logits in bf16 for each copy, and 0.6 GB of likelihoods in fp32.
@@ -141,7 +141,7 @@ def _batch(
 ) -> _Batch:
     """Lay texts into rows, with the numbers of the continuations that each is asked for."""
     rows = len(texts)
-    step = EVEN // gcd(EVEN, rows)
+    step = ALIGNMENT // gcd(ALIGNMENT, rows)
     width = min(-(-max(map(len, texts)) // step) * step, positions)
     ids_BT = np.full((rows, width), pad, dtype=np.int64)
     indices: list[int] = []
@@ -156,7 +156,7 @@ def _batch(
             owners.append(np.full(length, number))
         end = row * width + len(text)
         indices.extend(range(end - longest, end))
-    indices.extend([0] * (FEWEST_PREDICTIONS - len(indices)))
+    indices.extend([0] * (MIN_ROWS - len(indices)))
     return _Batch(
         torch.from_numpy(ids_BT),
         torch.tensor(indices),
@@ -170,7 +170,7 @@ def _score_batch(model: Any, copies: int, batch: _Batch, device: torch.device) -
     """Give the log-likelihood of every asked token, and whether it is the likeliest: C x 2 x A."""
     firsts_C1 = torch.arange(copies)[:, None] * batch.ids_BT.numel()
     indices_CK = (firsts_C1 + batch.indices_K).to(device)
-    with predictions_at(model, indices_CK.flatten()):
+    with logits_at(model, indices_CK.flatten()):
         inputs = batch.ids_BT.repeat(copies, 1).to(device)
         logits_CKV = model(input_ids=inputs, use_cache=False).logits[0].view(*indices_CK.shape, -1)
     predictions_A, tokens_A = batch.predictions_A.to(device), batch.tokens_A.to(device)

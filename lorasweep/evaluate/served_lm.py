@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache, PretrainedConfig
 
-from lorasweep.data.batches import even
+from lorasweep.data.batches import round_up
 from lorasweep.evaluate.continuations import Pair
 from lorasweep.evaluate.generation.generate import generation_batch_size
 from lorasweep.evaluate.generation.stopping import CHECK_EVERY, eos_tokens
@@ -170,7 +170,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
             if not going_L.any():
                 return written_CBT
             # Those that go on, and some of the others, since kernels want whole vectors of rows.
-            kept = min(len(left_L), even(int(going_L.sum())))
+            kept = min(len(left_L), round_up(int(going_L.sum())))
             kept_K = torch.argsort(going_L, descending=True, stable=True)[:kept]
             firsts_C1 = torch.arange(copies, device=kept_K.device)[:, None] * len(left_L)
             rows_R = (firsts_C1 + kept_K).flatten()

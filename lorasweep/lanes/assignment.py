@@ -7,8 +7,8 @@ from lorasweep.data.tokens import TrainingData
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
 from lorasweep.train.engine import Engine
-from lorasweep.train.packed import LoraTrial
-from lorasweep.train.progress import Trial
+from lorasweep.train.lora_slot import LoraTrial
+from lorasweep.train.progress import Trial, micro_batch_size
 
 
 def width_of(spec: SweepSpec, data: TrainingData, engine: Engine, workers: int) -> int | None:
@@ -19,7 +19,8 @@ def width_of(spec: SweepSpec, data: TrainingData, engine: Engine, workers: int) 
     if not engine.shares_rows:
         return None
     least = min(int(size) for size in spec.levels_of("batch_size"))
-    return row_width(data.train, spec.train.micro_batch or least // workers, engine.attention_cost)
+    micro_batch = micro_batch_size(spec.train, least, workers)
+    return row_width(data.train, micro_batch, engine.attention_cost)
 
 
 def assign(
@@ -39,7 +40,7 @@ def assign(
     """
     hyperparameters, train = trial.hyperparameters, spec.train
     size = hyperparameters.batch_size
-    micro_batch = train.micro_batch or size // workers
+    micro_batch = micro_batch_size(train, size, workers)
     batches = Batches(data.train, size, micro_batch, trial.seed, pad, width, shared)
     steps = train.steps or steps_for(
         hyperparameters.tokens,

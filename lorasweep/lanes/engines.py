@@ -28,11 +28,10 @@ def open_engine(
             base.gradient_checkpointing_enable({"use_reentrant": False})
         # On a GPU few large products beat many small ones, padding and all.
         return PackedEngine(PackedModel(base, device), shard, level=device.type == "cuda")
-    from lorasweep.train.alone import LoneEngine
-    from lorasweep.train.full import DeepSpeedEngine
+    from lorasweep.train.deepspeed import DeepSpeedEngine
 
     engine = DeepSpeedEngine(spec.model, spec.spread, shard, device)
     # What is searched has a fixed value too, which no trial has and which may not suit the rest.
     loaded = trial or spec.trial({axis: spec.levels_of(axis)[0] for axis in spec.space.axes})
     engine.load(loaded.hyperparameters, spec.train, loaded.seed)
-    return LoneEngine(engine)
+    return engine

@@ -24,7 +24,7 @@ from lorasweep.lanes.worker import open_runner
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.train.broadcast import broadcast
 from lorasweep.train.device import is_out_of_memory
-from lorasweep.train.engine import Place
+from lorasweep.train.engine import Slot
 from lorasweep.train.probe import SlotChoice, SlotProbe
 
 RESERVE = 1  # trials that are made ready before a slot is free
@@ -133,7 +133,7 @@ class _Hands:
 
     def __init__(self, runner: Runner, background: ThreadPoolExecutor) -> None:
         self._runner, self._background = runner, background
-        self.ready: dict[str, Future[Place]] = {}
+        self.ready: dict[str, Future[Slot]] = {}
 
     def do(self, step: _Step) -> tuple[list[Report], dict[str, Any] | None]:
         """Change the slots, then take one training step.
@@ -182,7 +182,7 @@ class _Hands:
             return [{"trial": trial, "requeue": reason}]
         return [{"trial": trial, "status": "FAILED", "error": reason}]
 
-    def _check_agreed(self, trial: str, ready: Future[Place]) -> None:
+    def _check_agreed(self, trial: str, ready: Future[Slot]) -> None:
         """Make sure that all workers have taken up the same state of a trial.
 
         Each has looked for it in a thread beside the training, where it could not ask the others.

@@ -34,8 +34,8 @@ from lorasweep.store.paths import SweepPaths, TrialPaths, write_atomically
 from lorasweep.store.records import Rung, Scores
 from lorasweep.train.broadcast import broadcast
 from lorasweep.train.checkpoint import drop_state
-from lorasweep.train.device import Attempt, free_cache
-from lorasweep.train.engine import Place
+from lorasweep.train.device import CatchOutOfMemory, free_cache
+from lorasweep.train.engine import Slot
 from lorasweep.train.progress import Progress
 
 REPORTS = 5  # progress reports of a trial besides its rungs
@@ -134,7 +134,7 @@ class Runner:
             (scores,) = self.measurement.scores(served)
         return scores
 
-    def prepare(self, trial: TrialSpec) -> Place:
+    def prepare(self, trial: TrialSpec) -> Slot:
         """Make a trial ready for a slot, from its saved state where it has one.
 
         Touches nothing that trains, so it may run in another thread.
@@ -154,13 +154,13 @@ class Runner:
         own = self.paths.trial(trial.id).state
         trunk = self._trunks.before(trial, told.steps)
         branches = trunk is not None and not own.is_dir()
-        place = self.engine.prepare(told, trunk if branches else own)
+        slot = self.engine.prepare(told, trunk if branches else own)
         if branches:
             # The time that the trunk took is the shorter trial's.
-            place.position = replace(place.position, train_s=0.0)
-        return place
+            slot.position = replace(slot.position, train_s=0.0)
+        return slot
 
-    def admit(self, slot: Place) -> list[Report]:
+    def admit(self, slot: Slot) -> list[Report]:
         """Let a trial train from the next step on.
 
         Returns:
@@ -187,12 +187,12 @@ class Runner:
         story = self._stories.pop(trial)
         slot = self.engine.retire(trial)
         if save:
-            slot.save(story.paths.state, story.notes())
+            slot.save_state(story.paths.state, story.notes())
 
     def save(self, trial: str) -> None:
         """Write a trial's state; it trains on."""
         story = self._stories[trial]
-        self.engine.slots[trial].save(story.paths.state, story.notes())
+        self.engine.slots[trial].save_state(story.paths.state, story.notes())
 
     def step(self, resting: Collection[str] = ()) -> list[Report]:
         """Train all but the resting trials by one step, and report on those that have news.
@@ -270,13 +270,13 @@ class Runner:
             return {}
         began = time.perf_counter()
         values: dict[str, Value] = {}
-        with Attempt() as attempt, self.engine.serving(trials) as (served, order):
+        with CatchOutOfMemory() as caught, self.engine.serving(trials) as (served, order):
             values = dict(zip(order, measure(served), strict=True))
-        if attempt.shortage is not None:
+        if caught.message is not None:
             free_cache(self.engine.device)
             if self.shard.workers > 1:
                 # Others may have had room, and would wait for this one.
-                raise OutOfMemoryError(f"{self._misfit()} ({attempt.shortage})")
+                raise OutOfMemoryError(f"{self._misfit()} ({caught.message})")
             if len(trials) == 1:
                 self._too_large[trials[0]] = self._misfit()
             else:
@@ -339,7 +339,7 @@ class Runner:
             lines = [json.dumps(asdict(completion)) + "\n" for completion in completions]
             write_atomically(story.paths.completions, "".join(lines))
         if progress.diverged is None:
-            folder = slot.keep(story.paths, self.tokenizer)
+            folder = slot.save_trained(story.paths, self.tokenizer)
             if self.spec.evaluate.spectrum:
                 spectrum = self._spectrum(folder)
         if self.shard.worker == 0:

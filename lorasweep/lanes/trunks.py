@@ -14,7 +14,7 @@ from pathlib import Path
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
-from lorasweep.train.engine import Place
+from lorasweep.train.engine import Slot
 from lorasweep.train.optim import decay_start
 from lorasweep.train.progress import Progress
 
@@ -40,10 +40,10 @@ class Trunks:
         last = max((step for step in passed if step <= decay_start(steps)), default=None)
         return None if last is None else self._paths.trunk(key, last)
 
-    def leave(self, made: Iterable[Progress], places: Mapping[str, Place]) -> None:
+    def leave(self, made: Iterable[Progress], slots: Mapping[str, Slot]) -> None:
         """Save the trials that stand where their decay begins; every worker must call it."""
         for progress in made:
             state = self._left_at.get(progress.trial)
             if state is not None and int(state.name) == progress.position.step:
                 del self._left_at[progress.trial]
-                places[progress.trial].save(state, {})
+                slots[progress.trial].save_state(state, {})

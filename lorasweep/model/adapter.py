@@ -1,4 +1,4 @@
-"""One trial's LoRA adapter as one vector, and stacks of those that have one shape.
+"""A trial's LoRA adapter as one flat vector, and stacks of adapters of the same shape.
 
 Shape legend: S adapters of a stack, I inputs and O outputs of a layer, R rank (padded to its
 bucket), P numbers of an adapter.
@@ -18,7 +18,7 @@ SMALLEST_BUCKET = 8
 
 
 def rank_bucket(rank: int) -> int:
-    """Give the rank that an adapter is padded to: 8, 16, 32 and so on."""
+    """Round a rank up to 8, 16, 32 and so on, so that more trials share a batched product."""
     bucket = SMALLEST_BUCKET
     while bucket < rank:
         bucket *= 2
@@ -26,20 +26,20 @@ def rank_bucket(rank: int) -> int:
 
 
 class Adapter:
-    """Hold one trial's adapter, fp32, as one vector with a gradient beside it.
+    """One trial's LoRA adapter in fp32, as one vector with its gradient.
 
-    The rank is padded with zeros to its bucket. Padding never moves: where A and B are both zero,
-    so are both gradients, and optimizers leave a weight alone that is zero and has none.
+    The rank is padded with zeros to its bucket. The padding stays zero: where A and B are both
+    zero, so are both gradients, and optimizers do not move a zero weight without a gradient.
 
-    layers: that bear it, in the order of the model.
-    scaling: factor on its output.
-    weights_P, gradients_P: padded; while it is packed, rows of a stack.
+    layers: that are adapted, in the order of the model.
+    scaling: factor on the adapter's output.
+    weights_P, gradients_P: padded; rows of a `Stack` while the adapter is packed.
     """
 
     def __init__(
         self, layers: tuple[AdapterLayer, ...], hyperparameters: LoraHyperparameters, seed: int
     ) -> None:
-        """Draw a fresh adapter as PEFT would."""
+        """Initialise an adapter as PEFT would."""
         self.layers = layers
         self.rank, self.scaling = hyperparameters.rank, hyperparameters.scaling
         self.bucket = rank_bucket(self.rank)
@@ -50,11 +50,11 @@ class Adapter:
         self.fill(initial_adapter(layers, self.rank, seed))
 
     def named(self) -> dict[str, Tensor]:
-        """Give A and B of every layer at their real rank, by PEFT's names, as views."""
+        """View A and B of every layer at their real rank, by PEFT's names."""
         return self._views(self.weights_P)
 
     def named_gradients(self) -> dict[str, Tensor]:
-        """Give the gradients by the names of their weights, as views."""
+        """View the gradients of A and B, by the names of their weights."""
         return self._views(self.gradients_P)
 
     def _views(self, flat_P: Tensor) -> dict[str, Tensor]:
@@ -70,20 +70,20 @@ class Adapter:
             view.copy_(values[name])
 
     def move(self, device: torch.device) -> None:
-        """Put the adapter on a device."""
+        """Move the adapter to a device."""
         self.weights_P.data = self.weights_P.to(device)
         self.gradients_P = self.gradients_P.to(device)
 
     @property
     def trainable(self) -> int:
-        """Count the parameters, padding left out."""
+        """Number of trained parameters, padding left out."""
         return sum(self.rank * (layer.inputs + layer.outputs) for layer in self.layers)
 
 
 def matrices(
     flat: Tensor, layers: Sequence[AdapterLayer], rank: int
 ) -> Iterator[tuple[AdapterLayer, Tensor, Tensor]]:
-    """Give A (R x I) and B (O x R) of every layer as views of the last dimension of `flat`."""
+    """View the last dimension of `flat` as A (R x I) and B (O x R) of every layer."""
     first = 0
     for layer in layers:
         middle = first + rank * layer.inputs
@@ -95,16 +95,16 @@ def matrices(
 
 
 class Stack:
-    """Hold adapters of one shape, one below the other, and the views that the layers compute with.
+    """Adapters of one shape in one tensor, so that a layer multiplies by all of them at once.
 
-    a_SRI, b_SOR, and their gradients: by the layer's name.
+    weights, gradients: a_SRI and b_SOR by the layer's name, views of that tensor.
     """
 
     def __init__(self, adapters: Sequence[Adapter], device: torch.device) -> None:
         weights_SP = torch.stack([adapter.weights_P.detach() for adapter in adapters]).to(device)
         gradients_SP = torch.stack([adapter.gradients_P for adapter in adapters]).to(device)
         for i, adapter in enumerate(adapters):
-            adapter.weights_P.data = weights_SP[i]  # the optimizer goes on holding this tensor
+            adapter.weights_P.data = weights_SP[i]  # in place, for the optimizer
             adapter.gradients_P = gradients_SP[i]
         layers, bucket = adapters[0].layers, adapters[0].bucket
         scaling = [adapter.scaling for adapter in adapters]

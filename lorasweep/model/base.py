@@ -10,20 +10,21 @@ from typing import Any
 
 from lorasweep import testbed
 from lorasweep.errors import ModelError, in_a_line
+from lorasweep.model.shape import positions_of
 from lorasweep.spec.sweep import ModelSpec
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-# The probability of dropping an attention weight, by the names that families of models give it:
-# Llama, Mistral, Qwen, Phi, GPT-NeoX, OPT, Falcon and Bloom first, then GPT-2.
+# Names of attention dropout in configurations: Llama, Mistral, Qwen, Phi, GPT-NeoX, OPT, Falcon and
+# Bloom first, then GPT-2.
 _ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop")
 
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """Hold what can be known of a base without its weights.
+    """Facts about a base from its configuration.
 
-    positions: longest sequence that it takes, in tokens.
-    vocabulary: tokens that it embeds.
+    positions: longest sequence it accepts, in tokens.
+    vocabulary: number of tokens it embeds.
     """
 
     model_type: str
@@ -33,10 +34,10 @@ class BaseFacts:
 
 
 def base_path(spec: ModelSpec) -> str:
-    """Give the path or hub name that transformers takes; refuse a local folder that is no model.
+    """Resolve the path or hub name for transformers, checking that a local folder is a model.
 
     Raises:
-        ModelError: the folder does not exist or lacks its configuration or its safetensors.
+        ModelError: the folder does not exist, or has no configuration or no safetensors.
     """
     if spec.path == "testbed":
         return str(testbed.MODEL)
@@ -74,10 +75,10 @@ def _refuse(spec: ModelSpec, what: str, error: Exception) -> ModelError:
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:
-    """Load the tokenizer; where it has no padding token, its end-of-text token pads.
+    """Load the tokenizer; one without a padding token pads with its end-of-text token.
 
     Raises:
-        ModelError: it cannot be loaded or knows no words.
+        ModelError: it cannot be loaded or has no vocabulary.
     """
     from transformers import AutoTokenizer
 
@@ -89,7 +90,7 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise _refuse(spec, "tokenizer", error) from error
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        # transformers makes an empty tokenizer where a folder has none
+        # transformers makes up an empty tokenizer for a folder without one
         raise ModelError(
             f"model.path: must hold a tokenizer, found none in {spec.path!r}; save the tokenizer "
             "into the same folder with save_pretrained()"
@@ -100,15 +101,15 @@ def load_tokenizer(spec: ModelSpec) -> Any:
             f"model.path: the tokenizer of {spec.path!r} must have an end-of-text token below the "
             f"model's {vocabulary} embedded tokens, got {tokenizer.eos_token_id}"
         )
-    # transformers gives some tokenizers a padding token of their family, which a model with a
-    # vocabulary of its own does not embed.
+    # transformers adds the padding token of the tokenizer's family, which a model with its own
+    # vocabulary may not embed.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= vocabulary:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def read_facts(spec: ModelSpec) -> BaseFacts:
-    """Read the configuration.
+    """Read the facts about a base from its configuration.
 
     Raises:
         ModelError: it cannot be loaded, or does not describe a causal language model.
@@ -117,7 +118,7 @@ def read_facts(spec: ModelSpec) -> BaseFacts:
 
     config = _load_config(spec)
     known = spec.trust_remote_code or type(config) in AutoModelForCausalLM._model_mapping
-    # A classifier or masked model would load with a made-up head; its architecture tells.
+    # A classifier or masked model would load with a random head; its architecture name tells.
     made_for = config.architectures or ["ForCausalLM"]
     causal = any(name.endswith(_CAUSAL) for name in made_for) and not config.is_encoder_decoder
     if not (known and causal):
@@ -129,13 +130,13 @@ def read_facts(spec: ModelSpec) -> BaseFacts:
     return BaseFacts(
         model_type=str(text.model_type),
         hidden_size=int(text.hidden_size),
-        positions=int(getattr(text, "max_position_embeddings", None) or 1024),
+        positions=positions_of(text),
         vocabulary=int(text.vocab_size),
     )
 
 
 def compute_dtype(spec: ModelSpec, device: Any) -> Any:
-    """Give torch's dtype; `auto` is bf16 on a GPU that computes in it, else fp32."""
+    """Choose torch's dtype; `auto` is bf16 on a GPU that supports it, else fp32."""
     import torch
 
     if spec.dtype != "auto":
@@ -145,20 +146,20 @@ def compute_dtype(spec: ModelSpec, device: Any) -> Any:
 
 
 def load_base(spec: ModelSpec, device: Any, *, attention_dropout: float = 0.0) -> Any:
-    """Load the base on a device, frozen and without dropout of its own.
+    """Load the base on a device, frozen, with its own dropouts set to 0.
 
     Args:
         attention_dropout: probability of dropping an attention weight in training.
 
     Raises:
-        ModelError: it cannot be loaded, or knows no dropout of attention weights where some is
-            asked for; pickled weights are refused, since unpickling runs code.
+        ModelError: it cannot be loaded, or attention dropout is asked for and it has none. Pickled
+            weights are refused, since unpickling runs code.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # a base is loaded beside a live view, or where nobody looks
+    disable_progress_bar()  # it would break up the live view
     config = _load_config(spec)
     for part in (config, config.get_text_config()):
         for name, value in part.to_dict().items():
@@ -194,7 +195,7 @@ def _set_attention_dropout(config: Any, probability: float) -> None:
 
 
 def empty_base(spec: ModelSpec) -> Any:
-    """Make the base without its weights: layers, names and shapes, for next to no memory.
+    """Instantiate the base on the meta device: layers, names and shapes without memory.
 
     Raises:
         ModelError: its configuration cannot be loaded.
@@ -208,10 +209,10 @@ def empty_base(spec: ModelSpec) -> Any:
 
 
 def save_tuned(folder: Path, model: Any, weights: Mapping[str, Any], spec: ModelSpec) -> None:
-    """Save a base that was tuned whole as transformers would, with the base's own configuration.
+    """Save a fully finetuned model as transformers would, with the base's own configuration.
 
     Args:
-        model: of these weights, with the dropouts that training set.
+        model: that was trained; its configuration has the dropouts of training.
         weights: by name; tied ones are one tensor.
     """
     model.save_pretrained(str(folder), state_dict=dict(weights))

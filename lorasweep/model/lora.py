@@ -1,10 +1,10 @@
-"""LoRA on named sets of modules: initialised, named and saved as PEFT does it."""
+"""LoRA on named sets of layers, initialised, named and saved as PEFT does it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from lorasweep.errors import ModelError
+from lorasweep.model.shape import GATE, TARGET_SECTIONS
 from lorasweep.spec.trial import UNGATED, LoraHyperparameters
 
-# Linear layers by the names that families of models give them: Llama, Mistral, Qwen and Gemma
-# first, then Phi, GPT-NeoX, GPT-2, OPT, Falcon and Bloom. `attention` is q, k, v, o and `mlp` gate,
-# up, down (Biderman et al. 2024, v2, appendix A).
+# Names of linear layers in the families of models: Llama, Mistral, Qwen and Gemma first, then Phi,
+# GPT-NeoX, GPT-2, OPT, Falcon and Bloom. `attention` is q, k, v, o and `mlp` is gate, up, down
+# (Biderman et al. 2024, v2, appendix A).
 ATTENTION = frozenset(
     [
         "q_proj",
@@ -44,59 +45,65 @@ MLP = frozenset(
         "c_fc",
     ]
 )
-GATE = "gate_proj"
-# These names stand in both parts of a block, so the module they are in decides.
+_GATE_LAYER = "gate_proj"
+# These names occur in attention and in the MLP, so the parent module decides.
 AMBIGUOUS = frozenset({"dense", "c_proj"})
 _ATTENTION_PARTS = ("attention", "self_attn", "attn", "self_attention")
 
 
+def layer_sections(model: Any) -> dict[str, str]:
+    """Find the linear layers that can be adapted, each with its section of a block.
+
+    Returns:
+        `attention`, `mlp` or `gate` by the full name of the layer, in the order of the model.
+    """
+    sections = {}
+    for name, _ in _linear_layers(model):
+        *parents, leaf = name.split(".")
+        in_attention = any(part in _ATTENTION_PARTS for part in parents[-1:])
+        if leaf in ATTENTION or (leaf in AMBIGUOUS and in_attention):
+            sections[name] = "attention"
+        elif leaf in MLP or leaf in AMBIGUOUS:
+            sections[name] = GATE if leaf == _GATE_LAYER else "mlp"
+    return sections
+
+
+def _linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    from transformers.pytorch_utils import Conv1D
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear | Conv1D):
+            yield name, module
+
+
 def target_modules(model: Any, targets: str) -> list[str]:
-    """Find the linear layers of a named set, by their full names, sorted.
+    """List the full names of the linear layers in a named set, sorted.
 
     Args:
         model: the base model.
         targets: `attention`, `mlp`, `all` or `ungated`.
 
     Raises:
-        ModelError: the model's layers bear none of the known names, or those of one half only, or
-            there is no gate to leave out.
+        ModelError: the model lacks layers of known names for all or half of the set, or has no
+            gate to leave out.
     """
-    from transformers.pytorch_utils import Conv1D
-
-    found: dict[str, list[str]] = {"attention": [], "mlp": []}
-    for name, module in model.named_modules():
-        if not isinstance(module, torch.nn.Linear | Conv1D):
-            continue
-        *parents, leaf = name.split(".")
-        in_attention = leaf in ATTENTION or (
-            leaf in AMBIGUOUS and any(part in _ATTENTION_PARTS for part in parents[-1:])
-        )
-        if in_attention:
-            found["attention"].append(name)
-        elif leaf in MLP or leaf in AMBIGUOUS:
-            found["mlp"].append(name)
-    wanted = ["attention", "mlp"] if targets in {"all", UNGATED} else [targets]
-    # `all` with one half missing would be that other half under a wrong name.
-    if missing := [part for part in wanted if not found[part]]:
-        linear = {
-            name.rpartition(".")[2]
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear | Conv1D)
-        }
+    sections = layer_sections(model)
+    wanted, found = TARGET_SECTIONS[targets], set(sections.values())
+    if GATE in found:
+        found.add("mlp")
+    # `all` with one half missing would be the other half under a wrong name.
+    if missing := [section for section in wanted if section not in {*found, GATE}]:
+        linear = {name.rpartition(".")[2] for name, _ in _linear_layers(model)}
         raise ModelError(
             f"space.targets: {targets!r} finds no {' or '.join(missing)} layer in this model; its "
             f"linear layers are {', '.join(sorted(linear)) or 'none'}"
         )
-    names = sorted(name for part in wanted for name in found[part])
-    if targets != UNGATED:
-        return names
-    ungated = [name for name in names if name.rpartition(".")[2] != GATE]
-    if ungated == names:
+    if targets == UNGATED and GATE not in found:
         raise ModelError(
-            f"space.targets: {UNGATED!r} leaves out the layers called {GATE} (version 1 of the "
-            "study), and this model has none; use 'all'"
+            f"space.targets: {UNGATED!r} leaves out the layers called {_GATE_LAYER} (version 1 of "
+            "Biderman et al.), and this model has none; use 'all'"
         )
-    return ungated
+    return sorted(name for name, section in sections.items() if section in wanted)
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ def _adapter_layer(name: str, linear: Any) -> AdapterLayer:
 
 
 def stores_transposed(linear: Any) -> bool:
-    """Tell whether a layer's weight is inputs x outputs, as in GPT-2."""
+    """Check whether a layer's weight is inputs x outputs, as in GPT-2."""
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(linear, Conv1D)
@@ -152,10 +159,10 @@ def stores_transposed(linear: Any) -> bool:
 def initial_adapter(layers: tuple[AdapterLayer, ...], rank: int, seed: int) -> dict[str, Tensor]:
     """Draw the adapter that PEFT would draw after `torch.manual_seed(seed)`; B is zero.
 
-    PEFT makes both matrices as linear layers, which draw their own weights, before it draws A
-    again: from a uniform distribution of variance 1 / (3 inputs) (Kaiming with a = sqrt(5)). The
-    draws are repeated here, from a generator of the trial's own, so that an adapter can be made
-    while others train.
+    PEFT creates both matrices as linear layers, which initialise themselves, and then draws A
+    again, from a uniform distribution of variance 1 / (3 inputs) (Kaiming with a = sqrt(5)). All
+    draws are repeated here in that order, from a generator of the trial's own instead of the global
+    one, so that an adapter can be made while others train.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -179,12 +186,12 @@ def save_adapter(
     hyperparameters: LoraHyperparameters,
     base_name: str,
 ) -> None:
-    """Save an adapter as an ordinary PEFT folder that names its base."""
+    """Save an adapter as a PEFT folder that names its base."""
     from safetensors.torch import save_file
 
     alpha, rslora = hyperparameters.resolved_alpha
-    # Importing peft for its LoraConfig takes longer than a short trial; it has a default for
-    # everything that is not here.
+    # Written by hand: importing peft for its LoraConfig takes longer than a short trial. PEFT has
+    # defaults for everything else.
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

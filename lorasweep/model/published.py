@@ -1,6 +1,6 @@
-"""Shapes of published models, for plans where their configurations cannot be had.
+"""Shapes of published models, for planning without access to the hub.
 
-From the configurations on the hub; the counts that they give are those of the models' cards.
+From the configurations on the hub; parameter counts agree with the model cards.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _llama_3(
 def _qwen_2_5(
     hidden: int, layers: int, ffn: int, heads: int, kv_heads: int, *, vocabulary: int, tied: bool
 ) -> Architecture:
-    """Give the shape of a Qwen2.5, whose queries, keys and values have a bias."""
+    """Describe a Qwen2.5 model, whose queries, keys and values have a bias."""
     return gated(
         hidden=hidden,
         layers=layers,

@@ -1,6 +1,6 @@
-"""Which rows of a batch go through which adapter.
+"""Routing of batch rows to adapters: which tokens belong to which trial, and who shares a product.
 
-Shape legend: N tokens of the batch, S trials of a run.
+Shape legend: N tokens of the batch.
 """
 
 from __future__ import annotations
@@ -13,34 +13,13 @@ from torch import Tensor
 
 from lorasweep.model.adapter import Adapter, Stack
 
-# Gives the factors on a layer's inputs, 0 or 1 / (1 - p), from the layer's number and width.
+# Makes the factors on a layer's inputs, 0 or 1 / (1 - p), from the layer's number and width.
 Dropout = Callable[[int, int], Tensor]
 
 
 @dataclass(frozen=True)
-class Run:
-    """Name trials that stand side by side in batch and stack, and have equally many tokens.
-
-    first, last: their tokens, in rows laid end to end.
-    members: their places in the stack.
-    dropouts: of each of them, or none.
-    """
-
-    first: int
-    last: int
-    stack: Stack
-    members: slice
-    dropouts: tuple[Dropout, ...]
-
-    def rows(self, flat: Tensor) -> Tensor:
-        """Cut the run's tokens out of N, trial by trial."""
-        count = self.members.stop - self.members.start
-        return flat[self.first : self.last].view(count, -1, flat.shape[-1])
-
-
-@dataclass(frozen=True)
-class Part:
-    """Hold one trial's share of a batch, whose rows follow those of the part before it.
+class TrialRows:
+    """The rows of one trial in a batch; they follow those of the trial before it.
 
     tokens: in its rows, padding included; None for equal shares.
     """
@@ -50,69 +29,93 @@ class Part:
     dropout: Dropout | None = None
 
 
-@dataclass
-class Routing:
-    """Hold which rows of the coming batch belong to whom; all adapted layers look here."""
-
-    parts: tuple[Part, ...] = ()
-    places: dict[int, tuple[Stack, int]] = field(default_factory=dict)
-    runs: dict[tuple[str, int], tuple[Run, ...]] = field(default_factory=dict)
-
-    def of(self, layer: str, section: str, tokens: int) -> tuple[Run, ...]:
-        """Give the runs of a layer; the layers of one section of a block share them."""
-        key = (section, tokens)
-        if key not in self.runs:
-            self.runs[key] = tuple(self._find(layer, tokens))
-        return self.runs[key]
-
-    def _find(self, layer: str, tokens: int) -> Iterator[Run]:
-        shares = [part.tokens or tokens // max(1, len(self.parts)) for part in self.parts]
-        if self.parts and sum(shares) != tokens:
-            raise ValueError(f"the parts must add up to the batch, got {shares} of {tokens}")
-        ends = [0]
-        for share in shares:
-            ends.append(ends[-1] + share)
-        pending: list[_Share] = []
-        for part, (first, last) in zip(self.parts, pairwise(ends), strict=True):
-            stack, place = self.places[id(part.adapter)]
-            if layer not in stack.weights:
-                continue
-            here = _Share(first, last, stack, place, part.dropout)
-            if pending and not _beside(pending[-1], here):
-                yield _run(pending)
-                pending = []
-            pending.append(here)
-        if pending:
-            yield _run(pending)
-
-
 @dataclass(frozen=True)
-class _Share:
-    """Hold one trial's tokens, from first to last, and its place in a stack."""
+class Group:
+    """Trials that share one batched product: neighbours in batch and stack with equal shapes.
+
+    first, last: their tokens, in rows laid end to end.
+    members: their adapters in the stack.
+    dropouts: one for each of them, or none.
+    """
 
     first: int
     last: int
     stack: Stack
-    place: int
+    members: slice
+    dropouts: tuple[Dropout, ...]
+
+    def rows(self, flat: Tensor) -> Tensor:
+        """View the group's tokens among the N of the batch, trial by trial."""
+        count = self.members.stop - self.members.start
+        return flat[self.first : self.last].view(count, -1, flat.shape[-1])
+
+
+@dataclass
+class Routing:
+    """The trials of the current batch, which all adapted layers look up here.
+
+    stacked: the stack of each adapter and its index in it, by the adapter's id().
+    groups: found so far for this batch, by section of the model's blocks and number of tokens.
+    """
+
+    trials: tuple[TrialRows, ...] = ()
+    stacked: dict[int, tuple[Stack, int]] = field(default_factory=dict)
+    groups: dict[tuple[str, int], tuple[Group, ...]] = field(default_factory=dict)
+
+    def groups_of(self, layer: str, section: str, tokens: int) -> tuple[Group, ...]:
+        """Look up the groups of a layer; all layers of one section have the same."""
+        key = (section, tokens)
+        if key not in self.groups:
+            self.groups[key] = tuple(self._find(layer, tokens))
+        return self.groups[key]
+
+    def _find(self, layer: str, tokens: int) -> Iterator[Group]:
+        shares = [trial.tokens or tokens // max(1, len(self.trials)) for trial in self.trials]
+        if self.trials and sum(shares) != tokens:
+            raise ValueError(f"the trials' rows must add up to the batch, got {shares} of {tokens}")
+        ends = [0]
+        for share in shares:
+            ends.append(ends[-1] + share)
+        pending: list[_Span] = []
+        for trial, (first, last) in zip(self.trials, pairwise(ends), strict=True):
+            stack, index = self.stacked[id(trial.adapter)]
+            if layer not in stack.weights:
+                continue
+            span = _Span(first, last, stack, index, trial.dropout)
+            if pending and not _can_share(pending[-1], span):
+                yield _group(pending)
+                pending = []
+            pending.append(span)
+        if pending:
+            yield _group(pending)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Tokens of one trial, from first to last, and the index of its adapter in a stack."""
+
+    first: int
+    last: int
+    stack: Stack
+    index: int
     dropout: Dropout | None
 
 
-def _beside(one: _Share, other: _Share) -> bool:
-    """Tell whether two trials can share a product: neighbours with equally many tokens.
+def _can_share(one: _Span, other: _Span) -> bool:
+    """Check whether two neighbours can share a product: equally many tokens, adjacent adapters.
 
-    A trial that drops inputs computes in another order, so it does not share with one that does
-    not.
+    Dropout applies its mask before the product, so a trial with it does not share with one without.
     """
     return (
         one.last == other.first
         and one.stack is other.stack
-        and one.place + 1 == other.place
+        and one.index + 1 == other.index
         and one.last - one.first == other.last - other.first
         and (one.dropout is None) == (other.dropout is None)
     )
 
 
-def _run(shares: list[_Share]) -> Run:
-    dropouts = tuple(share.dropout for share in shares if share.dropout is not None)
-    first, last = shares[0], shares[-1]
-    return Run(first.first, last.last, first.stack, slice(first.place, last.place + 1), dropouts)
+def _group(spans: list[_Span]) -> Group:
+    dropouts = tuple(span.dropout for span in spans if span.dropout is not None)
+    first, last = spans[0], spans[-1]
+    return Group(first.first, last.last, first.stack, slice(first.index, last.index + 1), dropouts)

@@ -1,4 +1,4 @@
-"""What rows of examples cost a model, and whether several examples may share one.
+"""Facts about a loaded model that decide how batches are laid out: sizes, costs, shared rows.
 
 Shape legend: B rows, T tokens.
 """
@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorasweep.model.shape import positions_of
+
 
 def shares_rows(base: Any, device: torch.device) -> bool:
-    """Tell whether attention keeps apart examples in one row, each with positions from 0.
+    """Check whether attention keeps apart several examples in one row, each at positions from 0.
 
-    Found out by asking: whether the second of two examples in a row is what it is in a row of its
-    own, whatever the first one says.
+    Tried out on the model: the logits of the second of two examples must be those it has in a row
+    of its own, whatever the first example is. An attention kernel or model class that ignores
+    position resets fails this.
     """
-    vocabulary = int(base.config.get_text_config().vocab_size)
-    ids_BT = torch.arange(36, device=device).remainder_(vocabulary).view(3, 12)
+    ids_BT = torch.arange(36, device=device).remainder_(vocabulary_of(base)).view(3, 12)
     first, second, other = ids_BT
     rows_BT = torch.stack([torch.cat([first, second]), torch.cat([other, second])])
     one = torch.arange(12, device=device)
@@ -28,7 +30,7 @@ def shares_rows(base: Any, device: torch.device) -> bool:
         with torch.no_grad():
             alone = _logits(base, second[None], one[None])[0]
             shared = _logits(base, rows_BT, one.repeat(2, 2))[:, 12:]
-    except TypeError:  # a model that takes no positions
+    except TypeError:  # the model takes no positions
         return False
     finally:
         base.train(training)
@@ -44,20 +46,28 @@ def _logits(base: Any, ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
 
 
 def attention_cost(base: Any) -> float:
-    """Give the cost of attending to one more token over that of all else done for a token.
+    """Estimate the cost of attending to one more token, relative to all other work for a token.
 
-    Both in multiply-adds of a forward pass: two products of the hidden size in each layer, and
-    the weights.
+    Both in multiply-adds of a forward pass: two products of the hidden size in each layer, over
+    one for each weight.
     """
     text = base.config.get_text_config()
-    # Where DeepSpeed shards a weight, this worker's share of it does not tell the size.
-    weights = sum(int(getattr(p, "ds_numel", p.numel())) for p in base.parameters())
+    weights = sum(numel(parameter) for parameter in base.parameters())
     return 2 * float(text.num_hidden_layers * text.hidden_size) / weights
 
 
 def cache_bytes(base: Any) -> int:
-    """Bound what keys and values of one row take, however long it grows."""
+    """Bound the bytes that one row takes in the key-value cache, at its longest."""
     text = base.config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None) or 1024
-    numbers = 2 * text.num_hidden_layers * text.hidden_size * positions
+    numbers = 2 * text.num_hidden_layers * text.hidden_size * positions_of(text)
     return int(numbers * next(base.parameters()).element_size())
+
+
+def numel(parameter: Tensor) -> int:
+    """Count the numbers of a parameter, of which this worker may hold only DeepSpeed's shard."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def vocabulary_of(base: Any) -> int:
+    """Count the tokens that a model embeds."""
+    return int(base.config.get_text_config().vocab_size)

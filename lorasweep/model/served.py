@@ -1,6 +1,6 @@
-"""What evaluation asks of a model, be it one that is tuned whole or adapters on a shared base.
+"""The interface of a model under evaluation: tuned whole, or adapters on a shared base.
 
-Shape legend: B rows, T tokens, D hidden size, K tokens whose successor is predicted.
+Shape legend: B rows, T tokens, D hidden size, K tokens whose logits are computed.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ from torch import Tensor
 
 
 class Served(Protocol):
-    """Give a model for evaluation, which may answer as several copies of it at once.
+    """One or several tuned copies of a model, evaluated side by side in one batch.
 
-    A batch has the same rows for each copy, all of the first one's, then all of the second's.
+    A batch has the same rows for each copy: all rows of the first, then all of the second.
     """
 
     @property
     def copies(self) -> int:
-        """Count the models that answer."""
+        """Number of models."""
 
     @property
     def cache_bytes(self) -> int:
-        """Bound what keys and values of one row take, however long it grows."""
+        """Upper bound on the bytes that one row takes in the key-value cache."""
 
     def together(self) -> AbstractContextManager[Any]:
-        """Give the model, with rows in equal shares for all copies, without gradients."""
+        """Evaluate all copies at once, each on an equal share of the rows, without gradients."""
 
     def alone(self, copy: int) -> AbstractContextManager[Any]:
-        """Give the model as one copy, with all rows its own, without gradients."""
+        """Evaluate one copy on all rows, without gradients."""
 
 
 @contextmanager
-def predictions_at(base: Any, places_K: Tensor) -> Iterator[None]:
-    """Let the model compute logits only at some tokens, counted over rows laid end to end."""
+def logits_at(base: Any, indices_K: Tensor) -> Iterator[None]:
+    """Compute logits only at some tokens, indexed over rows laid end to end.
+
+    Without this, fp32 logits of every token would take more memory than all other activations.
+    """
     head = base.get_output_embeddings()
 
     def keep(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden_BTD, *rest = inputs
-        return (hidden_BTD.flatten(0, 1).index_select(0, places_K).unsqueeze(0), *rest)
+        return (hidden_BTD.flatten(0, 1).index_select(0, indices_K).unsqueeze(0), *rest)
 
     handle = head.register_forward_pre_hook(keep)
     try:

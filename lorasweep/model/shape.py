@@ -1,4 +1,4 @@
-"""The shape of a model, from its configuration: linear layers, and all else that it holds."""
+"""The shape of a model, from its configuration alone: linear layers and all other parameters."""
 
 from __future__ import annotations
 
@@ -7,33 +7,41 @@ from dataclasses import dataclass
 from typing import Any
 
 GATE = "gate"
+# The sections of a transformer block that each named set of targets adapts. A gate is a section of
+# its own, since `ungated` adapts the rest of the MLP without it.
+TARGET_SECTIONS: dict[str, tuple[str, ...]] = {
+    "attention": ("attention",),
+    "mlp": ("mlp", GATE),
+    "all": ("attention", "mlp", GATE),
+    "ungated": ("attention", "mlp"),
+}
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Hold so many linear layers of one size.
+    """Linear layers of one size.
 
-    part: `attention`, `mlp` or `gate`, of the targets that it belongs to.
+    section: of a block, `attention`, `mlp` or `gate`.
     """
 
-    part: str
+    section: str
     inputs: int
     outputs: int
     count: int
 
     @property
     def weights(self) -> int:
-        """Count the weights, biases left out."""
+        """Number of weights in all of them, biases left out."""
         return self.inputs * self.outputs * self.count
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Hold what can be known of a model's size without its weights.
+    """Sizes of a model that its configuration alone determines.
 
-    positions: longest sequence that it takes, in tokens.
-    others: parameters outside of the linear layers' weights: embeddings, head, norms and biases.
-    published: taken from a table and not from the model's configuration.
+    positions: longest sequence it accepts, in tokens.
+    others: parameters besides the linear layers' weights: embeddings, head, norms and biases.
+    published: taken from the table of published models instead of the model's configuration.
     """
 
     hidden_size: int
@@ -46,28 +54,30 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Count all parameters."""
+        """Number of all parameters."""
         return sum(linear.weights for linear in self.linears) + self.others
 
     @property
     def multiplied(self) -> int:
-        """Count the weights that each token is multiplied with: linear layers and output head."""
+        """Number of weights that each token is multiplied with: linear layers and output head."""
         return sum(linear.weights for linear in self.linears) + self.vocabulary * self.hidden_size
 
     def trainable(self, targets: str, rank: int) -> int:
-        """Count the parameters of a LoRA adapter: rank x (inputs + outputs) of every layer.
+        """Count the parameters of a LoRA adapter: rank x (inputs + outputs), summed over layers.
 
         Args:
             targets: `attention`, `mlp`, `all` or `ungated`.
         """
-        parts = {"all": {"attention", "mlp", GATE}, "mlp": {"mlp", GATE}}
-        parts["ungated"] = {"attention", "mlp"}
-        wanted = parts.get(targets, {targets})
         return rank * sum(
             (linear.inputs + linear.outputs) * linear.count
             for linear in self.linears
-            if linear.part in wanted
+            if linear.section in TARGET_SECTIONS[targets]
         )
+
+
+def positions_of(text: Any) -> int:
+    """Read the longest sequence that a model accepts; 1024 where its configuration has none."""
+    return int(getattr(text, "max_position_embeddings", None) or 1024)
 
 
 def gated(
@@ -84,13 +94,13 @@ def gated(
     biases: int = 0,
     norms: int = 0,
 ) -> Architecture:
-    """Give the shape of Llama and of those built like it: gated MLP, RMS norms, rotary positions.
+    """Describe Llama and models built like it: gated MLP, RMS norms, rotary positions.
 
     Args:
         ffn: width of the MLP.
         tied: whether the head is the embedding.
-        biases: numbers of bias in one layer.
-        norms: numbers in one layer's norms besides the two of every layer.
+        biases: bias parameters of one layer.
+        norms: parameters of one layer's norms, besides the two that every layer has.
     """
     width = head_dim or hidden // heads
     query, key = heads * width, kv_heads * width
@@ -150,7 +160,7 @@ def _qwen3(text: Any) -> Architecture:
 
 
 def _classic(text: Any, *, ffn: int, embeddings: int, attention_bias: bool) -> Architecture:
-    """Give the shape of GPT-2 and GPT-NeoX: one layer for q, k and v, and layer norms with bias."""
+    """Describe GPT-2 and GPT-NeoX: one layer for q, k and v, and layer norms with bias."""
     hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
     biases = ffn + hidden + (4 * hidden if attention_bias else 0)
     return Architecture(
@@ -186,7 +196,7 @@ def _gpt_neox(text: Any) -> Architecture:
     )
 
 
-# By transformers' model types; any other is laid out by transformers itself.
+# By transformers' model type; any other is instantiated by transformers without memory.
 FAMILIES: dict[str, Callable[[Any], Architecture]] = {
     "llama": _llama,
     "mistral": _llama,

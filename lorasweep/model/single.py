@@ -1,4 +1,4 @@
-"""One tuned model by itself: PEFT's own LoRA on it where it is not tuned whole, and evaluation."""
+"""One model that trains alone, under DeepSpeed: PEFT's own LoRA layers in it, and evaluation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from lorasweep.spec.trial import LoraHyperparameters
 def insert_adapter(
     base: Any, layers: tuple[AdapterLayer, ...], hyperparameters: LoraHyperparameters, seed: int
 ) -> None:
-    """Put a fresh adapter into a base by PEFT's means, drawn as for packed training.
+    """Insert PEFT's LoRA layers into a base, initialised as for packed training.
 
-    From then on the base computes with it, and nothing but the adapter trains. It has the base's
-    dtype. The base's weights may be sharded; so its layers are given, as a shard does not tell
-    their shapes.
+    Only the adapter trains then, in the dtype of the base.
+
+    Args:
+        layers: to adapt; given, since sharded weights do not show the layers' shapes.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -43,7 +44,7 @@ def insert_adapter(
 
 
 def adapter_of(model: Any) -> dict[str, nn.Parameter]:
-    """Give the parameters of an adapter that was inserted, by the names of PEFT's files."""
+    """Collect the parameters of an inserted adapter, named as in PEFT's files."""
     return {
         "base_model.model." + name.replace(".default.", "."): parameter
         for name, parameter in model.named_parameters()
@@ -52,22 +53,22 @@ def adapter_of(model: Any) -> dict[str, nn.Parameter]:
 
 
 class SingleModel:
-    """Give one tuned model for evaluation."""
+    """One model under evaluation (`Served` describes the interface)."""
 
     copies = 1
 
     def __init__(self, model: Any) -> None:
-        """Serve a model as it is."""
+        """Wrap a transformers model."""
         self._model = model
 
     @property
     def cache_bytes(self) -> int:
-        """Bound what keys and values of one row take, however long it grows."""
+        """Upper bound on the bytes that one row takes in the key-value cache."""
         return cache_bytes(self._model)
 
     @contextmanager
     def together(self) -> Iterator[Any]:
-        """Give the model without dropout and gradients."""
+        """Evaluate without dropout and gradients."""
         training = self._model.training
         self._model.eval()
         try:
@@ -78,7 +79,7 @@ class SingleModel:
 
     @contextmanager
     def alone(self, copy: int) -> Iterator[Any]:
-        """Give the model, which is the only copy."""
+        """Evaluate the only copy."""
         assert copy == 0, f"must be the only copy, 0, got {copy}"
         with self.together() as model:
             yield model

@@ -1,7 +1,7 @@
-"""How large a model is, what a trial adds to it, and what both cost: arithmetic without weights.
+"""Parameters, memory and FLOPs of a model and its trials, computed without loading weights.
 
-Where the shape of a family is known, the numbers in its configuration are enough; of any other
-model transformers lays out the parameters without memory for them.
+For known families the configuration is enough; any other model is instantiated by transformers on
+the meta device, where parameters have shapes but no memory.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any, Literal
 from lorasweep.errors import ModelError, in_a_line
 from lorasweep.model.base import base_path
 from lorasweep.model.published import PUBLISHED
-from lorasweep.model.shape import FAMILIES, GATE, Architecture, Linear
+from lorasweep.model.shape import FAMILIES, Architecture, Linear, positions_of
 from lorasweep.spec.sweep import ModelSpec
 
 GIGABYTE = 1e9  # decimal, as in the tables of Biderman et al. (2024, v2, appendix H)
 FP32 = 4
-# fp32 numbers that an optimizer keeps of each weight: AdamW two averages, Lion one.
+# fp32 numbers of optimizer state per trained weight: AdamW has two moments, Lion one momentum.
 STATES = {"adamw": 2, "lion": 1}
 
 
 def read_architecture(spec: ModelSpec) -> Architecture:
-    """Find out a model's shape: from its configuration, or from a table of published ones.
+    """Read a model's shape from its configuration, or from the table of published models.
 
-    The hub is asked only for a model that is neither on this machine nor in the table.
+    The hub is asked only about a model that is neither on this machine nor in the table.
 
     Raises:
-        ModelError: it cannot be found out.
+        ModelError: the configuration cannot be loaded.
     """
     from transformers import AutoConfig
 
@@ -47,25 +47,24 @@ def read_architecture(spec: ModelSpec) -> Architecture:
 
 
 def architecture_of(config: Any, *, trust_remote_code: bool = False) -> Architecture:
-    """Give the shape that a configuration describes.
+    """Work out the shape that a configuration describes.
 
     Raises:
-        ModelError: it is of a kind that transformers cannot lay out, or the names of its layers
-            are none that we know.
+        ModelError: transformers cannot instantiate it, or its layers have unknown names.
     """
     text = config.get_text_config()
     family = FAMILIES.get(str(text.model_type))
     if family is not None:
         return family(text)
-    return _laid_out(config, trust_remote_code=trust_remote_code)
+    return _on_meta_device(config, trust_remote_code=trust_remote_code)
 
 
-def _laid_out(config: Any, *, trust_remote_code: bool) -> Architecture:
-    """Count the parameters of a model that is laid out without memory."""
+def _on_meta_device(config: Any, *, trust_remote_code: bool) -> Architecture:
+    """Count the parameters of a model instantiated without memory."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    from lorasweep.model.lora import adapter_layers
+    from lorasweep.model.lora import adapter_layers, layer_sections
 
     try:
         with torch.device("meta"):
@@ -75,8 +74,9 @@ def _laid_out(config: Any, *, trust_remote_code: bool) -> Architecture:
         raise ModelError(
             f"model.path: must be a causal language model, got a {config.model_type!r} ({reason})"
         ) from error
+    sections = layer_sections(model)
     linears = tuple(
-        Linear(_part(part, layer.name), layer.inputs, layer.outputs, 1)
+        Linear(sections[layer.name], layer.inputs, layer.outputs, 1)
         for part in ("attention", "mlp")
         for layer in adapter_layers(model, part)
     )
@@ -85,27 +85,20 @@ def _laid_out(config: Any, *, trust_remote_code: bool) -> Architecture:
     return Architecture(
         hidden_size=int(text.hidden_size),
         layers=int(text.num_hidden_layers),
-        positions=int(getattr(text, "max_position_embeddings", None) or 1024),
+        positions=positions_of(text),
         vocabulary=int(text.vocab_size),
         linears=linears,
         others=parameters - sum(linear.weights for linear in linears),
     )
 
 
-def _part(section: str, name: str) -> str:
-    """Tell the gates from the rest of their MLP."""
-    from lorasweep.model.lora import GATE as LEAF
-
-    return GATE if name.rpartition(".")[2] == LEAF else section
-
-
 def flops_per_token(shape: Architecture, method: Literal["lora", "full"], trained: int) -> float:
-    """Count what training on one token takes, attention scores left out.
+    """Compute the FLOPs of training on one token, attention scores left out.
 
-    A weight takes two FLOPs going forward, two for the gradient of what went in, and two for its
-    own gradient, which a frozen weight does without: 6 N for full finetuning and 4 N + 6 N_lora for
-    LoRA, slightly over two thirds (Schulman et al. 2025, "LoRA Without Regret"). N are the weights
-    that every token is multiplied with: the linear layers and the output head, not the embedding.
+    A weight takes two FLOPs in the forward pass, two for the gradient of its input, and two for its
+    own gradient, which a frozen weight does not need: 6 N for full finetuning and 4 N + 6 N_lora
+    for LoRA, slightly over two thirds (Schulman et al. 2025, "LoRA Without Regret"). N counts the
+    weights that every token is multiplied with: linear layers and output head, not the embedding.
 
     Args:
         trained: parameters of the adapter; full finetuning ignores it.
@@ -116,7 +109,7 @@ def flops_per_token(shape: Architecture, method: Literal["lora", "full"], traine
 
 
 def attention_flops_per_token(shape: Architecture, seq_len: int) -> float:
-    """Count what attending takes for a token of a full sequence, 12 x layers x width x length.
+    """Compute the attention FLOPs per token of a full sequence: 12 x layers x width x length.
 
     As in Chowdhery et al. (2022, PaLM), appendix B; a causal kernel may do half of it.
     """
@@ -125,9 +118,9 @@ def attention_flops_per_token(shape: Architecture, seq_len: int) -> float:
 
 @dataclass(frozen=True)
 class StateMemory:
-    """Hold bytes of what a trial keeps besides activations, over all GPUs together.
+    """Bytes of a trial's state, activations left out, summed over all GPUs.
 
-    weights: frozen ones and trained ones.
+    weights: frozen and trained ones.
     """
 
     weights: float
@@ -135,7 +128,7 @@ class StateMemory:
     states: float
 
     def per_gpu(self, gpus: int, stage: int) -> float:
-        """Give bytes on each GPU: a ZeRO stage shards states, then gradients, then weights."""
+        """Compute the bytes on each GPU: ZeRO shards states, then gradients, then weights."""
         return (
             self.weights / (gpus if stage >= 3 else 1)
             + self.gradients / (gpus if stage >= 2 else 1)
@@ -143,12 +136,12 @@ class StateMemory:
         )
 
     def on_device(self, stage: int) -> StateMemory:
-        """Leave out what ZeRO offloads to the host: states, and under stage 3 weights too."""
+        """Subtract what ZeRO offloads to the host: states, and under stage 3 weights too."""
         return replace(self, states=0.0, weights=0.0 if stage >= 3 else self.weights)
 
 
 def full_memory(parameters: int, optimizer: str) -> StateMemory:
-    """Give the state of full finetuning: 16 bytes a parameter with Adam, 12 with Lion (app. H)."""
+    """Size the state of full finetuning: 16 bytes a parameter with Adam, 12 with Lion (app. H)."""
     bytes_each = float(FP32 * parameters)
     return StateMemory(bytes_each, bytes_each, STATES[optimizer] * bytes_each)
 
@@ -156,7 +149,7 @@ def full_memory(parameters: int, optimizer: str) -> StateMemory:
 def lora_memory(
     parameters: int, trained: int, optimizer: str, *, frozen_bytes: int = 2, slots: int = 1
 ) -> StateMemory:
-    """Give the state of LoRA: a frozen base and, of each trained weight, 16 or 12 bytes (app. H).
+    """Size the state of LoRA: a frozen base, and 16 or 12 bytes per trained weight (app. H).
 
     Args:
         trained: parameters of one adapter.

@@ -1,4 +1,4 @@
-"""What one worker decides for all of them."""
+"""Broadcast of one worker's Python value to all workers of a trial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def broadcast(value: T, shard: Shard) -> T:
-    """Give every worker the first one's value; every worker must call it, in its main thread."""
+    """Broadcast the first worker's value; every worker must call it, in its main thread."""
     if shard.workers == 1:
         return value
     box = [value]

@@ -1,9 +1,9 @@
-"""A trial's state on disk: adapter, optimizer and position, written whole or not at all."""
+"""Checkpoint of a packed LoRA trial: adapter, optimizer and position, replaced atomically."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,7 @@ import torch
 from torch import Tensor
 
 from lorasweep.errors import LorasweepError
-
-
-@dataclass
-class Position:
-    """Hold where a trial stands; the order of its data follows from the step alone.
-
-    step: optimizer steps done.
-    tokens: tokens trained on so far, padding left out.
-    losses: of the last steps, in nats per token.
-    train_s: seconds spent in optimizer steps.
-    """
-
-    step: int = 0
-    tokens: int = 0
-    losses: tuple[float, ...] = ()
-    train_s: float = 0.0
-
-    @property
-    def train_loss(self) -> float:
-        """Give the mean loss of the last steps, in nats per token."""
-        return sum(self.losses) / len(self.losses) if self.losses else float("nan")
+from lorasweep.train.progress import Position
 
 
 def save_state(
@@ -41,15 +21,15 @@ def save_state(
     position: Position,
     notes: dict[str, Any],
 ) -> None:
-    """Write a state in place of an earlier one; a crash leaves either the old or the new.
+    """Write a checkpoint over an earlier one; a crash leaves either the old or the new one.
 
     Args:
-        notes: plain values that belong to the trial's story so far, such as its rungs.
+        notes: plain values to store with it, such as the rungs that the trial has passed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".state.pt"
     content = {
-        # Copied, since torch writes all that a view is a view of, and so the neighbours' adapters.
+        # Cloned: torch saves the whole storage behind a view, which is the stack of all adapters.
         "parameters": {name: p.detach().cpu().clone() for name, p in parameters.items()},
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
@@ -62,10 +42,10 @@ def save_state(
 def load_state(
     folder: Path, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> tuple[Position, dict[str, Any]]:
-    """Restore a state into an adapter and optimizer, or give the beginning where there is none.
+    """Restore a checkpoint into an adapter and its optimizer; without one, start at step 0.
 
     Raises:
-        LorasweepError: the state belongs to another adapter.
+        LorasweepError: the checkpoint belongs to another adapter.
     """
     file = folder / "state.pt"
     if not file.is_file():
@@ -85,6 +65,6 @@ def load_state(
 
 
 def drop_state(folder: Path) -> None:
-    """Remove a state that is no longer needed, since the trial has ended."""
+    """Delete the checkpoint of a trial that has ended."""
     if folder.is_dir():
         shutil.rmtree(folder)

@@ -1,8 +1,4 @@
-"""What a device does that a caller must know: its memory runs out, and it computes in its own time.
-
-An error holds the frames that it has passed, and so the activations of what failed. Whoever is to
-make room must therefore be done with the error first.
-"""
+"""Devices: catching out-of-memory errors, waiting for queued kernels, and freeing torch's cache."""
 
 from __future__ import annotations
 
@@ -12,49 +8,51 @@ import torch
 
 from lorasweep.errors import in_a_line
 
-# As CUDA, its libraries, NCCL and the allocator of the CPU say it, in lower case.
+# As CUDA, its libraries, NCCL and the CPU allocator phrase it, in lower case.
 _PHRASES = ("out of memory", "allocate memory", "_status_alloc_failed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether the device, or the machine itself, has no memory left."""
+    """Check whether an error means that the device or the host ran out of memory."""
     if isinstance(error, MemoryError):
         return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(phrase in said for phrase in _PHRASES)
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(phrase in message for phrase in _PHRASES)
 
 
-class Attempt:
-    """Stand around what memory may not hold, and let its memory go where it does not.
+class CatchOutOfMemory:
+    """Catch out-of-memory errors and release the memory their traceback holds.
 
-    An error of another kind passes.
+    A traceback refers to the frames it passed, and these to the activations of the failed step.
+    Memory can be freed only once the error itself is gone, so its text alone is kept. Errors of
+    other kinds pass.
 
-    shortage: what was said when memory ran out, in one line; None where it did not.
+    message: of the error, in one line; None where memory sufficed.
     """
 
-    shortage: str | None = None
+    message: str | None = None
 
-    def __enter__(self) -> Attempt:
+    def __enter__(self) -> CatchOutOfMemory:
         """Begin."""
         return self
 
     def __exit__(
         self, kind: object, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Keep the text of an error of memory, and nothing that it holds."""
+        """Swallow an out-of-memory error, keeping its message."""
         if error is None or not is_out_of_memory(error):
             return False
-        self.shortage = in_a_line(error, 200)
+        self.message = in_a_line(error, 200)
         return True
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has computed all that it was given."""
+    """Wait until a device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def free_cache(device: torch.device) -> None:
-    """Give a device's memory back that torch holds for nothing."""
+    """Return the unused memory of torch's caching allocator to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

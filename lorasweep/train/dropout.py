@@ -1,6 +1,7 @@
-"""Dropout that a trial draws alike in any company, and again when it goes on after a pause.
+"""Dropout that a trial draws the same in any company, and again after it is resumed.
 
-Shape legend: M tokens of a trial's rows, padding included, I inputs of a layer.
+Shape legend: M tokens of a trial's rows, padding included, S tokens of its examples, I inputs of a
+layer.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SeededDropout:
-    """Draw the factors on a layer's inputs from a seed of trial, step, micro-batch and layer.
+    """Dropout factors drawn from a seed of trial, step, micro-batch and layer.
 
-    The tokens of examples draw in the order of the examples, so that neither padding nor the rows
-    in which they stand change what is dropped.
+    torch's dropout draws from one global generator, so a trial's mask would depend on its
+    neighbours. Tokens of examples draw in the order of the examples, and padding draws nothing, so
+    neither row width nor packing changes what is dropped.
 
     p: probability of dropping an input.
     tokens: M.
-    filled_S: places of the tokens of examples, which are the ones that draw.
     """
 
     p: float
@@ -29,20 +30,20 @@ class SeededDropout:
     step: int
     index: int
     tokens: int
-    filled_S: Tensor
+    token_indices_S: Tensor
 
     def __call__(self, layer: int, inputs: int) -> Tensor:
-        """Give factors M x I: 0 with probability p, else 1 / (1 - p); padding has none."""
-        device = self.filled_S.device
+        """Draw the factors (M x I): 0 with probability p, else 1 / (1 - p); 0 for padding."""
+        device = self.token_indices_S.device
         generator = torch.Generator(device).manual_seed(
             dropout_seed(self.seed, self.step, self.index, layer)
         )
-        draws_SI = torch.rand(len(self.filled_S), inputs, generator=generator, device=device)
+        draws_SI = torch.rand(len(self.token_indices_S), inputs, generator=generator, device=device)
         factors_MI = torch.zeros(self.tokens, inputs, device=device)
-        factors_MI[self.filled_S] = (draws_SI >= self.p) / (1 - self.p)
+        factors_MI[self.token_indices_S] = (draws_SI >= self.p) / (1 - self.p)
         return factors_MI
 
 
 def dropout_seed(seed: int, step: int, index: int, layer: int) -> int:
-    """Mix the four numbers that decide what is dropped."""
+    """Hash trial seed, step, micro-batch and layer into one seed, unlike for similar numbers."""
     return int(np.random.SeedSequence([seed, step, index, layer]).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""What runs trials asks of an engine, be it a pack of LoRA trials or one trial under DeepSpeed."""
+"""The interface of a training engine, whether it packs LoRA trials or runs one under DeepSpeed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import torch
 
 from lorasweep.model.served import Served
 from lorasweep.store.paths import TrialPaths
-from lorasweep.train.checkpoint import Position
-from lorasweep.train.progress import Progress, Trial
+from lorasweep.train.progress import Position, Progress, Trial
 
 
-class Place(Protocol):
-    """Hold one trial in training.
+class Slot(Protocol):
+    """One trial in training: its parameters, optimizer state and position.
 
-    notes: plain values that came with the state it was taken up from.
-    diverged: why it has ended, or None.
+    notes: plain values stored with the state that the trial was resumed from.
+    diverged: why the trial ended early, or None.
     """
 
     position: Position
@@ -28,24 +27,28 @@ class Place(Protocol):
 
     @property
     def trial(self) -> Trial:
-        """Give what is trained."""
+        """The trial being trained."""
 
     @property
     def trainable(self) -> int:
-        """Count the parameters that are trained."""
+        """Number of trained parameters."""
 
-    def save(self, folder: Path, notes: dict[str, Any]) -> None:
-        """Write a state to go on from; every worker must call it."""
+    def save_state(self, folder: Path, notes: dict[str, Any]) -> None:
+        """Write a checkpoint to resume from; every worker must call it."""
 
-    def keep(self, paths: TrialPaths, tokenizer: Any) -> Path:
-        """Write what was trained where others load it, and give the folder; on every worker."""
+    def save_trained(self, paths: TrialPaths, tokenizer: Any) -> Path:
+        """Write the adapter or model for others to load; every worker must call it.
+
+        Returns:
+            The folder, a PEFT or transformers one.
+        """
 
 
 class Engine(Protocol):
-    """Train trials, each in a place of its own.
+    """Trains the trials in its slots.
 
-    tokens, seconds: that the last step trained on, on this worker, and took.
-    timed: whether a step waits for the device before it takes the time.
+    tokens, seconds: trained on by this worker in the last step, and how long that took.
+    timed: whether a step waits for the device before it reads the clock.
     """
 
     tokens: int
@@ -53,43 +56,43 @@ class Engine(Protocol):
     timed: bool
 
     @property
-    def slots(self) -> Mapping[str, Place]:
-        """Give the places by trial."""
+    def slots(self) -> Mapping[str, Slot]:
+        """Occupied slots, by trial id."""
 
     @property
     def device(self) -> torch.device:
-        """Tell where it computes."""
+        """The device that computes."""
 
     @property
     def base_bytes(self) -> int:
-        """Count the memory that the base takes on this worker."""
+        """Memory of the base on this worker that trials share."""
 
     @property
     def shares_rows(self) -> bool:
-        """Tell whether attention keeps apart examples in one row."""
+        """Whether attention keeps apart several examples in one row."""
 
     @property
     def attention_cost(self) -> float:
-        """Give the cost of attending to one more token over that of all else done for a token."""
+        """Cost of attending to one more token, relative to all other work for a token."""
 
     @property
     def lockstep(self) -> bool:
-        """Tell whether every worker must evaluate the same problems, not a share of its own."""
+        """Whether all workers must evaluate the same problems, instead of a share each."""
 
-    def prepare(self, trial: Trial, state: Path | None = None) -> Place:
-        """Make a trial ready, at its beginning or where a saved state left it."""
+    def prepare(self, trial: Trial, state: Path | None = None) -> Slot:
+        """Build a trial's slot, from its first step or from a saved state."""
 
-    def admit(self, place: Any) -> None:
-        """Let a trial train from the next step on."""
+    def admit(self, slot: Any) -> None:
+        """Train a prepared trial from the next step on."""
 
-    def retire(self, trial: str) -> Place:
-        """Free a trial's place."""
+    def retire(self, trial: str) -> Slot:
+        """Remove a trial from the engine."""
 
     def step(self, resting: Collection[str] = ()) -> list[Progress]:
-        """Train; give what the trials did whose optimizer step this completed."""
+        """Train all but the resting trials; report those that completed an optimizer step."""
 
     def serving(self, trials: Collection[str]) -> AbstractContextManager[tuple[Served, list[str]]]:
-        """Give the models of some trials for evaluation, and the trials in the models' order."""
+        """Serve trained models for evaluation, with the trials in the order of the models."""
 
     def serving_base(self) -> AbstractContextManager[Served]:
-        """Give the base for evaluation, before any trial has changed it."""
+        """Serve the untrained base for evaluation, before any trial has changed it."""

@@ -1,7 +1,7 @@
-"""The state of a trial whose workers each hold a part of it, as DeepSpeed writes it.
+"""Checkpoint of a trial whose workers each hold a shard of its state, as DeepSpeed writes it.
 
-A folder holds one of two parts, `a` and `b`, and a file that says which one counts. A new state is
-written into the other part, so that a crash leaves the old one whole.
+A folder holds one of two parts, `a` and `b`, and a file that names the valid one. A new state goes
+into the other part, so that a crash leaves the old one intact.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.serialization import safe_globals
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
 from lorasweep.train.broadcast import broadcast
-from lorasweep.train.checkpoint import Position
-from lorasweep.train.zero import environment
+from lorasweep.train.progress import Position
+from lorasweep.train.zero import environment_variables
 
 _FILE = "state.json"
 _TAG = "workers"
@@ -28,12 +28,12 @@ _TAG = "workers"
 def save(
     engine: Any, folder: Path, shard: Shard, kind: str, position: Position, notes: dict[str, Any]
 ) -> None:
-    """Write a state in place of an earlier one; every worker must call it.
+    """Write a checkpoint over an earlier one; every worker must call it.
 
     Args:
         engine: DeepSpeed's.
-        kind: what a state must agree on with the engine that goes on from it.
-        notes: plain values that belong to the trial's story so far, such as its rungs.
+        kind: must be the same when the checkpoint is loaded.
+        notes: plain values to store with it, such as the rungs that the trial has passed.
     """
     current = _read(folder, shard)
     part = "b" if current is not None and current["part"] == "a" else "a"
@@ -43,7 +43,7 @@ def save(
     engine.save_checkpoint(
         str(folder / part), tag=_TAG, save_latest=False, exclude_frozen_parameters=True
     )
-    # DeepSpeed has waited for all workers, so all of the part is written.
+    # DeepSpeed has waited for all workers, so the part is complete and may become the valid one.
     if shard.worker == 0:
         content = {
             "part": part,
@@ -61,10 +61,10 @@ def save(
 
 
 def load(engine: Any, folder: Path, shard: Shard, kind: str) -> tuple[Position, dict[str, Any]]:
-    """Restore a state, or give the beginning where there is none; every worker must call it.
+    """Restore a checkpoint; without one, start at step 0. Every worker must call it.
 
     Raises:
-        LorasweepError: other workers have written it, or it is another trial's.
+        LorasweepError: another number of workers has written it, or it is another trial's.
     """
     content = _read(folder, shard)
     if content is None:
@@ -80,8 +80,8 @@ def load(engine: Any, folder: Path, shard: Shard, kind: str) -> tuple[Position, 
             f"{folder}: must hold the state of {kind}, and holds that of {content['kind']}; delete "
             "the folder to train the trial from its beginning"
         )
-    # DeepSpeed would unpickle whatever the files hold.
-    with environment(TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"), safe_globals(_harmless()):
+    # By default DeepSpeed unpickles whatever the files hold, which can run code.
+    with environment_variables(TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"), safe_globals(_plain_classes()):
         engine.load_checkpoint(
             str(folder / content["part"]),
             tag=_TAG,
@@ -92,8 +92,8 @@ def load(engine: Any, folder: Path, shard: Shard, kind: str) -> tuple[Position, 
     return Position(**{**position, "losses": tuple(position["losses"])}), content["notes"]
 
 
-def _harmless() -> list[Any]:
-    """List the classes that DeepSpeed saves beside tensors, each of which holds plain values."""
+def _plain_classes() -> list[Any]:
+    """List the classes that DeepSpeed saves beside tensors; each holds plain values."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
@@ -102,7 +102,7 @@ def _harmless() -> list[Any]:
 
 
 def _read(folder: Path, shard: Shard) -> dict[str, Any] | None:
-    """Give what the first worker reads, since storage may still show the others what was before."""
+    """Read which part is valid, on the first worker: shared storage may show others old files."""
     content: dict[str, Any] | None = None
     file = folder / _FILE
     if shard.worker == 0 and file.is_file():

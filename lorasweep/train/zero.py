@@ -1,17 +1,16 @@
-"""DeepSpeed as this project uses it: its configuration, its workers, and weights that it shards.
+"""Everything that this project needs of the DeepSpeed library and its ZeRO stages.
 
-Nothing is compiled and nothing is said: optimizers are torch's or our own, and DeepSpeed's C++ op
-for sums in shared memory stays out.
+Nothing is compiled and nothing is printed: optimizers are torch's or our own, and DeepSpeed's C++
+op for all-reduce in shared memory stays out.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
@@ -20,46 +19,43 @@ from torch import Tensor
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError, ResourceError
+from lorasweep.model.rows import numel
 from lorasweep.spec.sweep import DeepSpeedSpec, TrainSpec
 
-# Numbers that are summed over the workers at a time. DeepSpeed's default of 5e8 takes 2 GB in
-# fp32, twice over where communication overlaps.
+# Gradients are reduced in buckets of this many numbers. DeepSpeed's default of 5e8 takes 2 GB in
+# fp32, and twice that where communication overlaps with computing.
 BUCKET = 100_000_000
 
 
 @contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Set environment variables for a while."""
+def environment_variables(**values: str) -> Iterator[None]:
+    """Set environment variables for the duration of a block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
         yield
     finally:
         for name, value in before.items():
-            _set(name, value)
-
-
-def _set(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def import_deepspeed(device: torch.device) -> Any:
-    """Import DeepSpeed, which chooses its kind of device once in a process.
+    """Import DeepSpeed, which chooses its kind of device once per process.
 
     Raises:
         ResourceError: this process has imported it for another kind of device.
     """
-    with environment(DS_ACCELERATOR=device.type):
+    with environment_variables(DS_ACCELERATOR=device.type):
         import deepspeed
         from deepspeed.accelerator import get_accelerator
 
         kind = get_accelerator().device_name()
-    # DeepSpeed imports its optimizers when it starts, and one that nobody uses here would bring
-    # torch's compiler with it, which takes seconds.
-    with environment(TORCHDYNAMO_DISABLE="1"), suppress(ImportError):
+    # DeepSpeed imports all its optimizers when it starts, and Muon, unused here, would load torch's
+    # compiler, which takes seconds.
+    with environment_variables(TORCHDYNAMO_DISABLE="1"), suppress(ImportError):
         import deepspeed.runtime.zero.muon.muon_optimizer
     if kind != device.type:
         raise ResourceError(
@@ -68,46 +64,37 @@ def import_deepspeed(device: torch.device) -> Any:
         )
     warnings.filterwarnings(
         "ignore",
-        # Names that torch 2.13 has replaced, and that DeepSpeed 0.19 calls in every collective.
+        # torch 2.13 has renamed functions that DeepSpeed 0.19 calls in every collective.
         r"`torch\.distributed\.(all_gather_into|reduce_scatter)_tensor` is deprecated",
         FutureWarning,
     )
-    # Ops that could be compiled. A group of workers on CPUs looks for one, for sums in shared
-    # memory, which each node would compile for half a minute at its first start.
+    # Empty the list of ops that can be compiled. A process group on CPUs would look for one, for
+    # all-reduce in shared memory, and each node would compile it for half a minute at first start.
     deepspeed.ops.__compatible_ops__ = {}
-    deepspeed.utils.logger.setLevel(logging.ERROR)  # it warns of optimizers that it does not know
+    deepspeed.utils.logger.setLevel(logging.ERROR)  # it warns of optimizers it does not know
     return deepspeed
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Keep what DeepSpeed prints about memory and checkpoints to itself."""
+def silent() -> Iterator[None]:
+    """Suppress what DeepSpeed prints about memory and checkpoints."""
     with redirect_stdout(io.StringIO()):
         yield
 
 
-def place(device: torch.device) -> Callable[[], None]:
-    """Let DeepSpeed use this device, which it reads from the environment time and again.
-
-    Returns:
-        What puts the environment back.
-    """
-    before = os.environ.get("LOCAL_RANK")
+def set_local_rank(device: torch.device) -> None:
+    """Select this worker's device; DeepSpeed reads it from the environment again and again."""
     index = device.index
     if index is None:
         index = torch.cuda.current_device() if device.type == "cuda" else 0
     os.environ["LOCAL_RANK"] = str(index)
-    return functools.partial(_set, "LOCAL_RANK", before)
 
 
-def join(shard: Shard, device: torch.device) -> bool:
-    """Make sure that the workers are joined; a worker that is alone makes a group of itself.
-
-    Returns:
-        Whether the group was made here, and is to be left with `leave`.
+def join_process_group(shard: Shard, device: torch.device) -> None:
+    """Check that the process group has the trial's workers; a worker alone makes its own group.
 
     Raises:
-        LorasweepError: the workers that are joined are others than the trial's.
+        LorasweepError: it has other workers.
     """
     if torch.distributed.is_initialized():
         joined = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -116,31 +103,22 @@ def join(shard: Shard, device: torch.device) -> bool:
                 f"resources.workers: torch.distributed must join the trial's {shard.workers} "
                 f"workers, and has joined this one as worker {joined[0]} of {joined[1]}"
             )
-        return False
+        return
     if shard.workers > 1:
         raise LorasweepError(
             f"resources.workers: torch.distributed must join the trial's {shard.workers} workers "
             "before DeepSpeed starts, and has joined none"
         )
-    # The store lives in this process, so there is no port or file that could be taken.
+    # A store inside this process needs no port or file, which another process could have taken.
     torch.distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=torch.distributed.HashStore(),  # type: ignore[attr-defined]
         rank=0,
         world_size=1,
     )
-    return True
 
 
-def leave(deepspeed: Any) -> None:
-    """End the group that `join` made, and DeepSpeed's references to it."""
-    if deepspeed.comm.is_initialized():
-        deepspeed.comm.destroy_process_group()
-    else:
-        torch.distributed.destroy_process_group()
-
-
-def configuration(
+def deepspeed_config(
     spec: DeepSpeedSpec,
     train: TrainSpec,
     *,
@@ -149,19 +127,19 @@ def configuration(
     micro_batch: int,
     accumulated: int,
 ) -> dict[str, Any]:
-    """Give DeepSpeed's configuration.
+    """Build DeepSpeed's configuration.
 
-    Gradients are accumulated and summed in fp32, and a bf16 model has master weights in fp32.
+    Gradients are accumulated and reduced in fp32, and a bf16 model has fp32 master weights.
 
     Args:
         micro_batch: sequences of a worker's forward pass.
-        accumulated: micro-batches of a worker in one optimizer step.
+        accumulated: micro-batches of a worker per optimizer step.
     """
     bf16 = dtype == torch.bfloat16
     stage = spec.stage
     if stage == 0 and (bf16 or spec.offload):
-        # DeepSpeed's stage 0 accumulates bf16 gradients in bf16, and offloads nothing. Stage 1
-        # does, and on one worker there is no other difference.
+        # DeepSpeed's stage 0 accumulates bf16 gradients in bf16 and cannot offload. Stage 1
+        # accumulates in fp32 and can, and otherwise computes the same.
         stage = 1
     zero: dict[str, Any] = {"stage": stage}
     if spec.offload:
@@ -182,55 +160,50 @@ def configuration(
     }
 
 
-def fit_buckets(config: dict[str, Any], trained: int) -> None:
-    """Make what is summed at a time no larger than what is trained."""
-    bucket = min(BUCKET, trained)
+def limit_buckets(config: dict[str, Any], trainable: int) -> None:
+    """Set the communication buckets, no larger than all that is trained."""
+    bucket = min(BUCKET, trainable)
     config["zero_optimization"] |= {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
 
 
 @contextmanager
-def sharding(config: dict[str, Any]) -> Iterator[None]:
-    """Let transformers shard what it loads, so that no device ever holds all of it."""
+def sharded_loading(config: dict[str, Any]) -> Iterator[None]:
+    """Let transformers shard the model it loads, so that no device ever holds all of it."""
     from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
-    held = HfDeepSpeedConfig(config)  # transformers refers to it, and does not keep it alive
+    held = HfDeepSpeedConfig(config)  # transformers keeps only a weak reference to it
     try:
         yield
     finally:
         del held
-        # Otherwise generating text would wait for the other workers, which may have none to make.
+        # Otherwise generate() would wait for the other workers, which may have nothing to generate.
         unset_hf_deepspeed_config()
 
 
-def size(parameter: Tensor) -> int:
-    """Count the numbers of a parameter, of which this worker may hold a share."""
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
-
-
 @contextmanager
-def gathered(deepspeed: Any, parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Give every worker the whole of some parameters; every worker must ask for the same ones."""
-    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+def gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Gather some parameters on every worker; all workers must ask for the same ones."""
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters, ZeroParamStatus
 
-    # Small parameters are whole anyway, and must stay so.
+    # Small parameters are never sharded. Leaving the block would shard them.
     sharded = [
         parameter
         for parameter in parameters
         if getattr(parameter, "ds_status", None) == ZeroParamStatus.NOT_AVAILABLE
     ]
-    with deepspeed.zero.GatheredParameters(sharded, enabled=bool(sharded)):
+    with GatheredParameters(sharded, enabled=bool(sharded)):
         yield
 
 
 @contextmanager
-def whole(deepspeed: Any, engine: Any) -> Iterator[None]:
-    """Give every worker the whole model, which may then compute without the others.
+def gathered_model(engine: Any) -> Iterator[None]:
+    """Gather the whole model on every worker, each of which may then compute on its own.
 
-    DeepSpeed's hooks would give each layer's weights away again once it has computed. Put back,
-    they record the order of layers afresh, as after the start.
+    DeepSpeed's hooks would release each layer's weights once it has computed, so they are removed
+    meanwhile. Registered again, they record the order of layers anew, as at the start.
     """
     offload = engine.optimizer.parameter_offload
-    with gathered(deepspeed, list(engine.module.parameters())):
+    with gathered(list(engine.module.parameters())):
         for parameter in engine.module.parameters():
             parameter.ds_active_sub_modules.clear()
         for hooks in (offload.forward_hooks, offload.backward_hooks):
@@ -242,59 +215,25 @@ def whole(deepspeed: Any, engine: Any) -> Iterator[None]:
             offload._register_deepspeed_module(offload.module)
 
 
-def fits_whole(engine: Any, shard: Shard, device: torch.device) -> bool:
-    """Tell whether the whole model fits into every worker's memory, with as much again to spare.
+def fits_gathered(engine: Any, shard: Shard, device: torch.device) -> bool:
+    """Check whether the gathered model fits into every worker's memory, with as much to spare.
 
-    Every worker must ask, and all get the same answer.
+    Every worker must call it; all get the same answer.
     """
     parameters = list(engine.module.parameters())
-    needed = sum(size(parameter) * parameter.element_size() for parameter in parameters)
-    trained = sum(size(parameter) for parameter in parameters if parameter.requires_grad)
-    # The optimizer makes its state, two numbers of fp32 for each of its weights, at the first step.
+    needed = sum(numel(parameter) * parameter.element_size() for parameter in parameters)
+    trained = sum(numel(parameter) for parameter in parameters if parameter.requires_grad)
+    # The optimizer allocates its state, two fp32 numbers per trained weight, at the first step.
     free = free_bytes(device, shard) - 8 * trained // shard.workers
     misfits = torch.tensor(float(2 * needed > free), device=device)
     return not shard.total(misfits).item()
 
 
 def free_bytes(device: torch.device, shard: Shard) -> int:
-    """Give the memory that a worker may still take; workers without a GPU may share a host."""
+    """Measure the memory that a worker may still take; workers on CPUs may share one host."""
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + held
     import psutil
 
     return int(psutil.virtual_memory().available) // shard.workers
-
-
-def release(engine: Any) -> None:
-    """Take DeepSpeed's hooks and buffers off a model, and end what keeps the model alive."""
-    from deepspeed.runtime.zero import parameter_offload
-    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
-
-    engine.destroy()
-    # A stack of modules that DeepSpeed puts the model on and never takes it off,
-    stack = parameter_offload.FWD_MODULE_STACK
-    stack[:] = [module for module in stack if module is not engine.module]
-    # and a cache, inside a decorated method, of what each layer gives away once it has computed.
-    cached = vars(PartitionedParameterCoordinator).get(
-        "_PartitionedParameterCoordinator__params_to_release"
-    )
-    for cell in getattr(cached, "__closure__", None) or ():
-        if hasattr(cell.cell_contents, "cache_clear"):
-            cell.cell_contents.cache_clear()
-    # With recomputing, autograd keeps the hooks of stage 3, and so everything; it is emptied.
-    _empty(list(engine.module.parameters()))
-    _empty([getattr(parameter, "ds_tensor", None) for parameter in engine.module.parameters()])
-    _empty(list(vars(engine.optimizer).values()))
-    _empty(list(engine.optimizer.state.values()))
-
-
-def _empty(value: Any) -> None:
-    """Take their numbers from all tensors in nested lists and dictionaries."""
-    if isinstance(value, Tensor):
-        value.data = torch.empty(0, dtype=value.dtype, device=value.device)
-    elif isinstance(value, dict):
-        _empty(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _empty(item)

@@ -7,17 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasweep.data.batches import (
-    EVEN,
-    FEWEST_PREDICTIONS,
+    ALIGNMENT,
     IGNORED,
-    WIDEST,
+    MAX_WIDTH_FACTOR,
+    MIN_ROWS,
     Batches,
     MicroBatch,
     collate,
-    even,
     first_fit,
+    round_up,
     row_width,
-    steps_of,
+    steps_for,
 )
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
@@ -32,6 +32,10 @@ def tokens_of(count: int, longest: int = 11) -> Tokens:
     return Tokens.pack(
         [(rng.integers(1, 99, n).tolist(), int(rng.integers(0, n))) for n in lengths]
     )
+
+
+def epoch_steps(examples: int, batch_size: int, epochs: float) -> int:
+    return steps_for(None, epochs, batch_size=batch_size, seq_len=64, examples=examples)
 
 
 @st.composite
@@ -58,7 +62,7 @@ def counted(batch: MicroBatch) -> int:
 def test_every_epoch_is_a_permutation(batches):
     count = len(batches.tokens)
     steps = math.lcm(count, batches.batch_size) // batches.batch_size
-    rows = np.concatenate([batches.rows(step) for step in range(steps)])
+    rows = np.concatenate([batches.examples(step) for step in range(steps)])
     assert len(rows) == steps * batches.batch_size
     assert (np.bincount(rows, minlength=count) == len(rows) // count).all()
 
@@ -70,7 +74,7 @@ def test_an_example_comes_again_only_when_all_have_come(size, epochs, seed):
     batches = Batches(tokens_of(count), batch_size=size, micro_batch=1, seed=seed, pad=PAD)
     orders = []
     for epoch in range(epochs):
-        rows = np.concatenate([batches.rows(epoch * 4 + step) for step in range(4)])
+        rows = np.concatenate([batches.examples(epoch * 4 + step) for step in range(4)])
         assert sorted(rows.tolist()) == list(range(count))
         orders.append(rows.tolist())
     if count > 8:
@@ -80,14 +84,16 @@ def test_an_example_comes_again_only_when_all_have_come(size, epochs, seed):
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50), st.sampled_from([1, 2, 3, 4, 12]))
 def test_any_number_of_workers_shares_a_step_without_gap_or_overlap(batches, step, workers):
-    alone = {m.index: m for m in batches.dealt(step, Shard())}
+    alone = {m.index: m for m in batches.for_worker(step, Shard())}
     assert list(alone) == list(range(batches.micro_batches))
-    shared = [m for worker in range(workers) for m in batches.dealt(step, Shard(worker, workers))]
+    shared = [
+        m for worker in range(workers) for m in batches.for_worker(step, Shard(worker, workers))
+    ]
     assert sorted(m.index for m in shared) == list(alone)
     for part in shared:
         whole = alone[part.index]
         assert part.tokens == whole.tokens
-        for name in ("ids_BT", "positions_BT", "places_K", "labels_K", "filled_S"):
+        for name in ("ids_BT", "positions_BT", "logit_indices_K", "labels_K", "token_indices_S"):
             assert getattr(part, name).equal(getattr(whole, name))
 
 
@@ -96,25 +102,25 @@ def test_any_number_of_workers_shares_a_step_without_gap_or_overlap(batches, ste
 def test_a_step_is_a_function_of_seed_and_step_alone(batches, step):
     again = replace(batches, micro_batch=1, width=40, shared=not batches.shared)
     for earlier in range(step % 5):
-        again.rows(earlier)
-    assert again.rows(step).tolist() == batches.rows(step).tolist()
+        again.examples(earlier)
+    assert again.examples(step).tolist() == batches.examples(step).tolist()
 
 
 def test_another_seed_gives_another_order():
-    rows = [Batches(tokens_of(50), 50, 1, seed, PAD).rows(0).tolist() for seed in range(4)]
+    rows = [Batches(tokens_of(50), 50, 1, seed, PAD).examples(0).tolist() for seed in range(4)]
     assert len({tuple(row) for row in rows}) == 4
 
 
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
 def test_the_targets_of_a_step_are_the_predictions_that_carry_loss(batches, step):
-    assert batches.targets(step) == sum(counted(m) for m in batches.dealt(step, Shard()))
+    assert batches.loss_tokens(step) == sum(counted(m) for m in batches.for_worker(step, Shard()))
 
 
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
 def test_the_longest_examples_of_a_step_come_first(batches, step):
-    lengths = [len(batches.tokens.example(row)[0]) for row in batches.rows(step)]
+    lengths = [len(batches.tokens.example(row)[0]) for row in batches.examples(step)]
     assert lengths == sorted(lengths, reverse=True)
 
 
@@ -122,10 +128,10 @@ def laid(batch: MicroBatch) -> list[list[tuple[int, int]]]:
     """Read the examples off a micro-batch: the ids of each, and whether they are predicted."""
     ids, positions = batch.ids_BT.flatten().tolist(), batch.positions_BT.flatten().tolist()
     # A filling of label IGNORED stands at place 0, which is no prediction.
-    places = zip(batch.places_K.tolist(), batch.labels_K.tolist(), strict=True)
+    places = zip(batch.logit_indices_K.tolist(), batch.labels_K.tolist(), strict=True)
     predicted = {place + 1: label for place, label in places if label != IGNORED}
     examples: list[list[tuple[int, int]]] = []
-    for place in batch.filled_S.tolist():
+    for place in batch.token_indices_S.tolist():
         if positions[place] == 0:
             examples.append([])
         assert positions[place] == len(examples[-1])
@@ -137,8 +143,8 @@ def laid(batch: MicroBatch) -> list[list[tuple[int, int]]]:
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
 def test_every_example_stands_once_in_one_row_with_loss_on_its_response_alone(batches, step):
-    rows = batches.rows(step)
-    for m in batches.dealt(step, Shard()):
+    rows = batches.examples(step)
+    for m in batches.for_worker(step, Shard()):
         expected = []
         for row in rows[m.index * batches.micro_batch :][: batches.micro_batch]:
             ids, prompt = batches.tokens.example(row)
@@ -149,36 +155,36 @@ def test_every_example_stands_once_in_one_row_with_loss_on_its_response_alone(ba
         assert laid(m) == expected
         width = m.ids_BT.shape[1]
         ends = np.cumsum([len(example) for example in expected])
-        for places in np.split(m.filled_S.numpy(), ends[:-1]):
+        for places in np.split(m.token_indices_S.numpy(), ends[:-1]):
             assert (np.diff(places) == 1).all()
             assert places[0] // width == places[-1] // width
-        assert m.tokens == ends[-1] == len(set(m.filled_S.tolist()))
+        assert m.tokens == ends[-1] == len(set(m.token_indices_S.tolist()))
         if not batches.shared:
-            assert (m.filled_S.numpy()[[0, *ends[:-1]]] % width == 0).all()
+            assert (m.token_indices_S.numpy()[[0, *ends[:-1]]] % width == 0).all()
 
 
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
 def test_what_is_left_of_a_row_is_padding_on_the_right_each_token_by_itself(batches, step):
-    for m in batches.dealt(step, Shard()):
+    for m in batches.for_worker(step, Shard()):
         left = np.ones(m.ids_BT.numel(), dtype=bool)
-        left[m.filled_S.numpy()] = False
+        left[m.token_indices_S.numpy()] = False
         assert (m.ids_BT.numpy().ravel()[left] == PAD).all()
         assert (m.positions_BT.numpy().ravel()[left] == 0).all()
         assert (np.diff(left.reshape(m.ids_BT.shape).astype(int), axis=1) >= 0).all()
         predicted = m.labels_K != IGNORED
-        assert not left[m.places_K[predicted].numpy()].any()
+        assert not left[m.logit_indices_K[predicted].numpy()].any()
 
 
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
 def test_every_row_has_the_width_asked_for_or_holds_the_longest_example(batches, step):
     longest = int(np.diff(batches.tokens.starts_N1).max())
-    for m in batches.dealt(step, Shard()):
+    for m in batches.for_worker(step, Shard()):
         width = m.ids_BT.shape[1]
         if batches.width is None:
-            assert width % EVEN == 0
-            assert longest <= width < longest + EVEN
+            assert width % ALIGNMENT == 0
+            assert longest <= width < longest + ALIGNMENT
         else:
             assert width == batches.width
         assert m.positions_BT.shape == m.ids_BT.shape
@@ -187,11 +193,11 @@ def test_every_row_has_the_width_asked_for_or_holds_the_longest_example(batches,
 @settings(deadline=None)
 @given(batches(), st.integers(0, 50))
 def test_neither_tokens_nor_predictions_are_ever_a_handful(batches, step):
-    for m in batches.dealt(step, Shard()):
-        assert m.ids_BT.numel() >= FEWEST_PREDICTIONS
-        assert len(m.places_K) == len(m.labels_K) >= FEWEST_PREDICTIONS
-        filling = len(m.places_K) - counted(m)
-        assert filling == max(0, FEWEST_PREDICTIONS - counted(m))
+    for m in batches.for_worker(step, Shard()):
+        assert m.ids_BT.numel() >= MIN_ROWS
+        assert len(m.logit_indices_K) == len(m.labels_K) >= MIN_ROWS
+        filling = len(m.logit_indices_K) - counted(m)
+        assert filling == max(0, MIN_ROWS - counted(m))
 
 
 def test_a_row_of_two_examples_at_chosen_places():
@@ -201,16 +207,16 @@ def test_a_row_of_two_examples_at_chosen_places():
     assert m.ids_BT.tolist()[:2] == [[5, 6, 7, 8, 9], [3, 4, PAD, PAD, PAD]]
     assert m.positions_BT.tolist()[:2] == [[0, 1, 2, 0, 1], [0, 1, 0, 0, 0]]
     assert m.ids_BT.tolist()[2:] == m.positions_BT.tolist()[2:] == [[PAD] * 5] * 2
-    assert m.places_K.tolist()[:4] == [0, 1, 3, 5]
+    assert m.logit_indices_K.tolist()[:4] == [0, 1, 3, 5]
     assert m.labels_K.tolist()[:4] == [6, 7, 9, 4]
-    assert m.labels_K.tolist()[4:] == [IGNORED] * (FEWEST_PREDICTIONS - 4)
-    assert m.filled_S.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert m.labels_K.tolist()[4:] == [IGNORED] * (MIN_ROWS - 4)
+    assert m.token_indices_S.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_a_response_that_ends_a_row_is_predicted_within_it():
     tokens = Tokens.pack([(list(range(1, 17)), 0)] * 2)
     m = collate(tokens, np.asarray([0, 1]), 0, PAD, 16, shared=True)
-    assert m.places_K.tolist() == [*range(15), *range(16, 31)]
+    assert m.logit_indices_K.tolist() == [*range(15), *range(16, 31)]
     assert m.labels_K.tolist() == [*range(2, 17)] * 2
 
 
@@ -234,10 +240,10 @@ def test_a_row_width_holds_the_longest_example_and_at_most_four_times_it(
     count, longest, size, attention
 ):
     tokens = tokens_of(count, longest)
-    widest = even(int(np.diff(tokens.starts_N1).max()))
+    widest = round_up(int(np.diff(tokens.starts_N1).max()))
     width = row_width(tokens, size, attention)
-    assert widest <= width <= WIDEST * widest
-    assert width % EVEN == 0
+    assert widest <= width <= MAX_WIDTH_FACTOR * widest
+    assert width % ALIGNMENT == 0
 
 
 def test_a_row_width_weighs_waste_against_attention():
@@ -253,7 +259,7 @@ def test_a_row_width_weighs_waste_against_attention():
 
 @pytest.mark.parametrize(("length", "rounded"), [(1, 16), (16, 16), (17, 32), (100, 112)])
 def test_widths_are_rounded_up_to_whole_vectors(length, rounded):
-    assert even(length) == rounded
+    assert round_up(length) == rounded
 
 
 @pytest.mark.parametrize(
@@ -269,12 +275,12 @@ def test_widths_are_rounded_up_to_whole_vectors(length, rounded):
     ],
 )
 def test_steps_are_the_batches_that_the_epochs_fill(examples, batch_size, epochs, steps):
-    assert steps_of(examples, batch_size, epochs) == steps
+    assert epoch_steps(examples, batch_size, epochs) == steps
 
 
 @settings(deadline=None)
 @given(st.integers(1, 10**6), st.integers(1, 512), st.floats(0.01, 20))
 def test_the_steps_of_an_epoch_see_every_example_and_hardly_more(examples, batch_size, epochs):
-    rows = steps_of(examples, batch_size, epochs) * batch_size
+    rows = epoch_steps(examples, batch_size, epochs) * batch_size
     assert rows >= examples * epochs - 1e-6 * batch_size
     assert rows < examples * epochs + batch_size + 1e-6

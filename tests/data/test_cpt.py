@@ -31,7 +31,7 @@ def test_every_sequence_is_full_but_the_last_and_none_predicts_nothing(plain, te
     assert all(2 <= length <= seq_len for length in lengths)
     assert sum(lengths[-2:]) > min(seq_len, sum(lengths) - 1)
     assert tokens.prompts_N.tolist() == [0] * len(tokens)
-    assert tokens.targets_N.tolist() == [length - 1 for length in lengths]
+    assert tokens.loss_tokens_N.tolist() == [length - 1 for length in lengths]
 
 
 def test_a_lone_last_token_takes_the_one_before_it_along(plain):

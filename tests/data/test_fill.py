@@ -62,7 +62,7 @@ def test_stored_documents_are_the_sequences_of_packed_ones(from_texts, plain, te
         data = from_texts(texts, seq_len=seq_len)
     packed = pack_documents([Example("", text) for text in texts[1:]], plain, seq_len)
     assert sequences_of(data.train) == sequences_of(packed)
-    assert data.train.targets_N.tolist() == packed.targets_N.tolist()
+    assert data.train.loss_tokens_N.tolist() == packed.loss_tokens_N.tolist()
     heldout = pack_documents([Example("", texts[0])], plain, seq_len)
     assert sequences_of(data.heldout) == sequences_of(heldout)
 

@@ -19,7 +19,7 @@ def labels_of(tokens: Tokens, index: int) -> list[int]:
     length = len(tokens.example(index)[0])
     batch = collate(tokens, np.asarray([index]), 0, EOS, length, shared=False)
     labels = [IGNORED] * length
-    for place, label in zip(batch.places_K.tolist(), batch.labels_K.tolist(), strict=True):
+    for place, label in zip(batch.logit_indices_K.tolist(), batch.labels_K.tolist(), strict=True):
         if label != IGNORED:
             labels[place + 1] = label
     return labels
@@ -52,7 +52,7 @@ def test_an_example_is_kept_while_one_token_of_its_response_fits(plain, examples
         whole = f"{example.prompt}{example.response}</s>"
         assert plain.decode(ids) == plain.decode(plain(whole)["input_ids"][:seq_len])
         assert prompt == len(example.prompt)
-        assert all(tokens.targets_N > 0)
+        assert all(tokens.loss_tokens_N > 0)
 
 
 def test_no_token_spans_prompt_and_response(tiny_model):
@@ -77,7 +77,7 @@ def test_a_conversation_gets_no_second_begin_and_no_second_end(framing):
 @pytest.mark.parametrize("prompt", ["", "p"])
 def test_an_empty_prompt_still_leaves_the_first_token_without_loss(plain, prompt):
     tokens, _, _ = tokenise_instructions([Example(prompt, "abc")], plain, 64)
-    assert tokens.targets_N.tolist() == [len("abc") + 1 - (not prompt)]
+    assert tokens.loss_tokens_N.tolist() == [len("abc") + 1 - (not prompt)]
 
 
 def test_nothing_is_made_of_nothing(plain):

@@ -110,8 +110,8 @@ def test_batches_of_stored_tokens_are_those_of_the_same_tokens_in_memory(made):
     assert row_width(stored, 4, 0.01) == row_width(memory, 4, 0.01)
     both = [Batches(tokens, 4, 2, 0, 1, shared=True) for tokens in (stored, memory)]
     for step in (0, 1, 7):
-        assert both[0].targets(step) == both[1].targets(step)
-        for left, right in zip(*(b.dealt(step, Shard()) for b in both), strict=True):
+        assert both[0].loss_tokens(step) == both[1].loss_tokens(step)
+        for left, right in zip(*(b.for_worker(step, Shard()) for b in both), strict=True):
             assert left.ids_BT.equal(right.ids_BT)
             assert left.labels_K.equal(right.labels_K)
 

@@ -29,7 +29,7 @@ def test_packing_keeps_every_example_as_it_is(examples):
 @settings(deadline=None)
 @given(examples)
 def test_targets_are_what_follows_the_prompt_and_never_the_first_token(examples):
-    targets = Tokens.pack(examples).targets_N.tolist()
+    targets = Tokens.pack(examples).loss_tokens_N.tolist()
     assert targets == [len(ids) - max(prompt, 1) for ids, prompt in examples]
 
 

@@ -83,7 +83,7 @@ def taught_model(
     rows = np.arange(len(taught_tokens))
     batch = collate(taught_tokens, rows, 0, 0, width, shared=False)
     for _ in range(300):
-        logits_KV = model(input_ids=batch.ids_BT).logits.flatten(0, 1)[batch.places_K]
+        logits_KV = model(input_ids=batch.ids_BT).logits.flatten(0, 1)[batch.logit_indices_K]
         loss = cross_entropy(logits_KV, batch.labels_K)
         optimizer.zero_grad()
         loss.backward()

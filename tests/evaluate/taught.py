@@ -171,7 +171,7 @@ def serve(folder: Path, copies: int = 0) -> tuple[PackedCopies, Any]:
             if "lora_B" in name:
                 matrix.normal_(std=0.1 * number, generator=random)
         adapters.append(adapter)
-    return PackedCopies(packed, packed.hold(adapters)), tokenizer
+    return PackedCopies(packed, packed.stack(adapters)), tokenizer
 
 
 def alone(served: PackedCopies) -> list[PackedCopies]:

@@ -93,7 +93,7 @@ def test_the_base_agrees_with_itself_everywhere(
 def test_a_fresh_adapter_agrees_with_the_base_everywhere(tiny_model: Path, samples: BaseSamples):
     packed = PackedModel(load(tiny_model)[0], CPU)
     adapter = packed.adapter(LoraHyperparameters(rank=2, dropout=0.5), 0)
-    packed.hold([adapter])
+    packed.stack([adapter])
     assert _of_copies(PackedCopies(packed, [adapter]), samples) == [1.0]
 
 

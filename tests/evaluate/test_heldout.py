@@ -120,7 +120,7 @@ def test_documents_carry_loss_from_their_second_token_on(taught_model: Path):
     ids = torch.tensor([[5, 6, 7, 8]])
     expected = model(input_ids=ids, labels=ids).loss.item()
     assert _measure(taught_model, document, 4)[0] == pytest.approx(expected, rel=1e-6)
-    assert document.targets_N.tolist() == [3]
+    assert document.loss_tokens_N.tolist() == [3]
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])

@@ -13,7 +13,7 @@ from lorasweep.spec.sweep import parse_sweep
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_base_is_loaded_as_some_trial_would_load_it(monkeypatch, method):
     engine = Mock()
-    monkeypatch.setattr("lorasweep.train.full.DeepSpeedEngine", lambda *_: engine)
+    monkeypatch.setattr("lorasweep.train.deepspeed.DeepSpeedEngine", lambda *_: engine)
     spec = parse_sweep(
         {
             "hyperparameters": {"method": method, "batch_size": 16},

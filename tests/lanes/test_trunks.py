@@ -16,7 +16,7 @@ from lorasweep.errors import LorasweepError
 from lorasweep.lanes.runner import Runner
 from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep
 from lorasweep.store.paths import SweepPaths
-from lorasweep.train.checkpoint import Position
+from lorasweep.train.progress import Position
 from lorasweep.tune.prepare import prepare
 from lorasweep.tune.search import OrderedSearch, build_search
 from lorasweep.tune.sequence import Outcome, TrialSequence

@@ -21,8 +21,8 @@ from lorasweep.model.adapter import SMALLEST_BUCKET, Adapter, matrices, rank_buc
 from lorasweep.model.base import load_base
 from lorasweep.model.lora import initial_adapter, save_adapter
 from lorasweep.model.packed import PackedCopies, PackedModel
-from lorasweep.model.routing import Part
-from lorasweep.model.served import predictions_at
+from lorasweep.model.routing import TrialRows
+from lorasweep.model.served import logits_at
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 
@@ -68,7 +68,7 @@ def stir(adapter: Adapter, seed: int = 0) -> Adapter:
 def several(packed: PackedModel, *which: LoraHyperparameters) -> list[Adapter]:
     """Make adapters that do something, in the order in which a batch has them."""
     made = [stir(packed.adapter(h, seed), seed) for seed, h in enumerate(which or SEVERAL)]
-    return packed.hold(made)
+    return packed.stack(made)
 
 
 def repeated(adapters: list[Adapter]) -> Tensor:
@@ -153,7 +153,7 @@ def test_a_packed_base_alone_is_the_base_bit_for_bit(load, name):
     before = base(IDS_BT).logits
     packed = PackedModel(base, CPU)
     assert base(IDS_BT).logits.equal(before)
-    packed.hold([packed.adapter(LoraHyperparameters(), 0)])
+    packed.stack([packed.adapter(LoraHyperparameters(), 0)])
     with packed.route([]) as model:
         assert model(IDS_BT).logits.equal(before)
 
@@ -162,10 +162,10 @@ def test_a_packed_base_alone_is_the_base_bit_for_bit(load, name):
 def test_a_fresh_adapter_leaves_the_base_as_it_is(load, name):
     before = load(name)(IDS_BT).logits
     packed = PackedModel(load(name), CPU)
-    (adapter,) = packed.hold([packed.adapter(LoraHyperparameters(rank=4), 0)])
-    with packed.route([Part(adapter)]) as model:
+    (adapter,) = packed.stack([packed.adapter(LoraHyperparameters(rank=4), 0)])
+    with packed.route([TrialRows(adapter)]) as model:
         assert model(IDS_BT).logits.equal(before)
-    with packed.route([Part(stir(adapter))]) as model:
+    with packed.route([TrialRows(stir(adapter))]) as model:
         assert not torch.allclose(model(IDS_BT).logits, before)
 
 
@@ -174,7 +174,7 @@ def test_every_row_goes_through_its_own_adapter_as_in_peft(load, name, tmp_path)
     packed = PackedModel(load(name), CPU)
     adapters = several(packed)
     ids_BT = repeated(adapters)
-    with packed.route([Part(adapter) for adapter in adapters]) as model, torch.no_grad():
+    with packed.route([TrialRows(adapter) for adapter in adapters]) as model, torch.no_grad():
         together = model(ids_BT).logits
     for i, adapter in enumerate(adapters):
         rows = slice(2 * i, 2 * i + 2)
@@ -191,7 +191,7 @@ def test_every_adapter_takes_the_gradient_that_autograd_gives_it_in_peft(load, n
     packed = PackedModel(load(name), CPU)
     adapters = several(packed)
     ids_BT = repeated(adapters)
-    with packed.route([Part(adapter) for adapter in adapters]) as model:
+    with packed.route([TrialRows(adapter) for adapter in adapters]) as model:
         parts = model(ids_BT).logits.split(2)
         losses = [losses_of(p, ids) for p, ids in zip(parts, ids_BT.split(2), strict=True)]
         torch.autograd.backward(losses)
@@ -223,7 +223,7 @@ def test_gradients_of_several_passes_add_up(load):
         for adapter in adapters:
             adapter.gradients_P.zero_()
         for _ in range(times):
-            with packed.route([Part(adapter) for adapter in adapters]) as model:
+            with packed.route([TrialRows(adapter) for adapter in adapters]) as model:
                 ids_BT = repeated(adapters)
                 torch.autograd.backward(losses_of(model(ids_BT).logits, ids_BT))
         return [adapter.gradients_P.clone() for adapter in adapters]
@@ -237,18 +237,18 @@ def test_parts_may_have_rows_of_any_number(load):
     adapters = several(packed, *SEVERAL[:3])
     rows = [3, 1, 2]
     ids_BT = torch.arange(6 * 8).view(6, 8)
-    parts = [Part(a, 8 * count) for a, count in zip(adapters, rows, strict=True)]
+    parts = [TrialRows(a, 8 * count) for a, count in zip(adapters, rows, strict=True)]
     with packed.route(parts) as model, torch.no_grad():
         together = model(ids_BT).logits.split(rows)
     for part, ids, found in zip(parts, ids_BT.split(rows), together, strict=True):
-        with packed.route([Part(part.adapter)]) as model, torch.no_grad():
+        with packed.route([TrialRows(part.adapter)]) as model, torch.no_grad():
             torch.testing.assert_close(found, model(ids).logits, atol=1e-6, rtol=1e-5)
 
 
 def test_a_batch_that_the_parts_do_not_add_up_to_is_refused(load):
     packed = PackedModel(load("llama"), CPU)
     adapters = several(packed)
-    for parts in ([Part(adapters[0], 8)], [Part(adapter) for adapter in adapters]):
+    for parts in ([TrialRows(adapters[0], 8)], [TrialRows(adapter) for adapter in adapters]):
         with (
             packed.route(parts) as model,
             pytest.raises(ValueError, match="must add up to the batch"),
@@ -261,12 +261,12 @@ def test_held_adapters_are_grouped_by_shape_and_keep_their_values(load):
     made = [stir(packed.adapter(h, seed), seed) for seed, h in enumerate(SEVERAL)]
     before = [adapter.weights_P.clone() for adapter in made]
     vectors = [adapter.weights_P for adapter in made]
-    order = packed.hold(made)
+    order = packed.stack(made)
     shapes = [adapter.shape for adapter in order]
     assert shapes == sorted(shapes)
     assert {id(adapter) for adapter in order} == {id(adapter) for adapter in made}
-    packed.hold(made[::2])
-    packed.hold(made)
+    packed.stack(made[::2])
+    packed.stack(made)
     for adapter, values, vector in zip(made, before, vectors, strict=True):
         assert adapter.weights_P is vector  # which the optimizer holds
         assert adapter.weights_P.equal(values)
@@ -280,7 +280,7 @@ def test_an_adapter_that_is_not_finite_spoils_no_other(load):
     def passed() -> tuple[list[Tensor], list[Tensor]]:
         for adapter in adapters:
             adapter.gradients_P.zero_()
-        with packed.route([Part(adapter) for adapter in adapters]) as model:
+        with packed.route([TrialRows(adapter) for adapter in adapters]) as model:
             logits = model(ids_BT).logits.split(2)
             losses = [losses_of(p, ids) for p, ids in zip(logits, ids_BT.split(2), strict=True)]
             torch.autograd.backward(losses)
@@ -300,7 +300,9 @@ def test_an_adapter_that_is_not_finite_spoils_no_other(load):
 def test_dropout_falls_on_the_input_of_the_adapter_alone(load, name):
     packed = PackedModel(load(name), CPU)
     plain, dropped = several(packed, SEVERAL[0], SEVERAL[3])
-    with packed.route([Part(plain), Part(dropped, dropout=lambda _, i: torch.zeros(16, i))]) as m:
+    with packed.route(
+        [TrialRows(plain), TrialRows(dropped, dropout=lambda _, i: torch.zeros(16, i))]
+    ) as m:
         ids_BT = torch.cat([IDS_BT, IDS_BT])
         logits = m(ids_BT).logits
         torch.autograd.backward([losses_of(p, IDS_BT) for p in logits.split(2)])
@@ -320,7 +322,7 @@ def test_dropout_is_asked_for_by_layer_and_width(load):
         asked.append((layer, inputs))
         return torch.ones(16, inputs)
 
-    with packed.route([Part(adapter, dropout=factors)]) as model, torch.no_grad():
+    with packed.route([TrialRows(adapter, dropout=factors)]) as model, torch.no_grad():
         model(IDS_BT)
     # Numbered by name among all that may be adapted: mlp.{down,gate,up}, then self_attn.{k,o,q,v}.
     assert sorted(asked) == [(0, 40), (1, 16), (2, 16), (7, 40), (8, 16), (9, 16)]
@@ -335,7 +337,7 @@ def examples(seed: int = 0, count: int = 6) -> Tokens:
 def measured(packed: PackedModel, adapter: Adapter, batch: MicroBatch) -> tuple[float, Tensor]:
     """Give loss and gradient of a micro-batch."""
     adapter.gradients_P.zero_()
-    with packed.route([Part(adapter)]) as model, predictions_at(model, batch.places_K):
+    with packed.route([TrialRows(adapter)]) as model, logits_at(model, batch.logit_indices_K):
         logits_KV = model(
             input_ids=batch.ids_BT, position_ids=batch.positions_BT, use_cache=False
         ).logits[0]
@@ -403,11 +405,11 @@ def test_logits_at_some_places_are_those_of_the_whole_row(load, name):
     packed = PackedModel(load(name), CPU)
     with torch.no_grad(), packed.route([]) as model:
         whole = model(IDS_BT).logits.flatten(0, 1)
-        places_K = torch.tensor([3, 0, 14, 14, 9])
-        with predictions_at(model, places_K):
+        logit_indices_K = torch.tensor([3, 0, 14, 14, 9])
+        with logits_at(model, logit_indices_K):
             some = model(IDS_BT).logits
         assert some.shape == (1, 5, 261)
-        torch.testing.assert_close(some[0], whole[places_K], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(some[0], whole[logit_indices_K], atol=1e-6, rtol=1e-6)
         assert model(IDS_BT).logits.flatten(0, 1).equal(whole)  # and the head is as it was
 
 

@@ -17,8 +17,11 @@ from lorasweep.data.tokens import Tokens
 from lorasweep.model.base import load_tokenizer
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec, TrainSpec
 from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
-from lorasweep.train.full import DeepSpeedEngine
-from lorasweep.train.progress import Progress, Trial
+from lorasweep.store.paths import TrialPaths
+from lorasweep.train.deepspeed import DeepSpeedEngine
+from lorasweep.train.deepspeed_slot import DeepSpeedSlot
+from lorasweep.train.progress import Progress, Trial, micro_batch_size
+from tests.train.cleanup import close
 from tests.train.trial import CPU, pad_of
 
 ALONE = Shard()
@@ -29,7 +32,7 @@ SPEC = TrainSpec(micro_batch=2, clip=2.5)
 
 @dataclass(frozen=True)
 class Journey:
-    """Describe a trial.
+    """A trial to train.
 
     saved: the step after which it is saved, for another engine to go on from.
     lockstep: evaluate with the model sharded, even though it would fit.
@@ -54,20 +57,20 @@ class Journey:
         engine = DeepSpeedEngine(model, spec, shard, CPU)
         try:
             engine.load(self.hyperparameters, self.train, self.seed)
-            engine.begin(self.trial(engine, shard), state)
+            engine.admit(engine.prepare(self.trial(engine, shard), state))
         except Exception:
-            engine.close()
+            close(engine)
             raise
         if self.lockstep:
             engine.lockstep = True
         return engine
 
     def trial(self, engine: DeepSpeedEngine, shard: Shard = ALONE) -> Trial:
-        """Give the trial as the engine takes it, once that has loaded the model."""
+        """Make the trial for an engine that has loaded the model."""
         batches = Batches(
             self.tokens,
             self.hyperparameters.batch_size,
-            self.train.micro_batch or self.hyperparameters.batch_size // shard.workers,
+            micro_batch_size(self.train, self.hyperparameters.batch_size, shard.workers),
             self.seed,
             pad_of(self.folder),
             64,
@@ -78,7 +81,7 @@ class Journey:
 
 @dataclass
 class Travelled:
-    """Hold what became of a trial, as one worker saw it.
+    """What became of a trial, as one worker saw it.
 
     logits: of the model as it was served at the end.
     again: what became of it when it went on from its state.
@@ -101,34 +104,47 @@ IDS_BT = torch.tensor([[5, 9, 200, 17, 33, 250, 8, 1], [1, 2, 3, 5, 8, 13, 21, 3
 NOTES = {"rungs": [{"step": 3}], "evaluate_s": 0.5}
 
 
+def slot_of(engine: DeepSpeedEngine) -> DeepSpeedSlot:
+    (slot,) = engine.slots.values()
+    return slot
+
+
+def one_step(engine: DeepSpeedEngine) -> Progress:
+    (progress,) = engine.step()
+    return progress
+
+
 def served_logits(engine: DeepSpeedEngine) -> Tensor:
-    with engine.serve() as served, served.together() as model:
+    with engine.serving(["trial"]) as (served, order), served.together() as model:
+        assert order == ["trial"]
         assert not model.training
         logits: Tensor = model(input_ids=IDS_BT).logits
     return logits.clone()
 
 
 def travel(journey: Journey, out: Path, shard: Shard = ALONE) -> Travelled:
-    """Train a trial from beginning to end, and save its model under `out`/model."""
+    """Train a trial from beginning to end, and save its model or adapter under `out`."""
     travelled = _travel(journey, journey.begin(shard), out)
     if journey.saved is not None:
         engine = journey.begin(shard, out / "state")
-        assert engine.notes == NOTES
-        assert engine.position.step == journey.saved
+        assert slot_of(engine).notes == NOTES
+        assert slot_of(engine).position.step == journey.saved
         travelled.again = _travel(replace(journey, saved=None), engine, out)
     return travelled
 
 
 def _travel(journey: Journey, engine: DeepSpeedEngine, out: Path) -> Travelled:
-    steps = []
-    while engine.position.step < journey.steps and engine.diverged is None:
-        if engine.position.step == journey.saved:
-            engine.save(out / "state", NOTES)
-        steps.append(engine.step())
+    steps, slot = [], slot_of(engine)
+    while slot.position.step < journey.steps and slot.diverged is None:
+        if slot.position.step == journey.saved:
+            slot.save_state(out / "state", NOTES)
+        steps.append(one_step(engine))
     travelled = Travelled(steps, served_logits(engine))
-    engine.save_model(out / "model", load_tokenizer(ModelSpec(path=str(journey.folder))))
-    weights = [weakref.ref(weight) for weight in engine._model.parameters()]
-    engine.close()
+    tokenizer = load_tokenizer(ModelSpec(path=str(journey.folder)))
+    slot.save_trained(TrialPaths(out), tokenizer)
+    weights = [weakref.ref(weight) for weight in engine._model.module.parameters()]
+    del slot
+    close(engine)
     left = sum(weight.numel() for made in weights if (weight := made()) is not None)
     assert left == 0, "memory must be given back"
     return travelled
@@ -145,4 +161,4 @@ def ask(journey: Journey, question: Callable[[DeepSpeedEngine], Any], shard: Sha
     try:
         return question(engine)
     finally:
-        engine.close()
+        close(engine)

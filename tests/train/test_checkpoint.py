@@ -10,8 +10,9 @@ from torch import Tensor
 
 from lorasweep.errors import LorasweepError
 from lorasweep.spec.sweep import TrainSpec
-from lorasweep.train.checkpoint import Position, drop_state, load_state, save_state
-from lorasweep.train.packed import Slot
+from lorasweep.train.checkpoint import drop_state, load_state, save_state
+from lorasweep.train.lora_slot import LoraSlot
+from lorasweep.train.progress import Position
 from tests.train.trial import LION, LORA, Trial, copied, engine_for, equal, run
 
 NOTES = {"rungs": [{"percent": 25, "step": 3, "response_loss": 1.5}], "evaluate_s": 0.25}
@@ -22,7 +23,7 @@ def trial(trial: Trial) -> Trial:
     return replace(trial, steps=2)
 
 
-def begun(trial: Trial) -> Slot:
+def begun(trial: Trial) -> LoraSlot:
     return engine_for(trial).slots[trial.name]
 
 
@@ -32,7 +33,7 @@ def start(trial: Trial) -> tuple[dict[str, Tensor], torch.optim.Optimizer]:
     return slot.adapter.named(), slot.optimizer
 
 
-def trained(trial: Trial) -> Slot:
+def trained(trial: Trial) -> LoraSlot:
     engine = engine_for(trial)
     list(run(engine))
     return engine.slots[trial.name]
@@ -46,7 +47,7 @@ def test_what_is_saved_is_what_is_loaded(trial: Trial, tmp_path: Path, optimizer
         hyperparameters=LORA if optimizer == "adamw" else LION,
     )
     slot, fresh = trained(trial), begun(trial)
-    slot.save(tmp_path, NOTES)
+    slot.save_state(tmp_path, NOTES)
     assert not equal(copied(slot.adapter.named()), copied(fresh.adapter.named()))
 
     position, notes = load_state(tmp_path, fresh.adapter.named(), fresh.optimizer)
@@ -101,7 +102,7 @@ def test_the_state_of_another_adapter_is_refused(trial: Trial, tmp_path: Path, c
 
 
 def test_a_state_holds_no_code(trial: Trial, tmp_path: Path):
-    trained(trial).save(tmp_path, NOTES)
+    trained(trial).save_state(tmp_path, NOTES)
     content = torch.load(tmp_path / "state.pt", weights_only=True)
     assert content.keys() == {"parameters", "optimizer", "position", "notes"}
 
@@ -118,7 +119,7 @@ def test_dropping_a_state_is_for_good_and_may_be_repeated(trial: Trial, tmp_path
 
 def test_a_state_holds_the_adapter_at_its_real_rank(trial: Trial, tmp_path: Path):
     slot = trained(trial)
-    slot.save(tmp_path, NOTES)
+    slot.save_state(tmp_path, NOTES)
     saved = torch.load(tmp_path / "state.pt", weights_only=True)["parameters"]
     assert equal(saved, copied(slot.adapter.named()))
     assert {min(value.shape) for value in saved.values()} == {trial.hyperparameters.rank}

@@ -13,7 +13,7 @@ import torch
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model.packed import PackedLinear
 from lorasweep.train import packed
-from lorasweep.train.device import Attempt, is_out_of_memory, wait_for
+from lorasweep.train.device import CatchOutOfMemory, is_out_of_memory, wait_for
 from lorasweep.train.packed import PackedEngine
 from tests.train.trial import CPU, Trial, engine_for, fresh_model
 
@@ -34,9 +34,9 @@ from tests.train.trial import CPU, Trial, engine_for, fresh_model
 )
 def test_memory_that_runs_out_is_recognised_whoever_says_so(error: Exception):
     assert is_out_of_memory(error)
-    with Attempt() as attempt:
+    with CatchOutOfMemory() as caught:
         raise error
-    assert attempt.shortage == str(error)
+    assert caught.message == str(error)
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_memory_that_runs_out_is_recognised_whoever_says_so(error: Exception):
     ],
 )
 def test_an_error_of_another_kind_passes(error: Exception):
-    attempt = Attempt()
-    with pytest.raises(type(error)), attempt:
+    caught = CatchOutOfMemory()
+    with pytest.raises(type(error)), caught:
         raise error
-    assert attempt.shortage is None
+    assert caught.message is None
 
 
-def test_an_attempt_that_memory_holds_has_no_shortage():
-    with Attempt() as attempt:
+def test_where_memory_suffices_there_is_no_message():
+    with CatchOutOfMemory() as caught:
         pass
-    assert attempt.shortage is None
+    assert caught.message is None
 
 
 @pytest.fixture

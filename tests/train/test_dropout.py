@@ -13,7 +13,7 @@ from lorasweep.train.dropout import SeededDropout, dropout_seed
 
 def dropout(p: float = 0.25, tokens: int = 40, filled: list[int] | None = None) -> SeededDropout:
     places = torch.tensor(list(range(tokens)) if filled is None else filled)
-    return SeededDropout(p, seed=3, step=5, index=1, tokens=tokens, filled_S=places)
+    return SeededDropout(p, seed=3, step=5, index=1, tokens=tokens, token_indices_S=places)
 
 
 @given(st.floats(0.01, 0.99))

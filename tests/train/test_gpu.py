@@ -143,7 +143,7 @@ def test_a_trial_goes_on_from_its_saved_state_on_a_gpu(trials: list[Trial], tmp_
     engine.admit(engine.prepare(trials[2].told))
     for _ in range(5):
         engine.step()
-    engine.slots["dropping"].save(tmp_path, {})
+    engine.slots["dropping"].save_state(tmp_path, {})
     engine = PackedEngine(model, Shard())
     slot = engine.prepare(trials[2].told, tmp_path)
     assert slot.position.step == 2

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lorasweep.data.batches import FEWEST_PREDICTIONS
+from lorasweep.data.batches import MIN_ROWS
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.errors import OutOfMemoryError
@@ -21,7 +21,8 @@ from lorasweep.model import packed as packed_layers
 from lorasweep.model.adapter import Stack, matrices
 from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import TARGET_SETS, UNGATED, LoraHyperparameters
-from lorasweep.train.packed import PackedEngine, Slot
+from lorasweep.train.lora_slot import LoraSlot
+from lorasweep.train.packed import PackedEngine
 from tests.train.trial import (
     Outcome,
     Trial,
@@ -206,7 +207,7 @@ def test_rows_that_are_full_are_the_same_beside_rows_that_are_not(trial: Trial):
     """A model that is given nothing to keep apart may take another way through its attention."""
     documents = Tokens.pack([(list(range(3 + i, 35 + i)), 0) for i in range(20)])
     full = replace(trial, name="full", tokens=documents, width=32, steps=3)
-    assert int(next(full.batches.dealt(0, Shard())).positions_BT.diff(dim=1).min()) == 1
+    assert int(next(full.batches.for_worker(0, Shard())).positions_BT.diff(dim=1).min()) == 1
     short = Tokens.pack([(list(range(50 + i, 60 + i)), 3) for i in range(20)])
     trials = [full, replace(trial, name="short", tokens=short, width=32, steps=3)]
     assert_same(trials, [train(trial) for trial in trials], train_together(trials))
@@ -217,7 +218,7 @@ def test_texts_of_a_few_tokens_are_the_same_in_company(trial: Trial):
     trial = replace(
         trial, tokens=few, spec=TrainSpec(micro_batch=1), hyperparameters=lora(batch_size=1)
     )
-    assert next(trial.batches.dealt(0, Shard())).ids_BT.numel() >= FEWEST_PREDICTIONS
+    assert next(trial.batches.for_worker(0, Shard())).ids_BT.numel() >= MIN_ROWS
     trials = [replace(trial, name=str(seed), seed=seed, steps=3) for seed in range(4)]
     assert_same(trials, [train(trial) for trial in trials], train_together(trials))
 
@@ -265,14 +266,14 @@ def test_a_diverged_trial_waits_in_its_slot_and_may_leave_it(
     assert_same(mixed[1:], alone[1:], outcomes(engine, mixed[1:], steps))
 
 
-def still(slot: Slot) -> list[Tensor]:
+def still(slot: LoraSlot) -> list[Tensor]:
     """Copy all of a slot that training moves."""
     state = slot.optimizer.state.get(slot.adapter.weights_P, {})
     return [
         slot.adapter.weights_P.clone(),
         slot.adapter.gradients_P.clone(),
         *(torch.as_tensor(value).clone() for value in state.values()),
-        torch.tensor([slot.position.step, slot.done, slot.position.tokens]),
+        torch.tensor([slot.position.step, slot.micro_batches_done, slot.position.tokens]),
     ]
 
 
@@ -285,7 +286,7 @@ def test_a_resting_trial_does_not_move_and_goes_on_where_it_was(
     for _ in range(5):  # into the middle of steps, with momentum and decay at work
         steps += engine.step()
     before = [still(engine.slots[name]) for name in resting]
-    assert engine.slots["plain"].done == 1
+    assert engine.slots["plain"].micro_batches_done == 1
     for _ in range(4):
         steps += engine.step(resting)
     for name, kept in zip(resting, before, strict=True):
@@ -395,7 +396,7 @@ def test_a_saved_trial_goes_on_in_any_company(
     for _ in range(5):  # in the middle of steps: what is accumulated is done again
         steps += engine.step()
     for trial in mixed[:4]:
-        engine.slots[trial.name].save(tmp_path / trial.name, {"seen": 1})
+        engine.slots[trial.name].save_state(tmp_path / trial.name, {"seen": 1})
     engine = engine_for(*mixed[4:], model=fresh_model(mixed[0].folder))
     steps += engine.step()
     for trial in mixed[:4]:
@@ -413,12 +414,12 @@ def test_a_saved_state_holds_nothing_of_the_neighbours(mixed: list[Trial], tmp_p
         engine = engine_for(*company)
         for _ in range(5):
             engine.step()
-        engine.slots["plain"].save(tmp_path / str(len(sizes)), {})
+        engine.slots["plain"].save_state(tmp_path / str(len(sizes)), {})
         sizes.append((tmp_path / str(len(sizes)) / "state.pt").stat().st_size)
     assert sizes[0] == pytest.approx(sizes[1], abs=200)
 
 
-def padding(slot: Slot, flat_P: Tensor) -> Tensor:
+def padding(slot: LoraSlot, flat_P: Tensor) -> Tensor:
     """Collect what lies between an adapter's rank and its bucket, of weights or the like."""
     parts = []
     for _, a_RI, b_OR in matrices(flat_P, slot.adapter.layers, slot.adapter.bucket):
@@ -549,7 +550,7 @@ def test_running_out_of_memory_moves_no_trial(
             slot = engine.slots[name]
             assert torch.equal(slot.adapter.weights_P, weights_P)
             assert slot.position == position
-            assert (slot.done, slot.tokens, float(slot.loss)) == (0, 0, 0.0)
+            assert (slot.micro_batches_done, slot.tokens, float(slot.loss)) == (0, 0, 0.0)
             assert not slot.adapter.gradients_P.any()
     assert refused == 2
     assert_same(mixed, alone, outcomes(engine, mixed, steps))

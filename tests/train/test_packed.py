@@ -20,8 +20,7 @@ from lorasweep.model.lora import save_adapter
 from lorasweep.model.packed import PackedCopies
 from lorasweep.spec.sweep import ModelSpec, TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
-from lorasweep.train.checkpoint import Position
-from lorasweep.train.progress import SMOOTHED_STEPS
+from lorasweep.train.progress import SMOOTHED_STEPS, Position
 from tests.reference import Finetuned, finetune
 from tests.train.trial import (
     CPU,
@@ -67,7 +66,7 @@ def scripted(trial: Trial) -> Finetuned:
         [
             [
                 (ids.tolist(), prompt)
-                for ids, prompt in map(trial.tokens.example, batches.rows(step).tolist())
+                for ids, prompt in map(trial.tokens.example, batches.examples(step).tolist())
             ]
             for step in range(trial.steps)
         ],
@@ -172,7 +171,7 @@ def test_the_loss_is_the_mean_over_the_responses_of_the_whole_step(trial: Trial)
     batches = trial.batches
     base = load_base(ModelSpec(path=str(trial.folder), dtype="fp32"), CPU)
     total, count = 0.0, 0
-    for row in batches.rows(0):
+    for row in batches.examples(0):
         ids, prompt = trial.tokens.example(row)
         with torch.no_grad():
             logits = base(input_ids=torch.tensor(ids.tolist())[None]).logits[0].log_softmax(-1)
@@ -230,7 +229,7 @@ def test_an_interrupted_trial_ends_as_an_uninterrupted_one(
     while engine.slots[trial.name].position.step < rung:
         engine.step()
     engine.step()  # a micro-batch of the next step, which will be done again
-    engine.slots[trial.name].save(tmp_path, {"rungs": []})
+    engine.slots[trial.name].save_state(tmp_path, {"rungs": []})
 
     engine = engine_for(model=fresh_model(trial.folder))
     slot = engine.prepare(trial.told, tmp_path)
@@ -277,7 +276,7 @@ def test_progress_tells_step_rate_and_tokens(trial: Trial):
     batches = trial.batches
     tokens, train_s = 0, 0.0
     for step, progress in enumerate(outcome.steps):
-        tokens += sum(len(trial.tokens.example(row)[0]) for row in batches.rows(step))
+        tokens += sum(len(trial.tokens.example(row)[0]) for row in batches.examples(step))
         recent = outcome.losses[max(0, step + 1 - SMOOTHED_STEPS) : step + 1]
         assert progress.trial == trial.name
         assert progress.position.step == step + 1
@@ -422,9 +421,8 @@ def test_a_trained_adapter_exported_says_in_peft_what_it_says_in_its_slot(
         folder, slot.adapter.named(), slot.adapter.layers, trial.hyperparameters, str(trial.folder)
     )
     ids_BT = torch.tensor([trial.tokens.example(0)[0][:16].tolist()])
-    served, order = engine.serve([trial.name])
-    assert order == [trial.name]
-    with served.together() as model:
+    with engine.serving([trial.name]) as (served, order), served.together() as model:
+        assert order == [trial.name]
         ours = model(ids_BT).logits
     with PackedCopies(engine.model).together() as model:
         bare = model(ids_BT).logits
@@ -443,12 +441,11 @@ def test_copies_are_served_in_the_order_that_is_told(trial: Trial):
     engine = engine_for(*trials)
     list(run(engine))
     ids_BT = torch.tensor([trial.tokens.example(0)[0][:16].tolist()])
-    served, order = engine.serve(["rank 20", "rank 9"])
-    assert sorted(order) == ["rank 20", "rank 9"]
-    with served.together() as model:
+    with engine.serving(["rank 20", "rank 9"]) as (served, order), served.together() as model:
+        assert sorted(order) == ["rank 20", "rank 9"]
         together = model(ids_BT.repeat(2, 1)).logits
     for name, logits in zip(order, together, strict=True):
-        with engine.serve([name])[0].together() as model:
+        with engine.serving([name]) as (served, _), served.together() as model:
             torch.testing.assert_close(model(ids_BT).logits[0], logits, atol=1e-6, rtol=1e-5)
 
 

@@ -19,8 +19,9 @@ from lorasweep.model.base import load_base, load_tokenizer
 from lorasweep.model.packed import PackedModel
 from lorasweep.spec.sweep import ModelSpec, TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
-from lorasweep.train.packed import LoraTrial, PackedEngine, Slot
-from lorasweep.train.progress import Progress
+from lorasweep.train.lora_slot import LoraSlot, LoraTrial
+from lorasweep.train.packed import PackedEngine
+from lorasweep.train.progress import Progress, micro_batch_size
 from tests.conftest import sentences
 
 CPU = torch.device("cpu")
@@ -47,7 +48,7 @@ class Trial:
         return Batches(
             self.tokens,
             self.hyperparameters.batch_size,
-            self.spec.micro_batch or self.hyperparameters.batch_size,
+            micro_batch_size(self.spec, self.hyperparameters.batch_size, 1),
             self.seed,
             pad_of(self.folder),
             self.width,
@@ -135,7 +136,7 @@ def run(engine: PackedEngine) -> Iterator[Progress]:
         yield from engine.step()
 
 
-def outcome_of(slot: Slot, steps: Sequence[Progress]) -> Outcome:
+def outcome_of(slot: LoraSlot, steps: Sequence[Progress]) -> Outcome:
     """Keep what a trial has come to; `steps` may hold other trials' progress, too."""
     state = slot.optimizer.state.get(slot.adapter.weights_P, {})
     return Outcome(

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lorasweep.data.batches import EVEN, even
+from lorasweep.data.batches import ALIGNMENT, round_up
 from lorasweep.errors import LorasweepError
 from lorasweep.evaluate.generation.nucleus import draw
 from lorasweep.evaluate.generation.predictor import make_predictor, row_width
@@ -157,7 +157,7 @@ def _batches(
     for prompt, tokens in enumerate(prompts):
         asked = [(prompt, number) for number in range(sampling.samples)]
         by_width[row_width(len(tokens))].extend(asked)
-    most = batch_size // EVEN * EVEN or batch_size
+    most = batch_size // ALIGNMENT * ALIGNMENT or batch_size
     for width in sorted(by_width, reverse=True):  # what takes most memory fails first
         for first in range(0, len(by_width[width]), most):
             asked = by_width[width][first : first + most]
@@ -168,7 +168,7 @@ def _batches(
             yield _Batch(
                 asked,
                 {prompt: prompts[prompt] for prompt, _ in asked},
-                min(even(len(asked)), most),
+                min(round_up(len(asked)), most),
                 np.stack(drawn),
             )
 
@@ -239,4 +239,4 @@ def _going(
     ]
     most = max(map(sum, going_CL))
     kept_CL = torch.tensor(going_CL, device=owners_CL.device).argsort(descending=True, stable=True)
-    return kept_CL[:, : even(most)]
+    return kept_CL[:, : round_up(most)]

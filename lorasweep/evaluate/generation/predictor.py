@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache
 
-from lorasweep.data.batches import even
-from lorasweep.model.served import predictions_at
+from lorasweep.data.batches import round_up
+from lorasweep.model.served import logits_at
 
 Texts = Sequence[Sequence[int]]  # token ids
 
@@ -29,7 +29,7 @@ def row_width(tokens: int) -> int:
     At least one token is padding: a batch without any would go through other kernels, which round
     otherwise.
     """
-    return even(tokens + 1)
+    return round_up(tokens + 1)
 
 
 class Predictor(Protocol):
@@ -80,7 +80,7 @@ class _CachedPredictor:
             ordinals_RT = self._mask_RT.cumsum(-1) - 1
             more["position_ids"] = ordinals_RT[:, -unread:].clamp(min=0)
         last_R = torch.arange(1, rows + 1, device=self._mask_RT.device) * unread - 1
-        with predictions_at(self._model, last_R):
+        with logits_at(self._model, last_R):
             logits_RV: Tensor = self._model(
                 input_ids=self._unread_RT,
                 attention_mask=self._mask_RT,
@@ -116,7 +116,7 @@ class _UncachedPredictor:
         width = row_width(length) if self._widest is None else min(row_width(length), self._widest)
         padded_RT = functional.pad(self._texts_RT, (0, width - length), value=self._pad)
         firsts_R = torch.arange(rows, device=padded_RT.device) * width
-        with predictions_at(self._model, firsts_R + self._lengths_R - 1):
+        with logits_at(self._model, firsts_R + self._lengths_R - 1):
             logits_RV: Tensor = self._model(input_ids=padded_RT, use_cache=False).logits[0]
         return logits_RV
 

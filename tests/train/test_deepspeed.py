@@ -26,8 +26,9 @@ from lorasweep.errors import LorasweepError, OutOfMemoryError
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train import sharded_state
-from lorasweep.train.full import DeepSpeedEngine
+from lorasweep.train.deepspeed import DeepSpeedEngine
 from tests.reference_full import Finetuned, finetune
+from tests.train.cleanup import close
 from tests.train.journey import (
     ADAMW,
     IDS_BT,
@@ -36,7 +37,9 @@ from tests.train.journey import (
     Journey,
     Travelled,
     ask,
+    one_step,
     served_logits,
+    slot_of,
     travel,
     travel_all,
 )
@@ -63,14 +66,14 @@ def journey(tiny_model: Path, tokens: Tokens) -> Journey:
 
 def scripted(journey: Journey) -> Finetuned:
     """Train a trial by the plain script."""
-    batches = ask(journey, lambda engine: engine.trial.batches)
+    batches = ask(journey, lambda engine: slot_of(engine).trial.batches)
     hyperparameters, train = journey.hyperparameters, journey.train
     return finetune(
         journey.folder,
         [
             [
                 (ids.tolist(), prompt)
-                for ids, prompt in map(journey.tokens.example, batches.rows(step).tolist())
+                for ids, prompt in map(journey.tokens.example, batches.examples(step).tolist())
             ]
             for step in range(journey.steps)
         ],
@@ -169,11 +172,11 @@ def test_other_settings_on_two_workers(journey: Journey, two_workers: TwoWorkers
     assert alone.losses == pytest.approx(dropped, rel=1e-5)
 
     packed = train_packed(PackedTrial(journey.folder, journey.tokens, SPEC, LORA, 8, width=64))
-    adapter = load_file(tmp_path / "lora" / "model" / "adapter_model.safetensors")
+    adapter = load_file(tmp_path / "lora" / "adapter" / "adapter_model.safetensors")
     assert first["lora"].losses == pytest.approx(packed.losses, rel=1e-5)
     assert distance(packed.adapter, adapter) < SUMMED_ELSEWHERE["adamw"]
     base = AutoModelForCausalLM.from_pretrained(str(journey.folder))
-    tuned = PeftModel.from_pretrained(base, str(tmp_path / "lora" / "model"))
+    tuned = PeftModel.from_pretrained(base, str(tmp_path / "lora" / "adapter"))
     with torch.no_grad():
         assert torch.allclose(tuned(IDS_BT).logits, first["lora"].logits, atol=1e-5)
 
@@ -188,10 +191,10 @@ def load_sharded(folder: Path, shard: Shard) -> tuple[float, int]:
     model = ModelSpec(path=str(folder), dtype="fp32")
     engine = DeepSpeedEngine(model, DeepSpeedSpec(stage=3), shard, CPU)
     engine.load(ADAMW, SPEC, 0)
-    weights = list(engine._model.parameters())
-    share = sum(weight.ds_tensor.numel() for weight in weights) / engine.trainable
+    weights = list(engine._model.module.parameters())
+    share = sum(weight.ds_tensor.numel() for weight in weights) / engine._model.trainable
     whole = sum(weight.numel() for weight in weights)
-    engine.close()
+    close(engine)
     return share, whole
 
 
@@ -222,11 +225,11 @@ def go_on_over_late_storage(journey: Journey, folder: Path, shard: Shard) -> tup
     with mock.patch.object(sharded_state, "_FILE", name):
         for _ in range(2):
             engine.step()
-            engine.save(folder, {})
-    engine.close()
+            slot_of(engine).save_state(folder, {})
+    close(engine)
     engine = journey.begin(shard, None if is_late else folder)
-    step, loss = engine.position.step, engine.step().position.losses[-1]
-    engine.close()
+    step, loss = slot_of(engine).position.step, one_step(engine).position.losses[-1]
+    close(engine)
     return step, loss
 
 
@@ -245,12 +248,12 @@ def evaluate_unevenly(journey: Journey, shard: Shard) -> list[float]:
     assert not engine.lockstep  # so small a model is gathered
     losses = []
     for _ in range(3):
-        losses.append(engine.step().position.losses[-1])
-        with engine.serve() as served:
+        losses.append(one_step(engine).position.losses[-1])
+        with engine.serving(["trial"]) as (served, _):
             for _ in range(1 + 2 * shard.worker):
                 with served.alone(0) as model:
                     model(input_ids=IDS_BT)
-    engine.close()
+    close(engine)
     return losses
 
 
@@ -294,11 +297,11 @@ def test_a_saved_model_is_an_ordinary_folder(journey: Journey, tmp_path: Path):
 def test_a_gradient_that_is_not_finite_changes_no_weight(journey: Journey, stage: Any):
     def poison(engine: DeepSpeedEngine) -> tuple[str | None, float]:
         before = served_logits(engine)
-        weight = next(engine._model.parameters())
+        weight = next(engine._model.module.parameters())
         weight.register_hook(lambda gradient: gradient * math.inf)
-        progress = engine.step()
+        progress = one_step(engine)
         assert torch.equal(served_logits(engine), before)
-        assert engine.position.step == 0
+        assert slot_of(engine).position.step == 0
         return progress.diverged, progress.grad_norm
 
     diverged, norm = ask(replace(journey, stage=stage), poison)
@@ -312,7 +315,7 @@ def test_a_step_that_memory_does_not_hold_is_a_sentence(
     def fail(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
-    monkeypatch.setattr(DeepSpeedEngine, "_mean", fail)
+    monkeypatch.setattr(DeepSpeedEngine, "_loss", fail)
     with pytest.raises(OutOfMemoryError, match=r"deepspeed.stage: a micro-batch must fit into"):
         ask(journey, lambda engine: engine.step())
 
@@ -323,7 +326,7 @@ def test_workers_must_be_joined_as_the_trial_says(journey: Journey):
 
 
 def test_a_state_of_another_kind_is_refused(journey: Journey, tmp_path: Path):
-    ask(journey, lambda engine: engine.save(tmp_path, {}))
+    ask(journey, lambda engine: slot_of(engine).save_state(tmp_path, {}))
     with pytest.raises(LorasweepError, match=r"must hold the state of full under stage 3"):
         replace(journey, stage=3).begin(Shard(), tmp_path)
 
@@ -333,24 +336,24 @@ def test_a_crash_while_a_state_is_written_leaves_the_old_one(
 ):
     def crash(engine: DeepSpeedEngine) -> None:
         engine.step()
-        engine.save(tmp_path, {"whole": True})
+        slot_of(engine).save_state(tmp_path, {"whole": True})
         engine.step()
 
         def write_half(folder: str, **_: Any) -> None:
             Path(folder).mkdir()
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(engine._engine, "save_checkpoint", write_half)
+        monkeypatch.setattr(engine._model.engine, "save_checkpoint", write_half)
         with pytest.raises(KeyboardInterrupt):
-            engine.save(tmp_path, {"whole": False})
+            slot_of(engine).save_state(tmp_path, {"whole": False})
 
     ask(journey, crash)
     engine = journey.begin(Shard(), tmp_path)
-    assert engine.position.step == 1
-    assert engine.notes == {"whole": True}
+    assert slot_of(engine).position.step == 1
+    assert slot_of(engine).notes == {"whole": True}
     engine.step()
-    engine.save(tmp_path, {})  # over what the crash has left
-    engine.close()
+    slot_of(engine).save_state(tmp_path, {})  # over what the crash has left
+    close(engine)
     assert len([part for part in tmp_path.iterdir() if part.is_dir()]) == 1
 
 

@@ -1,7 +1,4 @@
-"""One LoRA trial in training, beside others on one frozen base.
-
-Shape legend: P numbers of an adapter.
-"""
+"""The slot of one LoRA trial in a packed engine: adapter, optimizer, and gradient accumulation."""
 
 from __future__ import annotations
 
@@ -17,23 +14,27 @@ from lorasweep.model.adapter import Adapter
 from lorasweep.model.lora import save_adapter
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.store.paths import TrialPaths
-from lorasweep.train.checkpoint import Position, save_state
+from lorasweep.train.checkpoint import save_state
 from lorasweep.train.optim import build_optimizer, learning_rate
-from lorasweep.train.progress import Trial
+from lorasweep.train.progress import Position, Trial
 
 
 @dataclass(frozen=True)
 class LoraTrial(Trial):
-    """Hold all that training one LoRA trial takes."""
+    """One LoRA trial as an engine trains it."""
 
     hyperparameters: LoraHyperparameters
 
 
-class Slot:
-    """Hold a trial in training: adapter, optimizer, position, and the step it is in."""
+class LoraSlot:
+    """One LoRA trial in training, and what its current optimizer step has accumulated.
+
+    micro_batches_done, tokens, train_s, loss: accumulated on this worker in the current step.
+    loss_tokens: tokens of the current step that carry loss, over all workers.
+    """
 
     def __init__(self, trial: LoraTrial, adapter: Adapter, shard: Shard, base: str = "") -> None:
-        """Put a trial at its beginning.
+        """Start a trial at its first step.
 
         Args:
             base: path or hub name of the base, which the saved adapter names.
@@ -51,40 +52,46 @@ class Slot:
         self.begin_step()
 
     def begin_step(self) -> None:
-        """Forget what has been accumulated, and stand before the step's first micro-batch."""
+        """Reset what has been accumulated, and rewind to the step's first micro-batch."""
         self.adapter.gradients_P.zero_()
-        self.done = 0
+        self.micro_batches_done = 0
         self.tokens = 0
         self.train_s = 0.0
         self.loss = torch.zeros((), device=self.adapter.gradients_P.device)
-        self.targets = self.trial.batches.targets(self.position.step)
-        self._coming = self.trial.batches.dealt(self.position.step, self._shard)
+        self.loss_tokens = self.trial.batches.loss_tokens(self.position.step)
+        self._micro_batches = self.trial.batches.for_worker(self.position.step, self._shard)
 
     @property
     def lr(self) -> float:
-        """Give the learning rate of the step that the trial is in."""
+        """Learning rate of the current step."""
         trial = self.trial
         return learning_rate(trial.hyperparameters, trial.train, trial.steps, self.position.step)
 
     def next_batch(self) -> MicroBatch:
-        """Give this worker's next micro-batch of the step."""
-        return next(self._coming)
+        """Draw this worker's next micro-batch of the step."""
+        return next(self._micro_batches)
+
+    @property
+    def step_complete(self) -> bool:
+        """Whether all micro-batches of the step are done, on all workers."""
+        done = self.micro_batches_done * self._shard.workers
+        return done >= self.trial.batches.micro_batches
 
     @property
     def trainable(self) -> int:
-        """Count the parameters that are trained."""
+        """Number of trained parameters."""
         return self.adapter.trainable
 
-    def save(self, folder: Path, notes: dict[str, Any]) -> None:
-        """Write the state; what a step has accumulated is left out, since it can be redone.
+    def save_state(self, folder: Path, notes: dict[str, Any]) -> None:
+        """Write a checkpoint, from the first worker, since all hold the same.
 
-        All workers hold the same, and the first one writes it.
+        What the current step has accumulated is left out: resuming begins that step again.
         """
         if self._shard.worker == 0:
             save_state(folder, self.adapter.named(), self.optimizer, self.position, notes)
 
-    def keep(self, paths: TrialPaths, tokenizer: Any) -> Path:  # noqa: ARG002 - as other engines
-        """Write the adapter as a PEFT folder, and give the folder."""
+    def save_trained(self, paths: TrialPaths, tokenizer: Any) -> Path:  # noqa: ARG002 - of `Slot`
+        """Write the adapter as a PEFT folder."""
         if self._shard.worker == 0:
             hyperparameters = self.trial.hyperparameters
             named, layers = self.adapter.named(), self.adapter.layers
