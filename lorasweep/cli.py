@@ -113,10 +113,10 @@ def tune(
     ] = None,
 ) -> None:
     """Search, train, measure and report; run it again to go on."""
-    from lorasweep.service.assemble import assemble
+    from lorasweep.service.build import build_sweep
     from lorasweep.service.sweep import run_sweep
 
-    spec = assemble(
+    spec = build_sweep(
         sweep,
         space=space,
         model=model,
@@ -166,11 +166,12 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a sweep takes: trials, parameters, FLOPs, memory, hours; start nothing."""
-    from lorasweep.service.assemble import assemble
-    from lorasweep.service.plan import plan_sweep, show_plan
-    from lorasweep.service.slots import measure_slots, show_slots
+    from lorasweep.service.build import build_sweep
+    from lorasweep.service.display import show_plan, show_slots
+    from lorasweep.service.plan import plan_sweep
+    from lorasweep.service.slots import measure_slots
 
-    spec = assemble(
+    spec = build_sweep(
         sweep,
         space=space,
         model=model,
@@ -182,15 +183,16 @@ def plan(
         allow_code_execution=allow_code_execution,
         assignments=assignments or [],
     )
-    facts = plan_sweep(spec, throughput)
+    planned = plan_sweep(spec, throughput)
     if not as_json:
-        show_plan(facts)
-    if measure:
-        facts["measured"] = measure_slots(spec)
-        if not as_json:
-            show_slots(facts["measured"])
+        show_plan(planned)
+    measured = measure_slots(spec) if measure else None
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        hidden = set() if measure else {"measured"}
+        values = planned.model_copy(update={"measured": measured})
+        typer.echo(json.dumps(values.model_dump(mode="json", exclude=hidden), indent=2))
+    elif measured is not None:
+        show_slots(measured)
 
 
 @app.command()
@@ -199,13 +201,14 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how far a sweep has come; also while it runs."""
-    from lorasweep.service.status import show_status, status_of
+    from lorasweep.service.display import show_status
+    from lorasweep.service.status import status_of
 
-    facts = status_of(folder)
+    state = status_of(folder)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(json.dumps(state.model_dump(mode="json"), indent=2))
     else:
-        show_status(facts)
+        show_status(state)
 
 
 @app.command()
@@ -235,7 +238,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of one sweep or several, or of a table; also while a sweep runs."""
-    from lorasweep.service.status import write_reports
+    from lorasweep.service.report import write_reports
 
     for line in write_reports(folders or [], table=table, space=space, out=out):
         typer.echo(line)

@@ -1,1 +1,1 @@
-"""What stands around a sweep: submission to a cluster."""
+"""What the command line calls: build, plan, run, submit, watch, report on and export a sweep."""

@@ -1,11 +1,10 @@
-"""What one study of a sweep takes, reckoned from its configurations, its model and its data."""
+"""Estimate what one study takes, from its configurations, its model and its data."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lorasweep.data.batches import steps_for
 from lorasweep.model.shape import Architecture
@@ -18,23 +17,25 @@ from lorasweep.model.size import (
     full_memory,
     lora_memory,
 )
-from lorasweep.service.extent import Extent
-from lorasweep.service.speed import START_S, Speed, assumed_speed, on_gpus
+from lorasweep.service.data_size import DataSize
+from lorasweep.service.study_plan import Span, StudyPlan, TrainingCosts
+from lorasweep.service.throughput import START_S, Throughput, assumed_throughput, on_gpus
+from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import DURATIONS, Hyperparameters, LoraHyperparameters
 from lorasweep.train.optim import COOLDOWN
 
-GPUS = (1, 8, 16, 32, 64)  # the columns of appendix H
+GPUS = (1, 8, 16, 32, 64)  # the columns of the paper's appendix H
 # Axes that change what a trial takes; each of them is a list of levels.
 _COSTLY = ("targets", "rank", "batch_size", "epochs", "tokens")
 
 
 @dataclass(frozen=True)
-class Work:
-    """Hold what one configuration takes to train on one seed.
+class TrialCost:
+    """What one configuration takes to train on one seed.
 
-    trained: parameters that are trained.
-    steps, tokens: None where the data's extent is not known.
+    trained: trainable parameters.
+    steps, tokens: None where the size of the data is not known.
     """
 
     trained: int
@@ -42,11 +43,21 @@ class Work:
     tokens: float | None
     flops_per_token: float
 
+    @property
+    def flops(self) -> float:
+        """FLOPs of a trial that shares no trunk; 0 where its tokens are not known."""
+        return (self.tokens or 0.0) * self.flops_per_token
+
+
+def _levels(study: SweepSpec) -> dict[str, tuple[Level, ...]]:
+    """List the levels of each axis; a range is represented by its two ends."""
+    return study.space.levels(2)
+
 
 def configurations(study: SweepSpec) -> list[Hyperparameters]:
-    """List what a grid runs; of a search, every combination of what changes a trial's cost.
+    """List the configurations of a grid; of a search, all combinations of what changes the cost.
 
-    A search draws from these evenly, as far as anybody can say before it runs.
+    Before a search runs, nothing better is known than that it draws from these evenly.
     """
     from lorasweep.tune.search import grid_points
 
@@ -54,203 +65,183 @@ def configurations(study: SweepSpec) -> list[Hyperparameters]:
     if study.search.algorithm == "grid":
         points = grid_points(study)
     else:
-        levels = {name: study.space.levels(2)[name] for name in study.space.axes if name in _COSTLY}
+        levels = {name: values for name, values in _levels(study).items() if name in _COSTLY}
         crossed = itertools.product(*levels.values())
         points = [dict(zip(levels, values, strict=True)) for values in crossed]
     return [type(fixed).model_validate({**fixed.model_dump(), **point}) for point in points]
 
 
-def work_of(
-    study: SweepSpec, chosen: Hyperparameters, shape: Architecture, extent: Extent, seq_len: int
-) -> Work:
-    """Reckon what one configuration takes."""
+def trial_cost(
+    study: SweepSpec, chosen: Hyperparameters, shape: Architecture, size: DataSize, seq_len: int
+) -> TrialCost:
+    """Estimate what one configuration takes."""
     trained = shape.parameters
     if isinstance(chosen, LoraHyperparameters):
         trained = shape.trainable(chosen.targets, chosen.rank)
-    steps, tokens = _duration(study, chosen, extent, seq_len)
-    return Work(trained, steps, tokens, flops_per_token(shape, study.method, trained))
+    steps, tokens = _duration(study, chosen, size, seq_len)
+    return TrialCost(trained, steps, tokens, flops_per_token(shape, study.method, trained))
 
 
 def _duration(
-    study: SweepSpec, chosen: Hyperparameters, extent: Extent, seq_len: int
+    study: SweepSpec, chosen: Hyperparameters, size: DataSize, seq_len: int
 ) -> tuple[int | None, float | None]:
-    """Give steps and tokens; full sequences are the most that a step of unknown data holds."""
+    """Count a trial's steps and tokens.
+
+    Where the data are unknown, a step is taken to hold full sequences, which is the most it can.
+    """
     full = chosen.batch_size * seq_len
     if study.train.steps is not None:
-        if extent.tokens is None or not extent.examples:
+        if size.tokens is None or not size.examples:
             return study.train.steps, float(study.train.steps * full)
-        each = extent.tokens / extent.examples
+        each = size.tokens / size.examples
         return study.train.steps, study.train.steps * chosen.batch_size * each
-    if chosen.tokens is None and extent.tokens is None:
+    if chosen.tokens is None and size.tokens is None:
         return None, None
     steps = steps_for(
         chosen.tokens,
         chosen.epochs,
         batch_size=chosen.batch_size,
         seq_len=seq_len,
-        examples=extent.examples or max(1, (extent.tokens or 0) // seq_len),
+        examples=size.examples or max(1, (size.tokens or 0) // seq_len),
     )
-    return steps, float(chosen.tokens or (extent.tokens or 0) * chosen.epochs)
+    return steps, float(chosen.tokens or (size.tokens or 0) * chosen.epochs)
 
 
-def shared_tokens(
-    study: SweepSpec, chosen: Sequence[Hyperparameters], works: Sequence[Work]
+def tokens_without_trunks(
+    study: SweepSpec, chosen: Sequence[Hyperparameters], costs: Sequence[TrialCost]
 ) -> list[float]:
-    """Give the tokens that each configuration trains on, what it takes from a trunk left out.
+    """Count the tokens that each configuration trains on, leaving out what it takes from a trunk.
 
-    In a grid, runs that differ in nothing but their duration share the trunk of the longest: it is
-    trained once, and each goes on from it for its own decay (Biderman et al. 2024, v2, section 3).
+    In a grid, runs that differ only in their duration share the trunk of the longest: it is trained
+    once, and each run continues from it for its own decay (Biderman et al. 2024, v2, section 3).
     """
-    tokens = [work.tokens or 0.0 for work in works]
+    tokens = [cost.tokens or 0.0 for cost in costs]
     if not study.has_trunk or study.search.algorithm != "grid":
         return tokens
-    trunks: dict[str, int] = {}
+    longest: dict[str, int] = {}  # by everything but the duration
     for index, hyperparameters in enumerate(chosen):
         key = hyperparameters.model_dump_json(exclude={*DURATIONS})
-        if key not in trunks or tokens[index] > tokens[trunks[key]]:
-            trunks[key] = index
+        if key not in longest or tokens[index] > tokens[longest[key]]:
+            longest[key] = index
     own = [COOLDOWN * each for each in tokens]
-    for index in trunks.values():
+    for index in longest.values():
         own[index] = tokens[index]
     return own
 
 
 def memory_of(study: SweepSpec, shape: Architecture, trained: int) -> StateMemory:
-    """Give what a trial's state takes, or a lane's with as many slots as the sweep names."""
+    """Estimate the state of a trial, or of a lane with as many slots as the sweep names."""
     if study.method == "full":
         return full_memory(shape.parameters, study.train.optimizer)
-    alone = study.spread is not None
+    is_alone = study.spread is not None
     return lora_memory(
         shape.parameters,
         trained,
         study.train.optimizer,
         frozen_bytes=_weight_bytes(study),
-        slots=1 if alone or study.slots == "auto" else study.slots,
+        slots=1 if is_alone or study.slots == "auto" else study.slots,
     )
 
 
 def _weight_bytes(study: SweepSpec) -> int:
-    """Give the bytes of a weight that is computed with: bf16 on GPUs, unless the sweep says so."""
+    """Bytes of a weight in the dtype of the forward pass: bf16 on GPUs unless the sweep differs."""
     in_fp32 = study.model.dtype == "fp32" or (study.model.dtype == "auto" and not on_gpus(study))
     return FP32 if in_fp32 else 2
 
 
 def estimate(
-    study: SweepSpec, shape: Architecture, extent: Extent, seq_len: int, throughput: float | None
-) -> dict[str, Any]:
-    """Reckon a study; the names are those of `lorasweep plan --json` (see `plan.py`)."""
+    study: SweepSpec, shape: Architecture, size: DataSize, seq_len: int, throughput: float | None
+) -> StudyPlan:
+    """Estimate what a study takes; notes are left to the caller."""
     from lorasweep.tune.search import planned_trials
 
     chosen = configurations(study)
-    works = [work_of(study, one, shape, extent, seq_len) for one in chosen]
+    costs = [trial_cost(study, one, shape, size, seq_len) for one in chosen]
     trials = planned_trials(study)
     confirmations = study.search.repetitions(trials)
-    trained = [work.trained for work in works]
-    speed = assumed_speed(study, shape, _mean(trained), throughput)
-    facts: dict[str, Any] = {
-        "study": study.study_name,
-        "method": study.method,
-        "domain": study.domain,
-        "trials": trials,
-        "confirmations": confirmations,
-        "duration": duration_text(study),
-        "data": _source(study, extent),
-        "parameters": shape.parameters,
-        "trainable_parameters": _span(trained),
-        "gpus": study.resources.workers,
-        "tokens_per_s_assumed": round(speed.tokens_per_s, 1),
-        "speed": speed.basis,
-        **_memory(study, shape, max(trained)),
-        **_disk(study, shape, _mean(trained), trials + confirmations),
-    }
-    known = all(work.tokens is not None for work in works)
-    return facts | (_costs(study, chosen, works, trials, speed) if known else _UNKNOWN)
+    trained = [cost.trained for cost in costs]
+    speed = assumed_throughput(study, shape, _mean(trained), throughput)
+    memory = memory_of(study, shape, max(trained))
+    stage = 0 if study.spread is None else study.spread.stage
+    is_offloaded = study.spread is not None and study.spread.offload
+    on_gpu = memory.on_device(stage) if is_offloaded else memory
+    # An adapter is saved in fp32, a fully finetuned model in the dtype it computes in.
+    if study.method == "lora":
+        saved = FP32 * _mean(trained)
+    else:
+        saved = float(_weight_bytes(study) * shape.parameters)
+    checkpoint = FP32 * (1 + STATES[study.train.optimizer]) * _mean(trained)
+    return StudyPlan(
+        study=study.study_name,
+        method=study.method,
+        domain=study.domain,
+        trials=trials,
+        confirmations=confirmations,
+        duration=duration_text(study),
+        data=_tokens_source(study, size),
+        parameters=shape.parameters,
+        trainable_parameters=_span(trained),
+        gpus=study.resources.workers,
+        tokens_per_s_assumed=round(speed.tokens_per_s, 1),
+        speed=speed.basis,
+        zero_stage=None if study.spread is None else stage,
+        state_memory_gb_per_gpu=on_gpu.per_gpu(study.resources.workers, stage) / GIGABYTE,
+        state_memory_gb_by_gpus={n: memory.per_gpu(n, 3) / GIGABYTE for n in GPUS},
+        # One more than there are trials: the best one's weights are copied to `best/`.
+        disk_gb=(trials + confirmations + 1) * saved / GIGABYTE,
+        disk_gb_per_trial=saved / GIGABYTE,
+        disk_gb_under_way=checkpoint / GIGABYTE,
+        **_training_costs(study, chosen, costs, trials, speed).model_dump(),
+    )
 
 
-def _source(study: SweepSpec, extent: Extent) -> str:
-    """Say where the number of a trial's tokens comes from."""
-    counted = "tokens" in study.space.axes or study.hyperparameters.tokens is not None
-    return "as the sweep says" if counted and study.train.steps is None else extent.source
+def _tokens_source(study: SweepSpec, size: DataSize) -> str:
+    """Describe where the number of a trial's tokens comes from."""
+    is_given = "tokens" in study.space.axes or study.hyperparameters.tokens is not None
+    return "as the sweep says" if is_given and study.train.steps is None else size.source
 
 
-_UNKNOWN: dict[str, Any] = {
-    "steps_per_trial": None,
-    "tokens_per_trial": None,
-    "tokens": None,
-    "tokens_shared": None,
-    "flops": None,
-    "hours": None,
-    "hours_per_trial": None,
-}
-
-
-def _costs(
+def _training_costs(
     study: SweepSpec,
     chosen: Sequence[Hyperparameters],
-    works: Sequence[Work],
+    costs: Sequence[TrialCost],
     trials: int,
-    speed: Speed,
-) -> dict[str, Any]:
-    """Sum up what depends on how many tokens there are."""
-    whole = [work.tokens or 0.0 for work in works]
-    own = shared_tokens(study, chosen, works)
-    flops = [tokens * work.flops_per_token for tokens, work in zip(own, works, strict=True)]
-    # A grid runs each configuration once, and a search so many of them, even draws as it were; on
-    # further seeds either all of them run again, trunks and all, or a few in their whole length.
-    times = trials / len(works)
+    speed: Throughput,
+) -> TrainingCosts:
+    """Sum up what depends on the number of tokens; nothing is known if one trial's is not."""
+    if any(cost.tokens is None for cost in costs):
+        return TrainingCosts()
+    whole = [cost.tokens or 0.0 for cost in costs]
+    own = tokens_without_trunks(study, chosen, costs)
+    flops = [tokens * cost.flops_per_token for tokens, cost in zip(own, costs, strict=True)]
+    # A grid runs each configuration once. A search runs `trials` of them, taken as drawn evenly.
+    # Confirming all repeats everything on each further seed, trunks included; confirming a few
+    # repeats each of those in its whole length.
+    times = trials / len(costs)
+    confirmations = study.search.repetitions(trials)
     if study.search.confirm == "all":
         times *= study.search.seeds
-    repeated = 0 if study.search.confirm == "all" else study.search.repetitions(trials)
-    plain = [tokens * work.flops_per_token for tokens, work in zip(whole, works, strict=True)]
+    repeated = 0 if study.search.confirm == "all" else confirmations
     tokens = times * sum(own) + repeated * _mean(whole)
-    jobs = trials + study.search.repetitions(trials)
     start_s = START_S if study.spread is not None or study.slots == 1 else 0.0
     rate = speed.tokens_per_s * study.resources.workers
     abreast = 1 if study.resources.max_concurrent == "auto" else study.resources.max_concurrent
-    return {
-        "steps_per_trial": _span([work.steps or 0 for work in works]),
-        "tokens_per_trial": _span([round(each) for each in whole]),
-        "tokens": round(tokens),
-        "tokens_shared": round(times * (sum(whole) - sum(own))),
-        "flops": times * sum(flops) + repeated * _mean(plain),
-        "hours": (tokens / rate + jobs * start_s) / 3600 / abreast,
-        "hours_per_trial": _span([(each / rate + start_s) / 3600 for each in whole]),
-    }
-
-
-def _memory(study: SweepSpec, shape: Architecture, trained: int) -> dict[str, Any]:
-    """Give the state of the largest trial on each GPU, as the sweep has it and all sharded."""
-    memory = memory_of(study, shape, trained)
-    stage = 0 if study.spread is None else study.spread.stage
-    offload = study.spread is not None and study.spread.offload
-    here = memory.on_device(stage) if offload else memory
-    return {
-        "zero_stage": None if study.spread is None else stage,
-        "state_memory_gb_per_gpu": here.per_gpu(study.resources.workers, stage) / GIGABYTE,
-        "state_memory_gb_by_gpus": {str(n): memory.per_gpu(n, 3) / GIGABYTE for n in GPUS},
-    }
-
-
-def _disk(study: SweepSpec, shape: Architecture, trained: float, trials: int) -> dict[str, Any]:
-    """Give what trials leave behind, and what each of those under way saves to go on from.
-
-    The best of them is there twice, since it is copied to where a user looks for it. An adapter is
-    saved in fp32, and a model that was tuned whole as it was computed with.
-    """
-    each = FP32 * trained if study.method == "lora" else _weight_bytes(study) * shape.parameters
-    state = FP32 * (1 + STATES[study.train.optimizer]) * trained
-    return {
-        "disk_gb": (trials + 1) * each / GIGABYTE,
-        "disk_gb_per_trial": each / GIGABYTE,
-        "disk_gb_under_way": state / GIGABYTE,
-    }
+    return TrainingCosts(
+        steps_per_trial=_span([cost.steps or 0 for cost in costs]),
+        tokens_per_trial=_span([round(each) for each in whole]),
+        tokens=round(tokens),
+        tokens_shared=round(times * (sum(whole) - sum(own))),
+        flops=times * sum(flops) + repeated * _mean([cost.flops for cost in costs]),
+        hours=(tokens / rate + (trials + confirmations) * start_s) / 3600 / abreast,
+        hours_per_trial=_span([(each / rate + start_s) / 3600 for each in whole]),
+    )
 
 
 def duration_text(study: SweepSpec) -> str:
-    """Say how long trials are."""
+    """Write how long trials are, in the unit that the sweep uses."""
     if study.train.steps is not None:
         return f"{study.train.steps} steps"
-    levels = study.space.levels(2)
+    levels = _levels(study)
     if "tokens" in levels:
         return f"{', '.join(f'{float(n) / 1e9:g}' for n in levels['tokens'])} billion tokens"
     if study.hyperparameters.tokens is not None:
@@ -263,5 +254,5 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _span(values: Sequence[float]) -> dict[str, float]:
-    return {"min": min(values), "max": max(values)}
+def _span(values: Sequence[int] | Sequence[float]) -> Span:
+    return Span(min=min(values), max=max(values))

@@ -1,6 +1,6 @@
-"""Hand a sweep's trials on to other tools: Optuna's storage, tables, and trackers of runs.
+"""Export a sweep's trials to Optuna's storage, to tables and to experiment trackers.
 
-What is wrong with any of the outputs is said before the first of them is written.
+Mistakes in any of the outputs are reported before the first of them is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from lorasweep.errors import SpecError, UsageError
-from lorasweep.service.ended import load_ended
+from lorasweep.service.finished import load_finished
 from lorasweep.store.paths import write_atomically
 from lorasweep.store.results import TrialResult
 from lorasweep.store.table import format_table, lay_out_table
@@ -31,7 +31,7 @@ def export(
     wandb: str | None = None,
     force: bool = False,
 ) -> list[str]:
-    """Write a sweep's trials wherever they are asked for.
+    """Write a sweep's trials to every output that is named.
 
     Args:
         folder: results folder, finished or not.
@@ -39,22 +39,22 @@ def export(
         force: replace files that exist.
 
     Returns:
-        The lines to print.
+        A line to print for each output.
 
     Raises:
-        SpecError: no output is named, or a file must not be written; all mistakes at once.
-        UsageError: a library is missing, or nothing can be read or written there.
+        SpecError: no output is named, or a file exists or clashes; all mistakes at once.
+        UsageError: a library is missing, the results cannot be read or an output not written.
     """
     files = {"--optuna": optuna, "--csv": csv, "--parquet": parquet}
     _check_files({option: path for option, path in files.items() if path is not None}, force)
     if not any((optuna, csv, parquet, mlflow, wandb)):
         raise SpecError(
-            ["export: must be told where to, by --optuna, --csv, --parquet, --mlflow or --wandb"]
+            ["export: must be given an output: --optuna, --csv, --parquet, --mlflow or --wandb"]
         )
     arrow = library("pyarrow", "pyarrow", "--parquet") if parquet else None
     tracker = library("mlflow", "mlflow-skinny", "--mlflow") if mlflow else None
     weights = library("wandb", "wandb", "--wandb") if wandb else None
-    sweep = load_ended(folder)
+    sweep = load_finished(folder)
     trials = sweep.results.trials
     lines = []
     if optuna is not None:
@@ -85,7 +85,7 @@ def export(
 
 
 def library(module: str, package: str, option: str) -> ModuleType:
-    """Import a library that lorasweep does without until it is asked for.
+    """Import an optional library.
 
     Raises:
         UsageError: it is not installed.
@@ -113,7 +113,7 @@ def _check_files(files: dict[str, Path], force: bool) -> None:
 
 @contextmanager
 def _writing(path: Path, option: str) -> Iterator[None]:
-    """Say in a sentence why a file cannot be written."""
+    """Turn an error in writing a file into one sentence."""
     try:
         yield
     except OSError as error:
@@ -124,19 +124,20 @@ def _writing(path: Path, option: str) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, option: str) -> Iterator[Path]:
-    """Give a file to write that takes the place of another once it is whole."""
+    """Open a temporary file that replaces another one when it is complete."""
     with _writing(path, option):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            temporary = Path(folder) / "whole"
+            temporary = Path(folder) / "complete"
             yield temporary
+            # Or a crash after the rename could leave an empty file under the final name.
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
 
 
 def _arrow_table(trials: Iterable[TrialResult], arrow: ModuleType) -> Any:
-    """Lay trials out in typed columns; those that are text and numbers, as alpha, become text."""
+    """Convert trials to typed columns; a column of text and numbers, as alpha, becomes text."""
     header, rows = lay_out_table(trials)
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
     typed = [_typed(name, list(values)) for name, values in zip(header, columns, strict=True)]
@@ -149,7 +150,7 @@ def _arrow_table(trials: Iterable[TrialResult], arrow: ModuleType) -> Any:
 
 
 def _typed(name: str, values: list[Any]) -> tuple[list[Any], str | None]:
-    """Give a column and its type, None where its values say it."""
+    """Choose a column's type; None leaves it to its values."""
     known = [value for value in values if value is not None]
     if not known:
         return values, "string" if name == "error" else "double"

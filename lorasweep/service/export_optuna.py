@@ -1,4 +1,4 @@
-"""A sweep as Optuna keeps studies: a SQLite file that its figures and its dashboard open."""
+"""Export a sweep as Optuna studies, in a SQLite file that Optuna's plots and dashboard open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.service.ended import Ended, EndedSweep
+from lorasweep.service.finished import FinishedSweep, FinishedTrial
 from lorasweep.spec.space import Axis, Level, Range
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.results import TrialResult
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-# As they were told to the search: what ended early or diverged is worse than all that completed,
-# and what failed says nothing (`tune/search.py`).
+# As the search saw them (`tune/search.py`): a trial that was stopped or diverged is worse than any
+# that completed, and a failed one says nothing.
 _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "DIVERGED": "PRUNED", "FAILED": "FAIL"}
 _ATTRIBUTES = (
     *("trial", "status", "stage", "seed", "source_accuracy", "forgetting", "response_loss"),
@@ -31,20 +31,20 @@ _ATTRIBUTES = (
 _INTERMEDIATE = "minus the held-out response loss in nats per token, by percent of a trial's steps"
 
 
-def write_studies(sweep: EndedSweep, path: Path) -> list[str]:
+def write_studies(sweep: FinishedSweep, path: Path) -> list[str]:
     """Write an Optuna study for each study, named `NAME METHOD` or `NAME DOMAIN/METHOD`.
 
     Args:
-        path: file that is not there yet.
+        path: a file that does not exist yet.
 
     Returns:
         The names of the studies.
     """
     import optuna
 
-    loudness = optuna.logging.get_verbosity()
+    verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # The path is handed over as it is, since a URL would read some of its characters as its own.
+    # The connection is made from the path itself: in a URL, some of its characters would be syntax.
     storage = optuna.storages.RDBStorage(
         "sqlite:///lorasweep.db", engine_kwargs={"creator": partial(_connect, path)}
     )
@@ -54,17 +54,19 @@ def write_studies(sweep: EndedSweep, path: Path) -> list[str]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
-        optuna.logging.set_verbosity(loudness)
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open the file without waiting for the disk after each trial; it is moved once it is whole."""
+    """Open the file without an fsync after each trial; only a complete file is moved into place."""
     connection = sqlite3.connect(path, check_same_thread=False)
     connection.execute("PRAGMA synchronous = OFF")
     return connection
 
 
-def _write_study(sweep: EndedSweep, study: SweepSpec, storage: optuna.storages.RDBStorage) -> str:
+def _write_study(
+    sweep: FinishedSweep, study: SweepSpec, storage: optuna.storages.RDBStorage
+) -> str:
     import optuna
 
     name = f"{study.name} {study.study_name}"
@@ -74,7 +76,7 @@ def _write_study(sweep: EndedSweep, study: SweepSpec, storage: optuna.storages.R
         exported.set_metric_names(["learning"])
     base = sweep.results.bases.get(study.domain)
     fixed = study.hyperparameters.model_dump(mode="json", exclude={"method"}, exclude_none=True)
-    about = {
+    attributes = {
         "question": study.question,
         "results": sweep.results.origin,
         "model": study.model.path,
@@ -85,30 +87,30 @@ def _write_study(sweep: EndedSweep, study: SweepSpec, storage: optuna.storages.R
         "base": None if base is None else base.model_dump(mode="json", exclude={"code"}),
         "intermediate_values": _INTERMEDIATE,
     }
-    for key, value in about.items():
+    for key, value in attributes.items():
         if value:
             exported.set_user_attr(key, value)
-    of_study = [
-        ended
-        for ended in sweep.ended
-        if (ended.result.method, ended.result.domain) == (study.method, study.domain)
+    own = [
+        finished
+        for finished in sweep.trials
+        if (finished.result.method, finished.result.domain) == (study.method, study.domain)
     ]
-    tried = [ended.result.hyperparameters for ended in of_study]
+    tried = [finished.result.hyperparameters for finished in own]
     space = {
         axis: distribution(found, [levels[axis] for levels in tried if axis in levels])
         for axis, found in study.space.axes.items()
     }
-    exported.add_trials(_frozen(number, ended, space) for number, ended in enumerate(of_study))
-    _add_attributes(storage, name, [ended.result for ended in of_study])
+    exported.add_trials(_frozen(number, finished, space) for number, finished in enumerate(own))
+    _add_attributes(storage, name, [finished.result for finished in own])
     return name
 
 
 def _add_attributes(
     storage: optuna.storages.RDBStorage, study: str, trials: Sequence[TrialResult]
 ) -> None:
-    """Write what else is known of a study's trials, all at once.
+    """Insert the user attributes of all trials of a study with one statement.
 
-    `add_trials` would find each trial again for each attribute, which takes most of its time.
+    `add_trials` would look up each trial again for each attribute, which takes most of its time.
     """
     with storage.engine.begin() as connection:
         numbers = connection.exec_driver_sql(
@@ -130,7 +132,7 @@ def _add_attributes(
 
 
 def distribution(axis: Axis, tried: Iterable[Level]) -> BaseDistribution:
-    """Give Optuna's distribution of an axis, wide enough for what was tried."""
+    """Convert an axis to Optuna's distribution, widened to hold every level that was tried."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if isinstance(axis, Range):
@@ -141,12 +143,12 @@ def distribution(axis: Axis, tried: Iterable[Level]) -> BaseDistribution:
 
 
 def _frozen(
-    number: int, ended: Ended, space: dict[str, BaseDistribution]
+    number: int, finished: FinishedTrial, space: dict[str, BaseDistribution]
 ) -> optuna.trial.FrozenTrial:
-    """Write a trial as Optuna would hold it, had it run there, its attributes left out."""
+    """Convert a trial to Optuna's, without its user attributes."""
     import optuna
 
-    trial, record = ended.result, ended.record
+    trial = finished.result
     is_scored = trial.status == "COMPLETE" and trial.learning is not None
     state = _STATES[trial.status] if is_scored or trial.status != "COMPLETE" else "FAIL"
     levels = trial.hyperparameters
@@ -155,15 +157,11 @@ def _frozen(
         trial_id=number,
         state=optuna.trial.TrialState[state],
         value=trial.learning if is_scored else None,
-        datetime_start=datetime.fromtimestamp(record.time - trial.wall_s),
-        datetime_complete=datetime.fromtimestamp(record.time),
+        datetime_start=datetime.fromtimestamp(finished.started),
+        datetime_complete=datetime.fromtimestamp(finished.record.time),
         params={name: levels[name] for name in space if name in levels},
         distributions={name: found for name, found in space.items() if name in levels},
         user_attrs={},
         system_attrs={},
-        intermediate_values={
-            rung.percent: -rung.response_loss
-            for rung in record.rungs
-            if rung.response_loss is not None
-        },
+        intermediate_values={percent: -loss for percent, _, loss in finished.rung_losses},
     )

@@ -1,23 +1,79 @@
-"""A sweep's trials as runs of a tracker: MLflow, or Weights & Biases."""
+"""Log a sweep's trials as runs of a tracker: MLflow, or Weights & Biases."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from lorasweep.errors import UsageError, in_a_line
-from lorasweep.service.ended import Ended, EndedSweep
+from lorasweep.service.finished import FinishedSweep, FinishedTrial
+from lorasweep.spec.space import Level
 
 _MEASURED = ("learning", "source_accuracy", "forgetting", "response_loss", "train_loss")
 _COUNTED = ("tokens", "steps", "trainable", "wall_s", "train_s", "evaluate_s")
-_NAME = "lorasweep.trial"
+_TRIAL_TAG = "lorasweep.trial"
 
 
-def log_to_mlflow(sweep: EndedSweep, uri: str, mlflow: ModuleType) -> str:
-    """Log each trial as a run of the experiment that is named as the sweep.
+@dataclass(frozen=True)
+class _Run:
+    """A trial as trackers keep one.
 
-    A trial that is there already is left alone, so that a sweep may be exported while it runs.
+    start, end: in seconds since the epoch.
+    parameters: hyperparameters, method and seed; tags: where the trial belongs and how it ended.
+    metrics: measured at the end; rungs: step and metrics of each rung.
+    """
+
+    trial: str
+    method: str
+    status: str
+    stage: str
+    start: float
+    end: float
+    step: int
+    parameters: dict[str, Level]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    rungs: list[tuple[int, dict[str, float]]]
+
+
+def _runs(sweep: FinishedSweep) -> list[_Run]:
+    return [_run(sweep, finished) for finished in sweep.trials]
+
+
+def _run(sweep: FinishedSweep, finished: FinishedTrial) -> _Run:
+    trial = finished.result
+    tags = {
+        "sweep": sweep.results.name,
+        "results": sweep.results.origin,
+        "domain": trial.domain,
+        "status": trial.status,
+        "stage": trial.stage,
+        "error": trial.error,
+    }
+    metrics = {name: getattr(trial, name) for name in (*_MEASURED, *_COUNTED)}
+    # Trackers do not take every character in a metric's name.
+    metrics |= {f"task/{name.replace('@', '-')}": score for name, score in trial.tasks.items()}
+    return _Run(
+        trial=trial.trial,
+        method=trial.method,
+        status=trial.status,
+        stage=trial.stage,
+        start=finished.started,
+        end=finished.record.time,
+        step=trial.steps,
+        parameters={"method": trial.method, "seed": trial.seed, **trial.hyperparameters},
+        tags={name: value for name, value in tags.items() if value},
+        metrics={name: float(value) for name, value in metrics.items() if value is not None},
+        rungs=[(step, {"rung_response_loss": loss}) for _, step, loss in finished.rung_losses],
+    )
+
+
+def log_to_mlflow(sweep: FinishedSweep, uri: str, mlflow: ModuleType) -> str:
+    """Log each trial as a run of the MLflow experiment that has the sweep's name.
+
+    A trial that is there already is skipped, so a sweep may be exported again while it runs.
 
     Returns:
         What was logged, in words.
@@ -29,13 +85,13 @@ def log_to_mlflow(sweep: EndedSweep, uri: str, mlflow: ModuleType) -> str:
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
         experiment = _experiment(client, sweep.results.name)
-        there = _logged(client, experiment)
-        new = [ended for ended in sweep.ended if ended.result.trial not in there]
-        for ended in new:
-            _log_run(client, experiment, sweep, ended, mlflow)
+        logged = _logged_trials(client, experiment)
+        new = [run for run in _runs(sweep) if run.trial not in logged]
+        for run in new:
+            _log_run(client, experiment, run, mlflow.entities)
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise UsageError(f"--mlflow: {uri} cannot be written ({in_a_line(error)})") from None
-    before = len(sweep.ended) - len(new)
+    before = len(sweep.trials) - len(new)
     again = f", {before} were there already" if before else ""
     return f"{len(new)} runs in the experiment {sweep.results.name} at {uri}{again}"
 
@@ -45,49 +101,41 @@ def _experiment(client: Any, name: str) -> str:
     return str(client.create_experiment(name) if found is None else found.experiment_id)
 
 
-def _logged(client: Any, experiment: str) -> set[str]:
-    """Name the trials that have a run."""
+def _logged_trials(client: Any, experiment: str) -> set[str]:
+    """Collect the trials that have a run already."""
     names: set[str] = set()
     token = None
     while True:
         page = client.search_runs([experiment], max_results=1000, page_token=token)
-        names |= {run.data.tags.get(_NAME, "") for run in page}
+        names |= {run.data.tags.get(_TRIAL_TAG, "") for run in page}
         if not (token := page.token):
             return names
 
 
-def _log_run(
-    client: Any, experiment: str, sweep: EndedSweep, ended: Ended, mlflow: ModuleType
-) -> None:
-    trial, record = ended.result, ended.record
-    end = round(1000 * record.time)
-    begin = round(1000 * (record.time - trial.wall_s))
-    run = client.create_run(experiment, start_time=begin, run_name=trial.trial).info.run_id
-    metric, entities = mlflow.entities.Metric, mlflow.entities
+def _log_run(client: Any, experiment: str, run: _Run, entities: Any) -> None:
+    begin, end = round(1000 * run.start), round(1000 * run.end)
+    created = client.create_run(experiment, start_time=begin, run_name=run.trial).info.run_id
     client.log_batch(
-        run,
+        created,
         metrics=[
-            *(
-                metric(f"rung_{name}", value, end, step)
-                for step, values in _rungs(ended)
-                for name, value in values.items()
-            ),
-            *(metric(name, value, end, trial.steps) for name, value in _measures(ended).items()),
+            entities.Metric(name, value, end, step)
+            for step, values in (*run.rungs, (run.step, run.metrics))
+            for name, value in values.items()
         ],
-        params=[entities.Param(name, str(value)) for name, value in _settings(ended).items()],
+        params=[entities.Param(name, str(value)) for name, value in run.parameters.items()],
         tags=[
-            entities.RunTag(name, str(value))
-            for name, value in {_NAME: trial.trial, **_about(sweep, ended)}.items()
+            entities.RunTag(name, value)
+            for name, value in {_TRIAL_TAG: run.trial, **run.tags}.items()
         ],
     )
     states = {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}
-    client.set_terminated(run, states.get(trial.status, "FAILED"), end_time=end)
+    client.set_terminated(created, states.get(run.status, "FAILED"), end_time=end)
 
 
-def log_to_wandb(sweep: EndedSweep, project: str, wandb: ModuleType) -> str:
-    """Log each trial as a run of a project, in a group that is named as the sweep.
+def log_to_wandb(sweep: FinishedSweep, project: str, wandb: ModuleType) -> str:
+    """Log each trial as a Weights & Biases run, in a group that has the sweep's name.
 
-    A run is named by its trial, so exporting again goes on with the same runs.
+    A run has its trial's id, so exporting again updates the same runs.
 
     Args:
         project: PROJECT or ENTITY/PROJECT.
@@ -100,58 +148,23 @@ def log_to_wandb(sweep: EndedSweep, project: str, wandb: ModuleType) -> str:
     """
     entity, _, name = project.rpartition("/")
     try:
-        for ended in sweep.ended:
-            trial = ended.result
-            run = wandb.init(
+        for run in _runs(sweep):
+            logged = wandb.init(
                 project=name,
                 entity=entity or None,
-                id=trial.trial,
-                name=trial.trial,
+                id=run.trial,
+                name=run.trial,
                 group=sweep.results.name,
-                job_type=trial.method,
-                tags=[trial.status, trial.stage],
-                config={**_settings(ended), **_about(sweep, ended)},
+                job_type=run.method,
+                tags=[run.status, run.stage],
+                config={**run.parameters, **run.tags},
                 resume="allow",
                 settings=wandb.Settings(silent=True, console="off"),
             )
-            for step, values in _rungs(ended):
-                run.log({f"rung_{key}": value for key, value in values.items()}, step=step)
-            run.summary.update(_measures(ended))
-            run.finish(exit_code=0 if trial.status in {"COMPLETE", "PRUNED"} else 1)
+            for step, values in run.rungs:
+                logged.log(values, step=step)
+            logged.summary.update(run.metrics)
+            logged.finish(exit_code=0 if run.status in {"COMPLETE", "PRUNED"} else 1)
     except (wandb.errors.Error, OSError) as error:
         raise UsageError(f"--wandb: {project} cannot be written ({in_a_line(error)})") from None
-    return f"{len(sweep.ended)} runs in the project {project}"
-
-
-def _settings(ended: Ended) -> dict[str, Any]:
-    trial = ended.result
-    return {"method": trial.method, "seed": trial.seed, **trial.hyperparameters}
-
-
-def _about(sweep: EndedSweep, ended: Ended) -> dict[str, str]:
-    trial = ended.result
-    about = {
-        "sweep": sweep.results.name,
-        "results": sweep.results.origin,
-        "domain": trial.domain,
-        "status": trial.status,
-        "stage": trial.stage,
-        "error": trial.error,
-    }
-    return {name: value for name, value in about.items() if value}
-
-
-def _measures(ended: Ended) -> dict[str, float]:
-    """Give what was measured at the end; a task's name as trackers allow it."""
-    trial = ended.result
-    measured = {name: getattr(trial, name) for name in (*_MEASURED, *_COUNTED)}
-    measured |= {f"task/{name.replace('@', '-')}": score for name, score in trial.tasks.items()}
-    return {name: float(value) for name, value in measured.items() if value is not None}
-
-
-def _rungs(ended: Ended) -> list[tuple[int, dict[str, float]]]:
-    return [
-        (rung.step, {"response_loss": rung.response_loss})
-        for rung in ended.record.rungs
-        if rung.response_loss is not None
-    ]
+    return f"{len(sweep.trials)} runs in the project {project}"

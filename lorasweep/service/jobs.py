@@ -1,4 +1,4 @@
-"""Hand a sweep to a cluster's dashboard as a Ray job, and follow it from here."""
+"""Submit a sweep to a cluster's dashboard as a Ray job, and follow its log."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 from lorasweep.errors import LorasweepError, ResourceError, in_a_line
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 
-# Ray lets these two overrule the address it is given.
-OVERRULING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
-# What uploads and log connections do is of no interest while they work.
-CHATTY = (
+# Environment variables that Ray prefers to the address it is given.
+OVERRIDES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+# Their messages about uploads and connections only matter when something fails, which raises.
+NOISY_LOGGERS = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
@@ -25,14 +25,15 @@ CHATTY = (
 
 
 def submit_sweep(spec: SweepSpec, folder: Path, address: str) -> int:
-    """Run a sweep on a cluster as a Ray job and print what it prints until it ends.
+    """Run a sweep on a cluster as a Ray job and print its log until it ends.
 
-    Only the sweep travels: the cluster needs lorasweep, and `model` and `data` name its paths.
+    Only the sweep file is sent: the cluster has lorasweep installed, and `model` and `data` are
+    paths there.
 
     Args:
         spec: the sweep.
-        folder: its results folder on the cluster; a relative one lies in the home folder there,
-            as do relative paths of model and data.
+        folder: its results folder on the cluster; relative paths, also of model and data, start at
+            the home folder there.
         address: of the cluster's dashboard, http:// or https://.
 
     Returns:
@@ -46,7 +47,7 @@ def submit_sweep(spec: SweepSpec, folder: Path, address: str) -> int:
 
 
 def _entrypoint(folder: Path) -> str:
-    """Write the job's command; it leaves its copy of the sweep, which goes when the job ends."""
+    """Write the job's shell command, which leaves the working directory that Ray deletes."""
     return (
         'sweep="$PWD/sweep.yaml" && cd && '
         f'lorasweep tune "$sweep" --out {shlex.quote(str(folder))} --address auto'
@@ -54,7 +55,7 @@ def _entrypoint(folder: Path) -> str:
 
 
 def _run_job(spec: SweepSpec, address: str, entrypoint: str) -> int:
-    """Submit, follow and give the exit code."""
+    """Submit a job, follow its log, and return the exit code."""
     client = _connect(address)
     job = f"lorasweep-{spec.name}-{time.strftime('%m%d-%H%M%S', time.gmtime())}"
     follow = f"ray job logs --address {address} --follow {job}"
@@ -89,19 +90,19 @@ def _run_job(spec: SweepSpec, address: str, entrypoint: str) -> int:
 
 
 def _connect(address: str) -> Any:
-    """Reach the dashboard.
+    """Connect to the dashboard.
 
     Raises:
-        ResourceError: nothing answers, what answers is no dashboard, or it wants a token.
+        ResourceError: nothing answers, something else than a dashboard does, or it wants a token.
     """
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     from lorasweep.lanes.cluster import token_sentence
 
-    for name in CHATTY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    overruling = {name: os.environ.pop(name) for name in OVERRULING if name in os.environ}
+    overriding = {name: os.environ.pop(name) for name in OVERRIDES if name in os.environ}
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
@@ -113,11 +114,11 @@ def _connect(address: str) -> Any:
             "machine"
         ) from error
     finally:
-        os.environ.update(overruling)
+        os.environ.update(overriding)
 
 
 def _follow(client: Any, job: str) -> str:
-    """Print a job's log until the job has ended, and give its status."""
+    """Print a job's log until the job has ended, and return its status."""
 
     async def print_log() -> None:
         async for lines in client.tail_job_logs(job):
@@ -131,7 +132,7 @@ def _follow(client: Any, job: str) -> str:
 
 
 def _http_error() -> type[Exception]:
-    """Give what the log's connection raises; importing it costs too much to do it at the top."""
+    """Import what the log's connection raises, only now because it takes long."""
     from aiohttp import ClientError
 
     return ClientError

@@ -1,4 +1,4 @@
-"""Run a sweep and leave its report, its best weights and a few closing words."""
+"""Run a sweep, write its report, keep its best weights and print a summary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
         The exit code: 0, 1 if trials failed, 130 if it was interrupted.
 
     Raises:
-        UsageError: something the user can mend before it starts.
+        UsageError: something the user can fix before it starts.
         LorasweepError: the report cannot be written.
     """
     from lorasweep.tune.driver import tune_sweep
@@ -33,7 +33,7 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
     console = Console(stderr=True)
     ending = tune_sweep(spec, folder, console, address)
     results, paths = load_results(folder), SweepPaths(folder)
-    best = keep_best(results, paths)  # before the report, which links them
+    best = keep_best(results, paths)  # before the report, which links to them
     try:
         report = write_report(results, paths.report)
     except OSError as error:
@@ -48,7 +48,7 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
         )
     elif ending.ran == 0:
         console.print("nothing to do: every trial of this sweep has ended", highlight=False)
-    for line in (*closing(results, report, paths), *best):
+    for line in (*summary(results, report, paths), *best):
         print(line)
     if ending.state == "interrupted":
         return 130
@@ -56,10 +56,10 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
 
 
 def keep_best(results: SweepResults, paths: SweepPaths) -> list[str]:
-    """Leave each method's best weights where a user looks for them, chosen as the report does.
+    """Copy each method's best weights to `best/`, chosen by the report's rule.
 
     Returns:
-        A line for each of them: where they lie, or why they do not.
+        A line for each method: where its weights are, or why they are not there.
     """
     return [
         f"best     {_keep(best.winner.trial, paths, best.method, part.domain)}"
@@ -69,7 +69,7 @@ def keep_best(results: SweepResults, paths: SweepPaths) -> list[str]:
 
 
 def _keep(trial: str, paths: SweepPaths, method: str, domain: str) -> str:
-    """Copy a trial's weights unless that has been done; say where they lie, or why they do not."""
+    """Copy a trial's weights unless they are there; say where they are, or why they are not."""
     target, name = paths.best(method, domain), paths.best_trial(method, domain)
     files = paths.trial(trial)
     held = name.read_text(encoding="utf-8").strip() if name.is_file() else "another trial"
@@ -81,15 +81,20 @@ def _keep(trial: str, paths: SweepPaths, method: str, domain: str) -> str:
             _copy(source, target, trial, name.name)
             return str(target)
         except OSError as error:
-            reason = f"{source} cannot be copied ({_reason(error)}); mend that and run this again"
+            reason = (
+                f"{source} cannot be copied ({_reason(error)}); fix that and run this command again"
+            )
     else:
-        reason = f"{files.root} does not have them any more"
+        reason = f"{files.root} no longer has them"
     earlier = f", which still holds those of {held}" if target.is_dir() else ""
     return f"the weights of trial {trial} are not in {target}{earlier}: {reason}"
 
 
 def _copy(source: Path, target: Path, trial: str, name: str) -> None:
-    """Put a copy of a folder in the place of another, with a file that names its trial."""
+    """Replace a folder by a copy of another, with a file that names its trial.
+
+    The copy is made beside the target and renamed, so a full disk leaves the earlier weights alone.
+    """
     temporary = target.with_name(f".{target.name}")
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -103,12 +108,12 @@ def _copy(source: Path, target: Path, trial: str, name: str) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """Say why a copy failed; copying a folder tells it file by file."""
+    """Extract why a copy failed; `copytree` reports a list with one entry per file."""
     return str(error.args[0][0][2]) if isinstance(error, shutil.Error) else in_a_line(error)
 
 
-def closing(results: SweepResults, report: ReportPaths, paths: SweepPaths) -> list[str]:
-    """Say in a few lines what came out and where it lies."""
+def summary(results: SweepResults, report: ReportPaths, paths: SweepPaths) -> list[str]:
+    """Summarise the outcome and where the files are, in a few lines."""
     counts = Counter(trial.status.lower() for trial in results.trials)
     return [
         ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials",

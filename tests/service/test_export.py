@@ -214,7 +214,7 @@ def test_several_outputs_at_once_and_none_without_force(folder, tmp_path):
 
 
 def test_an_export_to_nowhere_is_refused(folder, tmp_path):
-    with pytest.raises(SpecError, match="must be told where to"):
+    with pytest.raises(SpecError, match="must be given an output"):
         export(folder)
     with pytest.raises(SpecError, match="a file of its own"):
         export(folder, optuna=tmp_path / "x", csv=tmp_path / "x")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lorasweep.service.slots import measure_slots, show_slots
+from lorasweep.service.display import show_slots
+from lorasweep.service.slots import measure_slots
 from lorasweep.spec.sweep import parse_sweep
 
 
@@ -21,15 +22,15 @@ def sweep(tiny_model, pairs_file):
 
 def test_slots_are_measured_where_trials_share_a_base(sweep, capsys):
     both = parse_sweep({**sweep, "methods": {"lora": {}, "full": {}}})
-    (facts,) = measure_slots(both)
-    assert (facts["study"], facts["trials"], facts["confirmations"]) == ("lora", 4, 1)
-    assert facts["trainable"] > 0
-    assert facts["slots"] >= 1
-    show_slots([facts])
+    (measured,) = measure_slots(both)
+    assert (measured.study, measured.trials, measured.confirmations) == ("lora", 4, 1)
+    assert measured.trainable > 0
+    assert measured.slots >= 1
+    show_slots((measured,))
     assert "lora, measured on this machine" in capsys.readouterr().out
 
 
 def test_trials_that_are_jobs_of_their_own_share_nothing(sweep, capsys):
-    assert measure_slots(parse_sweep({**sweep, "slots": 1})) == []
-    show_slots([])
+    assert measure_slots(parse_sweep({**sweep, "slots": 1})) == ()
+    show_slots(())
     assert "no study's trials share a base" in " ".join(capsys.readouterr().out.split())

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from lorasweep.errors import UsageError
-from lorasweep.service.status import show_status, status_of, write_reports
+from lorasweep.service.display import show_status
+from lorasweep.service.report import write_reports
+from lorasweep.service.status import status_of
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
@@ -23,19 +25,20 @@ def folder(tmp_path_factory):
 
 
 def test_each_method_of_each_domain_has_its_own_best_and_base(folder):
-    facts = status_of(folder)
-    studies = {(study["domain"], study["method"]): study for study in facts["studies"]}
+    studies = {(study.domain, study.method): study for study in status_of(folder).studies}
     assert set(studies) == {(d, m) for d in ("code", "math") for m in ("lora", "full")}
     trials = load_results(folder).trials
     for (domain, method), study in studies.items():
         own = [t for t in trials if (t.domain, t.method) == (domain, method)]
-        assert study["best"]["learning"] == max(t.learning or 0 for t in own)
-        assert study["base"]["source_accuracy"] == 0.8
-        assert study["trials"] == {"COMPLETE": 3, "DIVERGED": 1}
+        assert study.best is not None
+        assert study.base is not None
+        assert study.best.learning == max(t.learning or 0 for t in own)
+        assert study.base.source_accuracy == 0.8
+        assert study.trials == {"COMPLETE": 3, "DIVERGED": 1}
 
 
 def test_there_is_no_best_over_domains(folder):
-    assert status_of(folder)["best"] is None
+    assert status_of(folder).best is None
 
 
 def test_a_person_reads_a_line_for_each_study(folder, capsys):
@@ -55,11 +58,12 @@ def test_status_live_view_and_report_name_the_same_best_configuration(tmp_path, 
     twice = {"learning": 0.5, "configuration": chosen}
     again = {"learning": 0.54, "configuration": chosen, "seed": 1, "stage": "confirm"}
     root = sweep_folder(tmp_path / "mine", trials=5, ends=(lucky, twice, again))
-    best = status_of(root)["studies"][0]["best"]
+    best = status_of(root).studies[0].best
+    assert best is not None
     named = next(t for t in load_results(root).trials if t.hyperparameters["lr"] == 1e-3)
-    assert (best["trial"], best["seeds"]) == (named.trial, [0, 1])
-    assert best["learning"] == pytest.approx(0.52)
-    assert status_of(root)["best"] == best
+    assert (best.trial, best.seeds) == (named.trial, (0, 1))
+    assert best.learning == pytest.approx(0.52)
+    assert status_of(root).best == best
     show_status(status_of(root))
     assert f"learning 0.520 over 2 seeds ({named.trial})" in capsys.readouterr().out
 
@@ -73,8 +77,8 @@ def test_status_live_view_and_report_name_the_same_best_configuration(tmp_path, 
     document = json.loads((paths.report / "analysis.json").read_text())
     recommended = document["recommendation"]["lora"]
     assert recommended["trial"] == named.trial
-    assert recommended["learning"] == best["learning"]
-    assert recommended["configuration"] == best["configuration"]
+    assert recommended["learning"] == best.learning
+    assert recommended["configuration"] == best.configuration
 
 
 def test_a_folder_without_a_sweep_is_told_in_a_sentence(tmp_path):

@@ -102,7 +102,7 @@ def test_weights_that_are_gone_are_said_and_the_sweep_is_reported(paths, ended):
     assert "best/lora" not in (paths.report / "report.md").read_text(encoding="utf-8")
     assert out.splitlines()[-1] == (
         f"best     the weights of trial {best} are not in {paths.best('lora')}: "
-        f"{paths.trial(best).root} does not have them any more"
+        f"{paths.trial(best).root} no longer has them"
     )
 
 
@@ -116,7 +116,7 @@ def test_a_full_disk_is_said_and_leaves_the_earlier_weights(paths, monkeypatch):
     assert line == (
         f"best     the weights of trial {best} are not in {paths.best('lora')}, which still holds "
         f"those of {other}: {paths.trial(best).adapter} cannot be copied ([Errno {errno.ENOSPC}] "
-        "No space left on device); mend that and run this again"
+        "No space left on device); fix that and run this command again"
     )
     assert held(paths) == before
     assert list(paths.best("lora").parent.iterdir()) == [paths.best("lora")]

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from lorasweep.data.published import PUBLISHED_DATA
-from lorasweep.service import plan
-from lorasweep.service.extent import Extent
+from lorasweep.service.data_size import DataSize
+from lorasweep.service.plan import plan_sweep
 from lorasweep.spec.file import read_yaml
 from lorasweep.spec.presets import EMBEDDED, default_sweep
 from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep
@@ -40,15 +40,15 @@ def load(path):
 def planned(path, monkeypatch):
     """Plan without reading data and without the hub, which are tested elsewhere."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("lorasweep.service.extent.measure_extent", _known)
-    return plan.plan_sweep(load(path))
+    monkeypatch.setattr("lorasweep.service.data_size.measure_data", _known)
+    return plan_sweep(load(path))
 
 
 def _known(data, *_):
     if data.path in EMBEDDED:
-        return Extent(6000, 270_000, "read and tokenised").scaled(data.limit)
+        return DataSize(6000, 270_000, "read and tokenised").limited(data.limit)
     published = PUBLISHED_DATA[data.path]
-    return Extent(published.examples, published.tokens, "as published")
+    return DataSize(published.examples, published.tokens, "as published")
 
 
 @pytest.mark.parametrize("path", ALL, ids=name_of)
@@ -75,12 +75,12 @@ def test_every_shipped_sweep_written_as_yaml_is_read_back_to_the_same_value(path
 def test_every_shipped_sweep_plans_without_starting_anything(path, monkeypatch):
     import ray
 
-    facts = planned(path, monkeypatch)
-    assert len(facts["studies"]) == len(load(path).studies)
-    for study in facts["studies"]:
-        assert all(study[fact] is not None for fact in FACTS)
-        assert study["trials"] > 0 < study["hours"]
-        assert tuple(study["state_memory_gb_by_gpus"]) == ("1", "8", "16", "32", "64")
+    plan = planned(path, monkeypatch)
+    assert len(plan.studies) == len(load(path).studies)
+    for study in plan.studies:
+        assert all(getattr(study, fact) is not None for fact in FACTS)
+        assert study.trials > 0 < study.hours
+        assert tuple(study.state_memory_gb_by_gpus) == (1, 8, 16, 32, 64)
     assert not ray.is_initialized()
 
 

@@ -253,7 +253,7 @@ def test_ten_thousand_trials_are_brought_together_in_a_second_and_fewer_in_propo
 
 def test_neither_torch_nor_ray_is_loaded():
     program = (
-        "import sys; from lorasweep.service.status import write_reports\n"
+        "import sys; from lorasweep.service.report import write_reports\n"
         "import lorasweep.store.merge, lorasweep.store.table, lorasweep.service.export\n"
         "import lorasweep.service.export_optuna, lorasweep.service.export_runs\n"
         "import lorasweep.report.render\n"

@@ -10,7 +10,7 @@ from lorasweep.analysis.advice.advise import find_plateau
 from lorasweep.analysis.advice.command import extended_range, train_command
 from lorasweep.analysis.scale import lay_out
 from lorasweep.analysis.summary import analyse
-from lorasweep.service.assemble import assemble
+from lorasweep.service.build import build_sweep
 from lorasweep.spec.file import read_yaml
 from lorasweep.spec.space import Choices, Range, read_axis
 from lorasweep.spec.sweep import dump_sweep, parse_sweep
@@ -35,7 +35,7 @@ def spec_of(command):
         else:
             given[word.removeprefix("--")] = rest.pop(0)
     given.pop("out", None)
-    return assemble(path, assignments=assignments, **given)
+    return build_sweep(path, assignments=assignments, **given)
 
 
 def results_of(name, folder):

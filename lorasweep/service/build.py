@@ -1,4 +1,4 @@
-"""From the words of the command line to a sweep: file or built-in, then options, then `--set`."""
+"""Build a sweep from a file or the built-in default, command-line options, then `--set`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lorasweep.spec.trial import OF_METHOD, axes_of
 Content = dict[str, Any]
 
 
-def assemble(
+def build_sweep(
     sweep: Path | None,
     *,
     space: str | None = None,
@@ -30,7 +30,7 @@ def assemble(
     allow_code_execution: bool = False,
     assignments: Sequence[str] = (),
 ) -> SweepSpec:
-    """Put a sweep together; the later source wins.
+    """Build a sweep; a later source overrides an earlier one.
 
     Raises:
         SpecError: with all mistakes at once.
@@ -39,7 +39,7 @@ def assemble(
     problems: list[str] = []
 
     def change(how: Callable[..., None], *words: Any) -> None:
-        """Collect what is wrong, so that the rest is looked at too."""
+        """Apply a change and collect its mistakes, so that all are reported at once."""
         try:
             how(content, *words)
         except SpecError as error:
@@ -72,10 +72,10 @@ def assemble(
 
 
 def _name_data(content: Content, data: str) -> None:
-    """Name other data, in place.
+    """Replace the data, in place.
 
     Raises:
-        SpecError: domains have their own, and it is not said whose is to give way.
+        SpecError: domains have data of their own, and it is unclear whose to replace.
     """
     _set_path(content, "data", data)
     for name, sections in _mapping(content.get("domains")).items():
@@ -89,30 +89,30 @@ def _name_data(content: Content, data: str) -> None:
 
 
 def _set_path(content: Content, section: str, path: str) -> None:
-    """Name a model or data as the text stands, whatever it would be in YAML."""
+    """Set a model's or data set's path to the text as it stands, never parsed as YAML."""
     content[section] = {**_mapping(content.get(section)), "path": path}
 
 
 def _mapping(value: Any) -> Content:
-    """Give a section, or an empty one in the place of what the spec will refuse or fill in."""
+    """Take a value as a section; anything else counts as empty, and the spec refuses it later."""
     return value if isinstance(value, dict) else {}
 
 
 def _own(content: Content, part: str) -> Iterator[tuple[str, Content]]:
-    """Give what each of `methods` or `domains` has of its own, by its name."""
+    """Iterate over the sections of each entry of `methods` or `domains`, by name."""
     for name, sections in _mapping(content.get(part)).items():
         yield name, _mapping(sections)
 
 
 def _keep_axes(sections: Content, axes: Collection[str]) -> None:
-    """Leave a method or a domain these axes of its own space."""
+    """Drop all axes but these from the space of a method or a domain."""
     own = _mapping(sections.pop("space", None))
     if kept := {axis: own[axis] for axis in own if axis in axes}:
         sections["space"] = kept
 
 
 def _set_everywhere(content: Content, section: str, field: str, value: Any) -> None:
-    """Set a field for all studies: what a method or a domain says of it gives way."""
+    """Set a field for all studies, dropping what a method or a domain has for it."""
     fields = _mapping(content.get(section))
     content[section] = {**fields, field: value}
     for part in ("methods", "domains"):
@@ -121,16 +121,16 @@ def _set_everywhere(content: Content, section: str, field: str, value: Any) -> N
 
 
 def methods_of(content: Content) -> list[str]:
-    """Name the methods that a sweep's content is written for; what stands above is the first's."""
+    """List the methods that a sweep is written for; its top-level sections are the first one's."""
     named = in_order(_mapping(content.get("methods")))
     return named or [str(_mapping(content.get("hyperparameters")).get("method", "lora"))]
 
 
 def choose_methods(content: Content, text: str) -> None:
-    """Let these methods run, in place; those that remain keep their own sections.
+    """Select the methods that run, in place; those that remain keep their own sections.
 
-    Where the method that the content is written for is not among them, it is carried over: learning
-    rates are scaled, and what the other method lacks is left out.
+    If the method that the content is written for is not selected, the content is converted:
+    learning rates are scaled, and what the other method lacks is left out.
 
     Raises:
         SpecError: a method is unknown.
@@ -151,18 +151,18 @@ def choose_methods(content: Content, text: str) -> None:
 
 
 def choose_axes(content: Content, text: str) -> None:
-    """Search these axes and no others, in place.
+    """Select the axes to search, in place.
 
-    An axis that is named without a range keeps the one that the content has for it, each method and
-    domain its own. `METHOD.AXIS` is for one method; an axis that the first method lacks is for
-    those that have it.
+    An axis that is named without a range keeps its range in the content, separately for each method
+    and domain. `METHOD.AXIS` is for one method; an axis that the first method lacks is for those
+    that have it.
 
     Raises:
-        SpecError: an axis is unknown or named twice, or is for a method that does not run.
+        SpecError: an axis is unknown, named twice, or for a method that does not run.
     """
     methods = methods_of(content)
     named: dict[str, list[str]] = {}
-    given: dict[str, set[str]] = {}  # axes with a range, by whom it is for
+    given: dict[str, set[str]] = {}  # axes with a range, by method; "" for all
     for part in text.split(","):
         name, equals, _ = (piece.strip() for piece in part.partition("="))
         owner, dot, axis = name.partition(".")
@@ -187,7 +187,7 @@ def choose_axes(content: Content, text: str) -> None:
     for method, own in _own(content, "methods"):
         _keep_axes(own, searched - given.get("", set()) - given.get(method, set()))
     for domain, own in _own(content, "domains"):
-        # What a domain says is for all its methods, so it cannot give way to one of them alone.
+        # A domain's axis is for all its methods, so a range for one method alone cannot replace it.
         problems += [
             f"space.{method}.{axis}: must not be given where domains.{domain}.space.{axis} is, "
             f"which is for all methods; use --set domains.{domain}.space.{axis}=RANGE"
@@ -205,7 +205,7 @@ def choose_axes(content: Content, text: str) -> None:
 
 
 def _owners(methods: list[str], axis: str) -> list[str]:
-    """Say whose an axis is: the first method's, which others share, or theirs if it has none."""
+    """Find the methods of an axis: the first, which others share, or those that have it."""
     first, *others = methods
     if first not in OF_METHOD or axis in axes_of(first):
         return [first]
@@ -213,7 +213,7 @@ def _owners(methods: list[str], axis: str) -> list[str]:
 
 
 def _ranges_of(content: Content, method: str) -> Content:
-    """Give the ranges that a method has: its own, or what it shares of those of the first."""
+    """Collect the axes that a method has: its own, over those it shares with the first."""
     first, shared = methods_of(content)[0], {"space": _mapping(content.get("space"))}
     if {first, method} <= set(OF_METHOD):  # the spec refuses any other
         shared = for_method(shared, method, first)
