@@ -1,5 +1,7 @@
 """What the source tree promises as a whole: layers, light imports, small modules, telling names."""
 
+import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +52,22 @@ def test_no_module_is_over_400_lines(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_names_say_what_is_inside(path):
     assert not {path.stem, path.parent.name} & {"utils", "helpers", "common", "misc", "manager"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Name the modules that a module imports, in functions and for type checking too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("layer", ["lanes", "tune"])
+def test_no_module_of_these_layers_imports_itself_through_others(layer):
+    files = (ROOT / "lorasweep" / layer).glob("*.py")
+    modules = {f"lorasweep.{layer}.{file.stem}": file for file in files}
+    graph = {name: imports_of(file) & modules.keys() for name, file in modules.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # which raises CycleError, with the modules

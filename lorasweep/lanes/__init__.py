@@ -1,1 +1,1 @@
-"""Lanes: Ray Train jobs that hold one frozen base and train many trials in their slots."""
+"""Lanes and jobs that train trials, and the broker between them and Ray Tune."""

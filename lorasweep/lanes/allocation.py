@@ -1,4 +1,4 @@
-"""What a study stands on: the cluster and its lanes, started before they are needed."""
+"""Resources that a study gets on the cluster: what its jobs reserve, its capacity and its lanes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 
 from lorasweep.errors import ResourceError
-from lorasweep.lanes.cluster import Cluster, Shape, capacity, fit
+from lorasweep.lanes.capacity import JobResources, capacity, fit
+from lorasweep.lanes.cluster import Cluster
 from lorasweep.lanes.pool import LanePool
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.paths import SweepPaths
@@ -14,36 +15,40 @@ from lorasweep.store.paths import SweepPaths
 
 @dataclass(frozen=True)
 class Allocation:
-    """Hold what a study stands on: the cluster, what a job takes of it, and the lanes.
+    """Share of the cluster that a study has.
 
-    in_flight: trials that may be under way; slots: how many of them find a place.
-    pool: None where every trial is a job of its own.
+    resources: of one job, be it a lane or a trial.
+    in_flight: trials that may be under way; slots: how many of them can train at a time.
+    pool: the lanes; None if every trial is a job of its own.
     """
 
     cluster: Cluster
-    shape: Shape
+    resources: JobResources
     in_flight: int
     slots: int
     pool: LanePool | None
 
 
-def begin(
+def allocate(
     name: str, spec: SweepSpec, planned: int, paths: SweepPaths, cluster: Cluster
 ) -> Allocation:
-    """Start the lanes.
+    """Size a study for the cluster, and start its lanes.
 
     Args:
-        name: of the study, for what Ray shows and writes.
+        name: of the study, in what Ray shows and writes.
+        spec: the study.
         planned: trials that its search suggests.
+        paths: of the results folder.
+        cluster: that it runs on.
 
     Raises:
-        ResourceError: the cluster cannot hold the sweep.
+        ResourceError: the cluster cannot hold the study.
     """
     # Tune's own result files, signal handler and terminal output would double ours.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    shape = fit(spec.resources, cluster)
+    resources = fit(spec.resources, cluster)
     judged = spec.search.scheduler != "none"
     if spec.slots == 1 or spec.spread is not None:
         if cluster.dashboard is None and judged:
@@ -52,15 +57,15 @@ def begin(
                 "cluster has no dashboard, through which Ray frees what stopped trials held, got "
                 f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
             )
-        return Allocation(cluster, shape, shape.max_concurrent, shape.max_concurrent, None)
-    places = capacity(spec, shape, planned, cluster.cpus)
+        return Allocation(cluster, resources, resources.jobs, resources.jobs, None)
+    size = capacity(spec, resources, planned, cluster.cpus)
     pool = LanePool(
         name,
         paths.root.resolve(),
         cluster,
-        shape,
-        places,
+        resources,
+        size,
         probed=spec.slots == "auto",
         judged=judged,
     )
-    return Allocation(cluster, shape, places.in_flight, places.lanes * places.most, pool)
+    return Allocation(cluster, resources, size.in_flight, size.lanes * size.max_slots, pool)

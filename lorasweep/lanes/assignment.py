@@ -1,4 +1,4 @@
-"""What an engine is told of a trial: its batches, and how many steps it takes."""
+"""What an engine needs to train a trial: hyperparameters, batches and the number of steps."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from lorasweep.train.lora_slot import LoraTrial
 from lorasweep.train.progress import Trial, micro_batch_size
 
 
-def width_of(spec: SweepSpec, data: TrainingData, engine: Engine, workers: int) -> int | None:
-    """Choose the width of rows, one for all trials of a study, since they share batches.
+def row_width_of(spec: SweepSpec, data: TrainingData, engine: Engine, workers: int) -> int | None:
+    """Choose the width of batch rows, in tokens, for all trials of a study.
 
-    None, where examples cannot share a row, lets each batch be as wide as the longest example.
+    The base multiplies the rows of all trials of a step at once, so all rows have one width; it
+    suits the smallest batch of the study.
+
+    Returns:
+        None if examples cannot share a row; a batch is then as wide as its longest example.
     """
     if not engine.shares_rows:
         return None
-    least = min(int(size) for size in spec.levels_of("batch_size"))
-    micro_batch = micro_batch_size(spec.train, least, workers)
+    smallest = min(int(size) for size in spec.levels_of("batch_size"))
+    micro_batch = micro_batch_size(spec.train, smallest, workers)
     return row_width(data.train, micro_batch, engine.attention_cost)
 
 
@@ -36,7 +40,13 @@ def assign(
     """Put together what an engine trains.
 
     Args:
-        pad: token id that fills up rows; width: of the rows; shared: whether examples share them.
+        trial: the configuration and its seed.
+        spec: the study.
+        data: of all trials.
+        workers: over which each batch is split.
+        pad: token id that fills up rows.
+        width: of the rows, in tokens.
+        shared: whether several examples share a row.
     """
     hyperparameters, train = trial.hyperparameters, spec.train
     size = hyperparameters.batch_size

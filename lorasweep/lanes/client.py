@@ -1,4 +1,4 @@
-"""A Tune trial that trains in a lane: it leases a slot, hands on its reports, and gives it back."""
+"""The Tune trial of a study that trains in lanes: it leases a slot and hands on the reports."""
 
 from __future__ import annotations
 
@@ -11,69 +11,71 @@ import ray
 from ray import tune
 
 from lorasweep.errors import LorasweepError
-from lorasweep.lanes.broker import LOST
+from lorasweep.lanes.messages import LeaseLost, TrialFailed, from_config, is_final, to_tune
+from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths, TrialPaths
 
 
 class SlotClient(tune.Trainable):  # type: ignore[misc]
-    """Stand for one trial towards Tune; it trains nothing itself and needs no CPU of its own."""
+    """One trial as Tune sees it; a lane does the training, so it reserves no CPU."""
 
     def setup(self, config: dict[str, Any], broker: Any = None, root: str = "") -> None:
-        """Ask for a slot.
+        """Request a slot.
 
         Args:
-            config: `trial`, as plain values, and `number`.
-            broker: the actor that the lanes ask for trials.
+            config: of the Tune trial, as `to_config` made it.
+            broker: handle of the SlotBroker actor.
             root: the sweep's results folder.
         """
-        self._desk, self._root = broker, root
+        self._broker, self._root = broker, root
         self._client = uuid.uuid4().hex
-        self._lease(config)
+        self._lease(from_config(config).trial)
 
-    def _lease(self, config: dict[str, Any]) -> None:
-        self._config, self._trial = config, config["trial"]["id"]
-        self._number = 0
-        ray.get(self._desk.lease.remote(config["trial"], self._client))
+    def _lease(self, trial: TrialSpec) -> None:
+        self._trial, self._number = trial, 0
+        ray.get(self._broker.lease.remote(self._trial, self._client))
 
     def step(self) -> dict[str, Any]:
-        """Give the trial's next report.
+        """Wait for the trial's next report.
 
         Raises:
             LorasweepError: the trial has failed.
         """
         report = None
         while report is None:
-            report = ray.get(self._desk.report.remote(self._trial, self._client, self._number))
-            if report == LOST:
-                self._lease(self._config)
+            report = ray.get(
+                self._broker.next_report.remote(self._trial.id, self._client, self._number)
+            )
+            if isinstance(report, LeaseLost):
+                self._lease(self._trial)
                 report = None
         self._number += 1
-        if report.get("status") == "FAILED":
-            raise LorasweepError(report["error"])
-        return {**report, "done": "status" in report}
+        if isinstance(report, TrialFailed):
+            raise LorasweepError(report.error)
+        return {**to_tune(report), "done": is_final(report)}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become another trial, so that its process need not start anew."""
+        """Become another trial, since a new process would take a second of CPU time to start."""
         self.cleanup()
-        self._lease(new_config)
+        self._lease(from_config(new_config).trial)
         return True
 
     def cleanup(self) -> None:
-        """Give the slot back; it is free at its lane's next step."""
-        ray.get(self._desk.release.remote(self._trial, self._client))
+        """Release the slot; it is free at its lane's next step."""
+        ray.get(self._broker.release.remote(self._trial.id, self._client))
 
     @property
     def _paths(self) -> TrialPaths:
-        return SweepPaths(Path(self._root)).trial(self._trial)
+        return SweepPaths(Path(self._root)).trial(self._trial.id)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Save the trial where it stands; one that has no slot yet saves its last state, if any."""
-        ray.get(self._desk.save.remote(self._trial))
+        """Save the trial where it stands; without a slot, its last saved state, if any."""
+        ray.get(self._broker.save.remote(self._trial.id))
         if self._paths.state.is_dir():
             shutil.copytree(self._paths.state, checkpoint_dir, dirs_exist_ok=True)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from a saved trial, in any slot of any lane."""
-        ray.get(self._desk.drop.remote(self._trial))
+        """Continue from a checkpoint, in any slot of any lane."""
+        ray.get(self._broker.end_lease.remote(self._trial.id))
         shutil.copytree(checkpoint_dir, self._paths.state, dirs_exist_ok=True)
-        self._lease(self._config)
+        self._lease(self._trial)

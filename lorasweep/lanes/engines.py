@@ -1,4 +1,4 @@
-"""Which engine a study's trials train in."""
+"""Choose the engine that trains a study: packed LoRA, or DeepSpeed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ def open_engine(
     """Load the base of a study into an engine.
 
     Args:
-        trial: the only one to come, where DeepSpeed spreads it over the workers; without one the
-            base is there to be measured, within what some trial of the study adds.
+        spec: the study.
+        shard: which worker of the group this is.
+        device: where it computes.
+        trial: the only one to come, if DeepSpeed spreads it over the workers; None loads the base
+            for measuring it, with the memory that some trial of the study would need.
     """
     if spec.spread is None:
         base = load_base(spec.model, device)
         if spec.train.recompute:
             base.gradient_checkpointing_enable({"use_reentrant": False})
-        # On a GPU few large products beat many small ones, padding and all.
+        # A GPU is faster with few large products than with many small ones, padding included.
         return PackedEngine(PackedModel(base, device), shard, level=device.type == "cuda")
     from lorasweep.train.deepspeed import DeepSpeedEngine
 
     engine = DeepSpeedEngine(spec.model, spec.spread, shard, device)
-    # What is searched has a fixed value too, which no trial has and which may not suit the rest.
+    # The hyperparameters' fixed values would not do: a searched one has a fixed value too, which no
+    # trial uses and which may not divide by the workers.
     loaded = trial or spec.trial({axis: spec.levels_of(axis)[0] for axis in spec.space.axes})
     engine.load(loaded.hyperparameters, spec.train, loaded.seed)
     return engine

@@ -1,4 +1,4 @@
-"""Start the lanes of a sweep, watch over them, and end them."""
+"""The lanes of a study: started, watched and ended by the driver."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import statistics
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from lorasweep.errors import in_a_line
-from lorasweep.lanes.broker import LaneConfig, SlotBroker
-from lorasweep.lanes.cluster import DRIVER, Capacity, Cluster, Shape
-from lorasweep.lanes.job import train_job
-from lorasweep.lanes.worker import RESTARTS, SweepJob, run_lane, settle_train
+from lorasweep.lanes.broker import SlotBroker
+from lorasweep.lanes.capacity import Capacity, JobResources
+from lorasweep.lanes.cluster import DRIVER, Cluster
+from lorasweep.lanes.job import RESTARTS, configure_ray_train, train_job
+from lorasweep.lanes.messages import LaneConfig, LaneFacts, MeasuredBase, SweepJob
+from lorasweep.lanes.worker import run_lane
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import LaneEnded, Scores
+from lorasweep.store.records import LaneEnded
 
 START_CPUS = 2  # that a lane keeps busy until it asks for trials
-ENDING_S = 60.0  # that lanes have to save and leave
+ENDING_S = 60.0  # that lanes have to save their trials and end
 
 
 class LanePool:
-    """Hold the lanes, each a Ray Train job that a thread of the driver waits for.
+    """Lanes of a study, each a Ray Train job that a thread of the driver waits for.
 
-    broker: where Tune's trials ask for slots.
+    broker: handle of the SlotBroker actor, where Tune's trials lease slots.
     """
 
     def __init__(
@@ -36,37 +37,37 @@ class LanePool:
         name: str,
         root: Path,
         cluster: Cluster,
-        shape: Shape,
+        resources: JobResources,
         capacity: Capacity,
         *,
         probed: bool,
         judged: bool,
     ) -> None:
-        """Open the broker and start the lanes; they load what they need while others prepare.
-
-        Where cores are few, not all at once: the sooner does the first of them train.
+        """Open the broker and start the lanes, which load their libraries meanwhile.
 
         Args:
-            name: of the sweep.
-            root: its results folder.
-            cluster: that they run on.
-            probed: whether a lane finds out how many of its slots pay.
+            name: of the study.
+            root: the sweep's results folder.
+            cluster: that the lanes run on.
+            resources: of each lane.
+            capacity: how many lanes, and their slots.
+            probed: whether a lane measures how many of its slots pay.
             judged: whether a scheduler may stop trials at their rungs.
         """
         self._address = os.environ.get("RAY_ADDRESS")
-        settle_train()
+        configure_ray_train()
         self.broker = (
             ray.remote(SlotBroker)
-            .options(num_cpus=0, resources=_resources(), name=f"lorasweep broker {name}")
+            .options(num_cpus=0, resources=_on_head_node(), name=f"lorasweep broker {name}")
             .remote()
         )
-        self._name, self._root, self._cluster, self._shape = name, root, cluster, shape
+        self._name, self._root, self._cluster, self._resources = name, root, cluster, resources
         self._alive = capacity.lanes
         self._lock = threading.Lock()
         self._threads = [
             threading.Thread(
                 target=self._run,
-                args=[LaneConfig(number, self.broker, capacity.most, probed, judged)],
+                args=[LaneConfig(number, self.broker, capacity.max_slots, probed, judged)],
                 daemon=True,
             )
             for number in range(capacity.lanes)
@@ -74,19 +75,25 @@ class LanePool:
         for thread in self._threads:
             thread.start()
 
-    def begin(self, job: SweepJob, base: Scores | None) -> None:
-        """Give the lanes their work."""
-        known = None if base is None else base.model_dump()
-        ray.get(self.broker.begin.remote(job, known))
+    def start(self, job: SweepJob, base: MeasuredBase | None) -> None:
+        """Hand the prepared job to the lanes, and the base's scores if they are known."""
+        ray.get(self.broker.start.remote(job, base))
+
+    def base(self) -> MeasuredBase | None:
+        """Get the base's scores, once a lane has measured them."""
+        measured: MeasuredBase | None = ray.get(self.broker.base.remote())
+        return measured
 
     def _run(self, lane: LaneConfig) -> None:
-        """Run one lane to its end; if it cannot go on, its trials go to the others or fail."""
-        before = lane.number + 1 - max(1, int(self._cluster.cpus / START_CPUS))
+        """Run one lane to its end; if it cannot continue, its trials move to others or fail."""
+        # Lanes that start together on few cores share them, and the first training step comes
+        # later than if the first lane had started alone. So there wait for earlier lanes.
+        earlier = lane.number + 1 - max(1, int(self._cluster.cpus / START_CPUS))
         try:
-            if before > 0 and not ray.get(self.broker.asked.remote(before)):
+            if earlier > 0 and not ray.get(self.broker.lanes_started.remote(earlier)):
                 return
             self._trainer(lane).fit()
-        except Exception as error:  # a thread has nobody above it to tell
+        except Exception as error:  # nobody catches what a thread raises; the broker passes it on
             reason = f"lane {lane.number} ended: {in_a_line(error)}"
         else:
             reason = f"lane {lane.number} has ended"
@@ -101,24 +108,27 @@ class LanePool:
             storage_path=str(SweepPaths(self._root).ray / "train"),
             failure_config=FailureConfig(max_failures=RESTARTS, controller_failure_limit=1),
         )
-        cleaned = not self._cluster.own
-        return train_job(run_lane, {"lane": lane}, self._shape, run, cleaned=cleaned)
+        cleanup = not self._cluster.own
+        return train_job(run_lane, {"lane": lane}, self._resources, run, cleanup=cleanup)
 
-    def drop(self, trial: str) -> None:
+    def end_lease(self, trial: str) -> None:
         """Free the slot of a trial that was stopped early."""
-        ray.get(self.broker.drop.remote(trial))
+        ray.get(self.broker.end_lease.remote(trial))
 
     def cut_off(self) -> None:
-        """End all lanes and wake their trials, since the session is being interrupted."""
+        """End all lanes and wake the clients that wait for reports, as the session is ending."""
         ray.get(self.broker.close.remote(True))
 
     def close(self, *, keep: bool) -> list[LaneEnded]:
-        """End all lanes; `keep` saves the trials that are in them.
+        """End all lanes.
+
+        Args:
+            keep: whether the trials that are in them are saved.
 
         Returns:
-            What each of them was.
+            A journal record for each lane.
         """
-        # What was set for Ray Train must not lead this process's next sweep here.
+        # What was set for Ray Train must not lead this process's next sweep to this cluster.
         os.environ.pop("RAY_ADDRESS", None)
         if self._address is not None:
             os.environ["RAY_ADDRESS"] = self._address
@@ -126,21 +136,27 @@ class LanePool:
         deadline = time.monotonic() + ENDING_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        facts = ray.get(self.broker.facts.remote())
-        return [_ended(lane, said) for lane, said in sorted(facts.items())]
+        facts: dict[int, LaneFacts] = ray.get(self.broker.facts.remote())
+        return [_record(lane, facts[lane]) for lane in sorted(facts)]
 
 
-def _resources() -> dict[str, float]:
+def _on_head_node() -> dict[str, float]:
     return {name: share for name, share in DRIVER.items() if name != "cpu"}
 
 
-def _ended(lane: int, said: dict[str, Any]) -> LaneEnded:
-    """Phrase a lane's facts as the journal does."""
-    refills, offered = said["refills"], said["offered"]
+def _record(lane: int, facts: LaneFacts) -> LaneEnded:
     return LaneEnded(
         lane=lane,
-        **{name: said[name] for name in LaneEnded.model_fields.keys() & said.keys()},
-        occupancy=said["filled"] / offered if offered else None,
-        refill_steps=statistics.median(refills) if refills else None,
+        slots=facts.slots,
+        reason=facts.reason,
+        tokens_per_s=dict(facts.tokens_per_s),
+        first_step=facts.first_step,
+        last_step=facts.last_step,
+        waited_s=facts.waited_s,
+        occupancy=facts.filled / facts.offered if facts.offered else None,
+        refill_steps=statistics.median(facts.refills) if facts.refills else None,
+        tokens=facts.tokens,
+        train_s=facts.train_s,
+        notes=facts.notes,
         time=time.time(),
     )

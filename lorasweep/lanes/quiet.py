@@ -1,4 +1,4 @@
-"""Keep the libraries' words out of the live view, and in a log file."""
+"""Keep libraries' output out of the live view, and their threads off other workers' cores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 
 def quiet_loggers() -> None:
-    """Keep libraries from warning a person of what is none of their concern."""
+    """Silence warnings of libraries that a user can do nothing about."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings(
         "ignore", module=r"(torch|transformers|datasets|peft|ray|lm_eval)(\.|$)"
@@ -23,15 +23,26 @@ def quiet_loggers() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def set_up_process(cpus: float) -> None:
+    """Silence the libraries of a process that trains, and limit torch to its share of the cores."""
+    quiet_loggers()
+    import torch
+
+    if not torch.cuda.is_available():
+        # Other libraries import DeepSpeed, which would print that it found no GPU.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    torch.set_num_threads(max(1, int(cpus)))
+
+
 @contextmanager
 def libraries_quiet(log: Path, console: Console) -> Iterator[Console]:
-    """Send whatever is written to stdout and stderr to a log, and give a console to the person.
+    """Redirect stdout and stderr to a log, and yield a console that still reaches the terminal.
 
     The file descriptors themselves are redirected, because Ray writes from threads and from C++.
 
     Args:
         log: file to append to.
-        console: where the person looks; one that does not write to stderr is left as it is.
+        console: the user's; if it does not write to stderr, nothing is redirected.
     """
     if console.file is not sys.stderr:
         yield console

@@ -1,17 +1,15 @@
-"""Run trials in an engine: train, judge at rungs, measure at the end, and say so in reports.
+"""Drive an engine: train trials, measure them at rungs and at their end, and report.
 
 A lane holds many trials in one runner; a Ray Train job of its own holds one.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -23,51 +21,57 @@ from lorasweep.evaluate.code.suite import Completion
 from lorasweep.evaluate.measure import Measurement
 from lorasweep.evaluate.spectra.spectrum import BaseSpectra, spectrum_of_update
 from lorasweep.evaluate.spectra.weights import base_folder
-from lorasweep.lanes.assignment import assign, width_of
+from lorasweep.lanes.assignment import assign, row_width_of
 from lorasweep.lanes.engines import open_engine
+from lorasweep.lanes.history import TrialHistory
+from lorasweep.lanes.messages import (
+    RungPassed,
+    SweepJob,
+    TrialEnded,
+    TrialFailed,
+    TrialReport,
+    TrialRequeued,
+)
+from lorasweep.lanes.quiet import set_up_process
 from lorasweep.lanes.trunks import Trunks
 from lorasweep.model.base import load_tokenizer, read_facts
 from lorasweep.model.served import Served
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
-from lorasweep.store.paths import SweepPaths, TrialPaths, write_atomically
-from lorasweep.store.records import Rung, Scores
+from lorasweep.store.paths import SweepPaths
+from lorasweep.store.records import Rung, Scores, SpectrumMeasured
 from lorasweep.train.broadcast import broadcast
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.train.device import CatchOutOfMemory, free_cache
 from lorasweep.train.engine import Slot
 from lorasweep.train.progress import Progress
 
-REPORTS = 5  # progress reports of a trial besides its rungs
-
-Report = dict[str, Any]
 Value = TypeVar("Value")
 
 
-@dataclass
-class _Story:
-    """Hold what a trial has lived through besides its training.
+def open_runner(job: SweepJob, trial: TrialSpec | None = None) -> Runner:
+    """Load base, data and tasks in a Ray Train worker, as one of its group.
 
-    tokens, began: tokens trained on before it was admitted here, and when that was.
+    Args:
+        job: what all trials of the study share.
+        trial: the only one to come, if DeepSpeed spreads it over the group.
     """
+    set_up_process(job.cpus)
+    import ray
+    import ray.train.torch
 
-    paths: TrialPaths
-    tokens: int
-    began: float
-    rungs: list[Rung]
-    evaluate_s: float
-
-    def notes(self) -> dict[str, Any]:
-        """Give what a saved state keeps of it."""
-        rungs = [rung.model_dump() for rung in self.rungs]
-        return {"rungs": rungs, "evaluate_s": self.evaluate_s}
+    context = ray.train.get_context()
+    shard = Shard(context.get_world_rank(), context.get_world_size())
+    device = ray.train.torch.get_device()
+    samples = None if job.samples is None else ray.get(job.samples)
+    return Runner(job.spec, Path(job.root), ray.get(job.data), shard, device, samples, trial)
 
 
 class Runner:
-    """Hold an engine with everything that its trials need.
+    """An engine with everything that its trials need besides.
 
-    engine: whose slots the trials stand in.
-    base_bytes: memory that the base takes.
+    engine: in whose slots the trials train.
+    base_bytes: memory of the base.
     """
 
     def __init__(
@@ -80,13 +84,16 @@ class Runner:
         samples: BaseSamples | None = None,
         trial: TrialSpec | None = None,
     ) -> None:
-        """Load the base and make ready to measure.
+        """Load the base and prepare to measure.
 
         Args:
             spec: the study, its suites resolved.
             root: the sweep's results folder.
-            samples: the base's own; drawn when a suite needs them, where none are given.
-            trial: the only one to come, where DeepSpeed spreads it over the workers.
+            data: of all trials.
+            shard: which worker of the group this is.
+            device: where it computes.
+            samples: the base's own; drawn here if a suite needs them and none are given.
+            trial: the only one to come, if DeepSpeed spreads it over the workers.
 
         Raises:
             LorasweepError: this process does not see the results folder.
@@ -101,8 +108,8 @@ class Runner:
         self.tokenizer = load_tokenizer(spec.model)
         self.engine = open_engine(spec, shard, device, trial)
         self.base_bytes = self.engine.base_bytes
-        # Asks the model, which nobody else is using yet.
-        self._width = width_of(spec, data, self.engine, shard.workers)
+        # Runs the model, which nothing else may use at the same time; so it comes first.
+        self._width = row_width_of(spec, data, self.engine, shard.workers)
         self.measurement = Measurement(
             spec.evaluate,
             self.tokenizer,
@@ -111,10 +118,10 @@ class Runner:
             Shard() if self.engine.lockstep else shard,
             device,
         )
-        self._stories: dict[str, _Story] = {}
+        self._histories: dict[str, TrialHistory] = {}
         self._trunks = Trunks(spec, self.paths)
         self._spectra = BaseSpectra()
-        self._too_large: dict[str, str] = {}  # sentences on what memory did not hold in this step
+        self._too_large: dict[str, str] = {}  # trials that memory did not hold in this step, why
 
     def _sample_base(self) -> BaseSamples:
         facts, first = read_facts(self.spec.model), self.tokenizer.bos_token_id
@@ -135,14 +142,14 @@ class Runner:
         return scores
 
     def prepare(self, trial: TrialSpec) -> Slot:
-        """Make a trial ready for a slot, from its saved state where it has one.
+        """Make a trial ready for a slot, from its saved state if it has one.
 
         Touches nothing that trains, so it may run in another thread.
 
         Raises:
             LorasweepError: the trial does not fit the model, or the state does not fit the trial.
         """
-        told = assign(
+        assigned = assign(
             trial,
             self.spec,
             self.data,
@@ -152,101 +159,90 @@ class Runner:
             shared=self.engine.shares_rows,
         )
         own = self.paths.trial(trial.id).state
-        trunk = self._trunks.before(trial, told.steps)
+        trunk = self._trunks.before(trial, assigned.steps)
         branches = trunk is not None and not own.is_dir()
-        slot = self.engine.prepare(told, trunk if branches else own)
-        if branches:
-            # The time that the trunk took is the shorter trial's.
+        slot = self.engine.prepare(assigned, trunk if branches else own)
+        if branches:  # the time that the trunk took was counted for the shorter trial
             slot.position = replace(slot.position, train_s=0.0)
         return slot
 
-    def admit(self, slot: Slot) -> list[Report]:
-        """Let a trial train from the next step on.
+    def admit(self, slot: Slot) -> list[RungPassed]:
+        """Train a prepared trial from the next step on.
 
         Returns:
-            Reports of the rungs it passed before, since a scheduler that has not seen this trial
-            must judge it again.
+            The rungs that it passed before, since a scheduler that has not seen them must judge
+            the trial again.
 
         Raises:
             OutOfMemoryError: memory does not hold it beside the others.
         """
         self.engine.admit(slot)
         trial = slot.trial.id
-        rungs = [Rung.model_validate(rung) for rung in slot.notes.get("rungs", [])]
-        self._stories[trial] = _Story(
-            self.paths.trial(trial),
-            slot.position.tokens,
-            time.perf_counter(),
-            rungs,
-            float(slot.notes.get("evaluate_s", 0.0)),
-        )
-        return [{"trial": trial, **rung.model_dump()} for rung in rungs]
+        history = TrialHistory.restore(slot, self.paths.trial(trial))
+        self._histories[trial] = history
+        return [RungPassed(trial=trial, rung=rung) for rung in history.rungs]
 
     def release(self, trial: str, *, save: bool = False) -> None:
-        """Free a trial's slot before its end; it can go on from its state where one is saved."""
-        story = self._stories.pop(trial)
+        """Free a trial's slot before its end; it can resume from its state if that is saved."""
+        history = self._histories.pop(trial)
         slot = self.engine.retire(trial)
         if save:
-            slot.save_state(story.paths.state, story.notes())
+            slot.save_state(history.paths.state, history.notes())
 
     def save(self, trial: str) -> None:
-        """Write a trial's state; it trains on."""
-        story = self._stories[trial]
-        self.engine.slots[trial].save_state(story.paths.state, story.notes())
+        """Write a trial's state; it keeps training."""
+        history = self._histories[trial]
+        self.engine.slots[trial].save_state(history.paths.state, history.notes())
 
-    def step(self, resting: Collection[str] = ()) -> list[Report]:
-        """Train all but the resting trials by one step, and report on those that have news.
+    def step(self, resting: Collection[str] = ()) -> list[TrialReport]:
+        """Train all but the resting trials by one step; measure and report those that are due.
 
         Raises:
             OutOfMemoryError: the step does not fit into memory; no trial has moved.
         """
         made = self.engine.step(resting)
         self._too_large.clear()
-        self._trunks.leave([p for p in made if p.diverged is None], self.engine.slots)
-        ended = [p.trial for p in made if p.diverged is None and self._percent(p) == 100]
-        rungs = {p.trial: self._rung(p) for p in made if p.diverged is None}
+        sound = [progress for progress in made if progress.diverged is None]
+        self._trunks.leave(sound, self.engine.slots)
+        ended = [p.trial for p in sound if self._history(p).percent(p.position.step) == 100]
+        rungs = {
+            p.trial: self._history(p).rung_at(p.position.step, self.spec.search.rungs)
+            for p in sound
+        }
         self._pass_rungs({t: percent for t, percent in rungs.items() if percent and t not in ended})
-        reports = [
+        reports: list[TrialReport] = [
             self._progress(progress, rungs[progress.trial])
-            for progress in made
-            if progress.diverged is None
-            and progress.trial not in self._too_large
-            and (rungs[progress.trial] or progress.position.step % self._pulse(progress) == 0)
+            for progress in sound
+            if progress.trial not in self._too_large
+            and (
+                rungs[progress.trial]
+                or self._history(progress).is_report_due(progress.position.step)
+            )
         ]
         measured = self._measured(ended, self._scores)
         over = [p for p in made if p.diverged is not None or p.trial in measured]
         reports += [self._finish(p, *measured.get(p.trial, (Scores(), []))) for p in over]
         return reports + [self._fail(*failed) for failed in self._too_large.items()]
 
+    def _history(self, progress: Progress) -> TrialHistory:
+        return self._histories[progress.trial]
+
     def _scores(self, served: Served) -> list[tuple[Scores, list[Completion]]]:
-        """Measure everything of each copy, and give what it wrote in answer to code tasks."""
+        """Measure everything about each model, and collect its completions of code tasks."""
         scores = self.measurement.scores(served)
-        written = self.measurement.completions or [[] for _ in scores]
-        return list(zip(scores, written, strict=True))
+        completions = self.measurement.completions or [[] for _ in scores]
+        return list(zip(scores, completions, strict=True))
 
-    def _fail(self, trial: str, error: str) -> Report:
-        """Free the slot of a trial that memory does not hold; the others train on."""
+    def _fail(self, trial: str, error: str) -> TrialFailed:
+        """Free the slot of a trial that memory does not hold; the others keep training."""
         self.release(trial)
-        return {"trial": trial, "status": "FAILED", "error": error}
-
-    def _percent(self, progress: Progress) -> int:
-        steps = self.engine.slots[progress.trial].trial.steps
-        return 100 * progress.position.step // steps
-
-    def _rung(self, progress: Progress) -> int | None:
-        """Give the percentage at which a scheduler judges the trial after this step, if any."""
-        steps = self.engine.slots[progress.trial].trial.steps
-        at = {math.ceil(steps * percent / 100): percent for percent in self.spec.search.rungs}
-        return at.get(progress.position.step)
-
-    def _pulse(self, progress: Progress) -> int:
-        return max(1, self.engine.slots[progress.trial].trial.steps // REPORTS)
+        return TrialFailed(trial=trial, error=error)
 
     def _pass_rungs(self, rungs: dict[str, int]) -> None:
-        """Save trials at their rungs, and measure their response loss where a scheduler judges it.
+        """Save trials at their rungs, and measure their response loss if a scheduler judges it.
 
         Args:
-            rungs: percentage of each trial that stands at one.
+            rungs: in percent, by trial.
         """
         judged = self.spec.search.scheduler != "none"
         losses = self._measured(list(rungs) if judged else [], self.measurement.response_losses)
@@ -254,17 +250,17 @@ class Runner:
             if trial in losses:
                 step = self.engine.slots[trial].position.step
                 rung = Rung(percent=percent, step=step, response_loss=losses[trial])
-                self._stories[trial].rungs.append(rung)
+                self._histories[trial].rungs.append(rung)
             if trial not in self._too_large:
                 self.save(trial)
 
     def _measured(
         self, trials: list[str], measure: Callable[[Served], list[Value]]
     ) -> dict[str, Value]:
-        """Measure trials side by side, or one by one where memory does not hold them all.
+        """Measure trials side by side, or one by one if memory does not hold them all.
 
         Returns:
-            What each trial has, but for those that memory does not hold even alone.
+            The measurement of each trial, without those that memory does not hold even alone.
         """
         if not trials:
             return {}
@@ -275,7 +271,7 @@ class Runner:
         if caught.message is not None:
             free_cache(self.engine.device)
             if self.shard.workers > 1:
-                # Others may have had room, and would wait for this one.
+                # Other workers may have had enough memory, and wait for this one's results.
                 raise OutOfMemoryError(f"{self._misfit()} ({caught.message})")
             if len(trials) == 1:
                 self._too_large[trials[0]] = self._misfit()
@@ -284,103 +280,68 @@ class Runner:
                     values |= self._measured([trial], measure)
             return values
         for trial in trials:
-            self._stories[trial].evaluate_s += (time.perf_counter() - began) / len(trials)
+            self._histories[trial].evaluate_s += (time.perf_counter() - began) / len(trials)
         return values
 
     def _misfit(self) -> str:
-        """Say that memory does not hold what is measured at a time."""
+        """Explain that memory does not hold a batch of the evaluation."""
         return (
             "evaluate.batch_size: what is measured at a time must fit into the memory of "
             f"{self.engine.device}, and {self.spec.evaluate.batch_size} texts do not; lower it"
         )
 
-    def _progress(self, progress: Progress, percent: int | None) -> Report:
-        story, position = self._stories[progress.trial], progress.position
-        report = self._standing(progress) | {
-            "percent": percent or self._percent(progress),
-            "grad_norm": progress.grad_norm,
-            "lr": progress.lr,
-            "time": time.time(),
-        }
-        if story.rungs and story.rungs[-1].step == position.step:
-            report["response_loss"] = story.rungs[-1].response_loss
+    def _progress(self, progress: Progress, rung: int | None) -> TrialReport:
+        history = self._history(progress)
+        report = history.report_progress(progress, rung)
         if self.shard.worker == 0:
-            story.paths.root.mkdir(parents=True, exist_ok=True)
-            with story.paths.progress.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(report) + "\n")
+            history.log_progress(report)
         return report
 
-    def _standing(self, progress: Progress) -> Report:
-        """Say how far a trial is and what that took."""
-        story, position = self._stories[progress.trial], progress.position
-        return {
-            "trial": progress.trial,
-            "step": position.step,
-            "percent": self._percent(progress),
-            "train_loss": position.train_loss,
-            "tokens": position.tokens,
-            "tokens_per_s": self._speed(progress),
-            "train_s": position.train_s,
-            "evaluate_s": story.evaluate_s,
-        }
-
-    def _speed(self, progress: Progress) -> float:
-        """Give the trial's own tokens per second since it was admitted."""
-        story = self._stories[progress.trial]
-        seconds = time.perf_counter() - story.began
-        return (progress.position.tokens - story.tokens) / seconds
-
-    def _finish(self, progress: Progress, scores: Scores, completions: list[Completion]) -> Report:
-        """Keep what a trial has trained, free its slot, and report its end."""
+    def _finish(
+        self, progress: Progress, scores: Scores, completions: list[Completion]
+    ) -> TrialEnded:
+        """Write what a trial has trained, free its slot, and report its end."""
         trial, slot = progress.trial, self.engine.slots[progress.trial]
-        story, standing = self._stories[trial], self._standing(progress)
-        spectrum = None
+        history, spectrum = self._histories[trial], None
         if completions and self.shard.worker == 0:
-            lines = [json.dumps(asdict(completion)) + "\n" for completion in completions]
-            write_atomically(story.paths.completions, "".join(lines))
+            history.write_completions(completions)
         if progress.diverged is None:
-            folder = slot.save_trained(story.paths, self.tokenizer)
+            folder = slot.save_trained(history.paths, self.tokenizer)
             if self.spec.evaluate.spectrum:
-                spectrum = self._spectrum(folder)
+                spectrum = self._spectrum(trial, folder)
         if self.shard.worker == 0:
-            drop_state(story.paths.state)
+            drop_state(history.paths.state)
         self.release(trial)
         device = self.engine.device
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-        return standing | {
-            "status": "COMPLETE" if progress.diverged is None else "DIVERGED",
-            "error": progress.diverged,
-            "wall_s": time.perf_counter() - story.began,
-            "trainable": slot.trainable,
-            "peak_memory_bytes": peak,
-            "spectrum": spectrum,
-            **scores.model_dump(),
-        }
+        return history.report_end(
+            progress, scores, spectrum, trainable=slot.trainable, peak_memory_bytes=peak
+        )
 
-    def _spectrum(self, folder: Path) -> dict[str, Any]:
-        """Measure what was added to the base, from what was just saved, on all workers."""
+    def _spectrum(self, trial: str, folder: Path) -> SpectrumMeasured:
+        """Measure the spectrum of the update just saved, the matrices shared among workers."""
         began = time.perf_counter()
         matrices = spectrum_of_update(
             base_folder(self.spec.model),
-            broadcast(folder, self.shard),  # and so not before the first worker has written it
+            broadcast(folder, self.shard),  # waits until rank 0 has written it
             device=self.engine.device,
             spectra=self._spectra,
             shard=self.shard,
         )
-        plain = [matrix.model_dump() for matrix in matrices]
-        return {"matrices": plain, "wall_s": round(time.perf_counter() - began, 3)}
+        wall_s = round(time.perf_counter() - began, 3)
+        return SpectrumMeasured(trial=trial, matrices=tuple(matrices), wall_s=wall_s)
 
-    def make_room(self, shortage: str) -> Report:
-        """Free the slot of the trial that came last, after memory ran out.
+    def make_room(self, shortage: str) -> TrialRequeued | TrialFailed:
+        """Free the slot of the trial that was admitted last, after memory ran out.
 
-        Its state is saved, so that it can go on elsewhere or later; where it is the only one, it
+        Its state is saved, so that it can continue elsewhere or later; if it is the only one, it
         fails.
         """
         free_cache(self.engine.device)
         *others, last = self.engine.slots
         if others:
             self.release(last, save=True)
-            return {"trial": last, "requeue": shortage}
+            return TrialRequeued(last, shortage)
         return self._fail(
             last,
             f"trial {last}: one micro-batch must fit into the memory of {self.engine.device}, and "

@@ -20,6 +20,7 @@ from lorasweep.model.size import (
 from lorasweep.service.data_size import DataSize
 from lorasweep.service.study_plan import Span, StudyPlan, TrainingCosts
 from lorasweep.service.throughput import START_S, Throughput, assumed_throughput, on_gpus
+from lorasweep.spec.grid import grid_points, planned_trials
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import DURATIONS, Hyperparameters, LoraHyperparameters
@@ -59,8 +60,6 @@ def configurations(study: SweepSpec) -> list[Hyperparameters]:
 
     Before a search runs, nothing better is known than that it draws from these evenly.
     """
-    from lorasweep.tune.search import grid_points
-
     fixed = study.hyperparameters
     if study.search.algorithm == "grid":
         points = grid_points(study)
@@ -153,8 +152,6 @@ def estimate(
     study: SweepSpec, shape: Architecture, size: DataSize, seq_len: int, throughput: float | None
 ) -> StudyPlan:
     """Estimate what a study takes; notes are left to the caller."""
-    from lorasweep.tune.search import planned_trials
-
     chosen = configurations(study)
     costs = [trial_cost(study, one, shape, size, seq_len) for one in chosen]
     trials = planned_trials(study)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from lorasweep.service.study_plan import SlotMeasurement
+from lorasweep.spec.grid import planned_trials
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 from lorasweep.store.paths import SweepPaths
 
@@ -23,19 +24,19 @@ def measure_slots(spec: SweepSpec) -> tuple[SlotMeasurement, ...]:
 
 def _measure(study: SweepSpec) -> SlotMeasurement:
     from lorasweep.data.shard import Shard
-    from lorasweep.lanes.cluster import capacity, this_machine
+    from lorasweep.lanes.capacity import capacity, this_machine
+    from lorasweep.lanes.quiet import set_up_process
     from lorasweep.lanes.runner import Runner
-    from lorasweep.lanes.worker import set_up_process
     from lorasweep.train.probe import SlotProbe
-    from lorasweep.tune.prepare import prepare, published_points
-    from lorasweep.tune.search import first_trials, planned_trials
+    from lorasweep.tune.prepare import prepare
+    from lorasweep.tune.search import first_trials
 
     prepared = prepare(study)
-    shape, device = this_machine(study.resources)
+    resources, device = this_machine(study.resources)
     planned = planned_trials(study)
-    set_up_process(shape.cpus)
-    room = capacity(study, shape, planned, float(os.cpu_count() or 1))
-    trials = first_trials(study, published_points(study), room.most)
+    set_up_process(resources.cpus)
+    size = capacity(study, resources, planned, float(os.cpu_count() or 1))
+    trials = first_trials(study, prepared.points, size.max_slots)
     with tempfile.TemporaryDirectory() as folder:
         paths = SweepPaths(Path(folder))
         paths.sweep.write_text(dump_sweep(study), encoding="utf-8")
@@ -43,7 +44,7 @@ def _measure(study: SweepSpec) -> SlotMeasurement:
         for trial in trials:
             runner.admit(runner.prepare(trial))
         trainable = max(slot.trainable for slot in runner.engine.slots.values())
-        probe = SlotProbe(tuple(runner.engine.slots), room.most)
+        probe = SlotProbe(tuple(runner.engine.slots), size.max_slots)
         while probe.choice is None:
             runner.engine.step({*runner.engine.slots} - {*probe.group})
             probe.take(runner.engine.tokens, runner.engine.seconds)
@@ -54,9 +55,9 @@ def _measure(study: SweepSpec) -> SlotMeasurement:
         confirmations=study.search.repetitions(planned),
         notes=tuple(prepared.notes),
         trainable=trainable,
-        lanes=room.lanes,
-        slots=probe.choice.slots if is_auto else room.most,
-        in_flight=room.in_flight,
+        lanes=size.lanes,
+        slots=probe.choice.slots if is_auto else size.max_slots,
+        in_flight=size.in_flight,
         reason=probe.choice.reason if is_auto else "as given",
         tokens_per_s={n: round(speed) for n, speed in probe.choice.tokens_per_s.items()},
     )

@@ -5,142 +5,101 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
-from lorasweep.spec.studies import study_name
-from lorasweep.spec.trial import TrialSpec
-from lorasweep.store.best import Best, find_best
-from lorasweep.store.configurations import configurations
-from lorasweep.store.journal import Journal
-from lorasweep.store.records import (
-    BaseMeasured,
-    FinalStatus,
-    Scores,
-    SpectrumMeasured,
-    TrialFinished,
-    TrialStarted,
+from lorasweep.lanes.messages import (
+    Training,
+    TrialEnded,
+    TrialFailed,
+    TuneReport,
+    from_config,
+    from_tune,
+    rung_of,
 )
-from lorasweep.store.results import TrialResult, last_states, trial_result
+from lorasweep.lanes.pool import LanePool
+from lorasweep.store.journal import Journal
+from lorasweep.store.records import FinalStatus, Scores, TrialFinished, TrialStarted
+from lorasweep.tune.base import BaseScores
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.metrics import Gauges
+from lorasweep.tune.progress import RunningTrial, SweepProgress
 from lorasweep.tune.search import OrderedSearch
 from lorasweep.tune.sequence import Outcome
 
 
-@dataclass
-class Running:
-    """Hold what the live view shows of one running trial."""
+@dataclass(frozen=True)
+class _End:
+    """How a trial ended, and what is known of it.
 
-    trial: TrialSpec
-    began: float
-    latest: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Board:
-    """Hold the sweep's state as a person follows it.
-
-    study: trials by status that have ended in this study and session.
-    method, domain: of the study under way.
-    results: the trials that have ended, by study.
-    tokens_per_s: sum over the running trials.
+    step: optimizer steps done; training: the last report that has its costs.
+    scores: of its end, or only the response loss of the last rung.
+    ended: its final report, if it came that far.
     """
 
-    planned: int
-    began: float = field(default_factory=time.time)
-    statuses: Counter[str] = field(default_factory=Counter)
-    running: dict[str, Running] = field(default_factory=dict)
-    recent: list[TrialFinished] = field(default_factory=list)
-    ended_here: int = 0
-    study: Counter[str] = field(default_factory=Counter)
-    method: str = "lora"
-    domain: str = ""
-    results: dict[str, list[TrialResult]] = field(default_factory=dict)
-    _best: dict[str, Best | None] = field(default_factory=dict)
+    status: FinalStatus
+    error: str | None = None
+    step: int = 0
+    training: Training | None = None
+    scores: Scores = field(default_factory=Scores)
+    ended: TrialEnded | None = None
 
-    def enter(self, method: str, domain: str) -> None:
-        """Turn to another study."""
-        self.study.clear()
-        self.method, self.domain = method, domain
+    @classmethod
+    def of_report(cls, status: FinalStatus, error: str | None, report: TuneReport | None) -> _End:
+        """End with the last report of a trial."""
+        if isinstance(report, TrialEnded):
+            return cls(status, error, report.step, report, report.scores, report)
+        rung = None if report is None else rung_of(report)
+        scores = Scores(response_loss=rung.response_loss) if rung is not None else Scores()
+        if isinstance(report, Training):
+            return cls(status, error, report.step, report, scores)
+        return cls(status, error, 0 if rung is None else rung.step, None, scores)
 
-    @property
-    def best(self) -> Best | None:
-        """Best configuration of the study under way, by the rule of the report."""
-        name = study_name(self.method, self.domain)
-        if name not in self._best:  # the live view asks several times a second
-            found = find_best(configurations(self.results.get(name, ())))
-            self._best[name] = found[0] if found else None
-        return self._best[name]
-
-    @property
-    def ended(self) -> int:
-        """Count the trials that have ended, in this session and before."""
-        return sum(count for status, count in self.statuses.items() if status != "RUNNING")
-
-    @property
-    def hopeless(self) -> bool:
-        """Tell whether at least three trials of the study have ended and all of them failed."""
-        return self.study["FAILED"] >= 3 and self.study["FAILED"] == self.study.total()
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Expect the rest to go at the pace of this session so far."""
-        if not self.ended_here:
-            return None
-        pace = (time.time() - self.began) / self.ended_here
-        return pace * max(0, self.planned - self.ended)
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Add up the speed of the running trials."""
-        return sum(float(r.latest.get("tokens_per_s") or 0.0) for r in self.running.values())
-
-    def finish(self, record: TrialFinished, *, here: bool) -> None:
-        """Take a trial's final record."""
-        self.statuses[record.status] += 1
-        self.study[record.status] += here
-        self.recent.append(record)
-        self.ended_here += here
-        name = study_name(record.configuration.method, record.domain)
-        self.results.setdefault(name, []).append(trial_result(record))
-        self._best.pop(name, None)
+    @classmethod
+    def of_pruned(cls, running: RunningTrial) -> _End:
+        """End a trial that the scheduler stopped, with all that it reported before."""
+        rung = running.rung
+        scores = Scores(response_loss=rung.response_loss) if rung is not None else Scores()
+        return cls("PRUNED", None, running.step or 0, running.latest, scores)
 
 
 class Recorder(Callback):  # type: ignore[misc]
-    """Write every change of a trial's state to the journal, and show it."""
+    """Tune callback that writes every change of a trial's state to the journal, and shows it."""
 
     def __init__(
         self,
         journal: Journal,
         search: OrderedSearch,
-        board: Board,
+        progress: SweepProgress,
         gauges: Gauges,
-        base: Scores | None,
+        base: BaseScores,
         *,
         domain: str = "",
         interrupt: Interrupt,
         announce: Callable[[TrialFinished], None],
-        drop: Callable[[str], None] | None = None,
+        pool: LanePool | None = None,
     ) -> None:
-        """Take what is written to.
+        """Keep what is written to.
 
         Args:
-            base: the base's scores; None where the first trial that ends will bring them.
+            journal: of the sweep.
+            search: which learns how each trial ended.
+            progress: of the sweep.
+            gauges: for the Ray dashboard.
+            base: the base's scores; lanes measure them after the first trial has ended.
             domain: of the study.
-            interrupt: whether the session is being ended, in which case a trial that stops has not
-                ended but only been cut off.
-            announce: told of every trial that has ended.
-            drop: frees the slot of a trial that was stopped early, since Tune keeps the stopped
-                trial's actor for the next one and does not clean it up.
+            interrupt: whether the session is ending; a trial that stops then has not ended but
+                been cut off.
+            announce: called with every trial that has ended.
+            pool: of the study; None if every trial is a job of its own.
         """
-        self._journal, self._search, self._board, self._gauges = journal, search, board, gauges
-        self._base, self._interrupt, self._announce = base, interrupt, announce
-        self._drop, self._domain = drop, domain
+        self._journal, self._search, self._progress = journal, search, progress
+        self._gauges, self._base, self._interrupt = gauges, base, interrupt
+        self._announce, self._pool, self._domain = announce, pool, domain
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle nothing: Tune saves its callbacks, and all of ours can be rebuilt."""
@@ -148,12 +107,13 @@ class Recorder(Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Journal a start."""
-        spec = TrialSpec.model_validate(trial.config["trial"])
-        self._board.running[trial.trial_id] = Running(spec, time.time())
+        suggestion = from_config(trial.config)
+        spec = suggestion.trial
+        self._progress.running[trial.trial_id] = RunningTrial(spec, time.time())
         self._journal.append(
             TrialStarted(
                 trial=spec.id,
-                number=trial.config["number"],
+                number=suggestion.number,
                 stage=spec.stage,
                 seed=spec.seed,
                 configuration=spec.hyperparameters,
@@ -167,96 +127,88 @@ class Recorder(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Show progress."""
-        running = self._board.running.get(trial.trial_id)
-        if running is not None:
-            running.latest = {**running.latest, **result}
-            self._gauges.trial(running.trial.id, result)
+        running, report = self._progress.running.get(trial.trial_id), from_tune(result)
+        if running is not None and report is not None:
+            running.update(report)
+            self._gauges.report(report)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Journal the end of a trial that reported its scores, or that the scheduler stopped."""
-        result = trial.last_result or {}
-        if "status" in result:
-            self._end(trial, result["status"], result, result.get("error"))
+        """Journal the end of a trial that reported it, or that the scheduler stopped."""
+        report = from_tune(trial.last_result or {})
+        if isinstance(report, TrialEnded):
+            if self._pool is not None:
+                self._base.record(self._pool.base())  # before the first end, which needs it
+            self._end(trial, _End.of_report(report.status, report.error, report))
+        elif isinstance(report, TrialFailed):
+            self._end(trial, _End("FAILED", report.error))
         elif not self._interrupt.ending:
-            # Tune marks both as terminated; a trial that ended by itself has always a status.
-            self._end(trial, "PRUNED", self._board.running[trial.trial_id].latest, None)
-            if self._drop is not None:
-                self._drop(trial.config["trial"]["id"])
+            # Tune calls trials that ended and trials that it stopped both terminated, but one that
+            # ended by itself has reported so.
+            self._end(trial, _End.of_pruned(self._progress.running[trial.trial_id]))
+            if self._pool is not None:
+                # Tune keeps the actor of a stopped trial for the next one without cleaning it up.
+                self._pool.end_lease(from_config(trial.config).trial.id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Journal a trial that raised, with the sentence that says why."""
         if not self._interrupt.ending:
-            self._end(trial, "FAILED", trial.last_result or {}, reason(trial))
+            last = from_tune(trial.last_result or {})
+            self._end(trial, _End.of_report("FAILED", reason(trial), last))
 
-    def _end(
-        self, trial: Any, status: FinalStatus, result: Mapping[str, Any], error: str | None
-    ) -> None:
-        if self._base is None and result.get("base") is not None:
-            self._base = Scores.model_validate(result["base"])
-            self._journal.append(BaseMeasured(scores=self._base, domain=self._domain))
-        running = self._board.running.pop(trial.trial_id)
+    def _end(self, trial: Any, end: _End) -> None:
+        running = self._progress.running.pop(trial.trial_id)
         entry = self._search.entry(trial.trial_id)
-        scores = Scores.model_validate({k: result[k] for k in Scores.model_fields if k in result})
-        source = scores.source_accuracy
-        base = None if self._base is None else self._base.source_accuracy
+        scores, training, ended = end.scores, end.training, end.ended
         record = TrialFinished(
             trial=running.trial.id,
-            status=status,
-            number=trial.config["number"],
+            status=end.status,
+            number=from_config(trial.config).number,
             stage=running.trial.stage,
             seed=running.trial.seed,
             configuration=running.trial.hyperparameters,
             domain=self._domain,
             learning=scores.learning,
-            source_accuracy=source,
-            forgetting=None if source is None or base is None else base - source,
+            source_accuracy=scores.source_accuracy,
+            forgetting=self._base.forgetting(scores),
             response_loss=scores.response_loss,
-            train_loss=result.get("train_loss"),
+            train_loss=None if training is None else training.train_loss,
             tasks=scores.tasks,
             code=scores.code,
             rungs=tuple(entry.rungs),
-            steps=result.get("step", 0),
-            tokens=result.get("tokens", 0),
-            wall_s=round(result.get("wall_s") or time.time() - running.began, 3),
-            train_s=round(result.get("train_s", 0.0), 3),
-            evaluate_s=round(result.get("evaluate_s", 0.0), 3),
-            trainable=result.get("trainable", 0),
-            peak_memory_bytes=result.get("peak_memory_bytes"),
-            error=error,
+            steps=end.step,
+            tokens=0 if training is None else training.tokens,
+            wall_s=round(time.time() - running.began if ended is None else ended.wall_s, 3),
+            train_s=0.0 if training is None else round(training.train_s, 3),
+            evaluate_s=0.0 if training is None else round(training.evaluate_s, 3),
+            trainable=0 if ended is None else ended.trainable,
+            peak_memory_bytes=None if ended is None else ended.peak_memory_bytes,
+            error=end.error,
             time=time.time(),
         )
-        if (spectrum := result.get("spectrum")) is not None:
-            measured = {"trial": record.trial, **spectrum}
-            self._journal.append(SpectrumMeasured.model_validate(measured))
+        if ended is not None and ended.spectrum is not None:
+            self._journal.append(ended.spectrum)
         self._journal.append(record)
-        self._search.finish(trial.trial_id, Outcome(status, scores.learning))
-        self._board.finish(record, here=True)
+        self._search.finish(trial.trial_id, Outcome(end.status, scores.learning))
+        self._progress.finish(record, here=True)
         self._gauges.trial(record.trial, record.model_dump(include={"learning", "forgetting"}))
         self._announce(record)
         self._publish()
-        # What has failed every time will go on failing, and each attempt costs its start-up.
-        self._interrupt.given_up |= self._board.hopeless
+        # What has failed every time will fail again, and each attempt costs a start-up.
+        self._interrupt.given_up |= self._progress.hopeless
 
     def _publish(self) -> None:
-        statuses = Counter(self._board.statuses)
-        statuses["RUNNING"] = len(self._board.running)
-        best = self._board.best
+        statuses = Counter(self._progress.statuses)
+        statuses["RUNNING"] = len(self._progress.running)
+        best = self._progress.best
         self._gauges.sweep(statuses, best.winner.learning if best else None)
 
 
-def count_known(board: Board, journal: Journal) -> None:
-    """Fill a board with the trials that ended in earlier sessions."""
-    for record in last_states(journal.records).values():
-        if isinstance(record, TrialFinished) and record.status != "FAILED":
-            board.finish(record, here=False)
-
-
 def reason(trial: Any) -> str:
-    """Give the line of a failed trial's traceback in which the cause of the failure stands."""
+    """Find the line of a failed trial's traceback that names the cause."""
     file = Path(trial.error_file)
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in text.splitlines()]
-    # Ray tells of a worker's exception below those of the controller and the trial, each of which
+    # Ray prints a worker's exception below those of the controller and the trial, each of which
     # begins with its dotted name.
     raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b.*: ", line)]
     return (raised or lines or ["the trial's process ended without an error"])[-1][:500]

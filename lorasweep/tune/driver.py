@@ -1,7 +1,7 @@
 """Run a sweep from its specification to its last trial.
 
-Ray starts in the background as soon as nothing is left that a look can find wrong, while the driver
-reads model, data and tasks. The lanes start once nothing is left that a user may have to mend.
+Ray starts in the background once a quick check of the sweep's inputs has passed, while the driver
+reads model, data and tasks. Lanes start after that, when no mistake of the user's can be left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store import journal
 from lorasweep.store.claim import check_folder
 from lorasweep.store.paths import SweepPaths
-from lorasweep.tune.prepare import glance, prepare_studies, published_points
+from lorasweep.tune.prepare import BaseReader, check_inputs, prepare_studies, published_points
 from lorasweep.tune.say import say
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def tune_sweep(
     spec: SweepSpec, folder: Path, console: Console, address: str | None = None
 ) -> Ending:
-    """Run a sweep, or go on with it, until every trial has ended.
+    """Run a sweep, or resume it, until every trial has ended.
 
     Args:
         spec: the sweep.
@@ -39,34 +39,41 @@ def tune_sweep(
         address: of an existing Ray cluster.
 
     Raises:
-        UsageError: something the user can mend: model, data, tasks, resources, or the folder.
+        UsageError: a mistake of the user's: model, data, tasks, resources, or the folder.
     """
     quiet_loggers()
     paths = SweepPaths(folder)
     check_folder(paths, spec)
+    base = BaseReader(spec.model)
     records = journal.read(paths.journal)
     if records:
         from lorasweep.tune.replay import nothing_left
         from lorasweep.tune.session import Ending
 
-        if all(nothing_left(study, published_points(study), records) for study in spec.studies):
+        if all(
+            nothing_left(study, published_points(study, base), records) for study in spec.studies
+        ):
             return Ending("complete", 0)
-    glance(spec)
+    check_inputs(spec)
     say(console, "reading model, data and tasks")
     with ThreadPoolExecutor(1, "connect") as background:
         connecting = background.submit(connect, address, spec.name)
         try:
-            return _run(spec, paths, console, connecting)
+            return _run(spec, paths, console, base, connecting)
         finally:
             wait([connecting])
             ray.shutdown()
 
 
 def _run(
-    spec: SweepSpec, paths: SweepPaths, console: Console, connecting: Future[Cluster]
+    spec: SweepSpec,
+    paths: SweepPaths,
+    console: Console,
+    base: BaseReader,
+    connecting: Future[Cluster],
 ) -> Ending:
     """Read what the sweep needs while Ray starts, then run it."""
-    prepared = prepare_studies(spec, paths, partial(say, console))
+    prepared = prepare_studies(spec, paths, base, partial(say, console))
     from lorasweep.tune.session import Session
 
     with (

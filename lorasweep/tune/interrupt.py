@@ -1,4 +1,4 @@
-"""End a session cleanly on Ctrl-C or SIGTERM."""
+"""End a session on Ctrl-C or SIGTERM without losing trained steps."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from ray.tune import Stopper
 
 
 class Interrupt(Stopper):  # type: ignore[misc]
-    """Stop all of Tune's trials once a person or the system asks for it, or none can succeed.
+    """Tune stopper that ends all trials after a signal, or if none can succeed.
 
-    What runs is not journalled as ended, so the same command goes on from there. A second signal
-    ends the process at once.
+    Trials that it stops are not journalled as ended, so the same command resumes them. A second
+    signal ends the process at once.
+
+    asked: whether the session ends because of a signal.
+    given_up: whether the session ends because its trials fail.
+    wake: called once before all trials are stopped; it wakes the trials that wait for a report,
+        because Tune cannot stop one in the midst of a call.
     """
 
     def __init__(self) -> None:
-        """Have nothing asked yet.
-
-        asked: whether a person or the system asks for the end.
-        given_up: whether the sweep ends because its trials fail.
-        wake: called, once, when all trials are about to be stopped; it lets those that wait for
-            something come back, since a waiting one cannot stop.
-        """
+        """Start without a reason to end."""
         self.asked = self.given_up = False
         self.wake: Callable[[], None] | None = None
         self._handlers: dict[int, Any] = {}
@@ -33,7 +32,7 @@ class Interrupt(Stopper):  # type: ignore[misc]
 
     @property
     def ending(self) -> bool:
-        """Tell whether trials are being stopped, for either reason."""
+        """Whether all trials are being stopped, for either reason."""
         return self.asked or self.given_up
 
     def __enter__(self) -> Self:
@@ -51,11 +50,11 @@ class Interrupt(Stopper):  # type: ignore[misc]
         self.asked = True
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Stop no trial by itself."""
+        """Stop no single trial."""
         return False
 
     def stop_all(self) -> bool:
-        """Tell Tune whether to stop everything."""
+        """Whether Tune is to stop every trial; wakes those that wait."""
         if self.ending and self.wake is not None:
             self.wake()
             self.wake = None

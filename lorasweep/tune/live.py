@@ -1,4 +1,4 @@
-"""The one live view of a running sweep."""
+"""The live view of a running sweep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lorasweep.spec.trial import Hyperparameters
 from lorasweep.store.records import TrialFinished
-from lorasweep.tune.callbacks import Board, Running
+from lorasweep.tune.progress import RunningTrial, SweepProgress
 
 _STYLES = {
     "RUNNING": "cyan",
@@ -21,11 +21,11 @@ _STYLES = {
     "DIVERGED": "magenta",
     "FAILED": "red",
 }
-_SHOWN = 12  # trials in the table; the newest are of interest, the report has them all
+_SHOWN = 12  # newest trials in the table; the report has all of them
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as 45s, 12m 05s or 3h 20m."""
+    """Format seconds as 45s, 12m 05s or 3h 20m."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -35,33 +35,39 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a number, or a dash where there is none."""
+    """Format a number, or a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 class View:
-    """Draw a board; rich asks for it again several times a second."""
+    """Table of trials and a summary; rich draws it again several times a second."""
 
     def __init__(
-        self, name: str, board: Board, axes: tuple[str, ...], study: tuple[str, ...] = ()
+        self,
+        name: str,
+        progress: SweepProgress,
+        axes: tuple[str, ...],
+        study: tuple[str, ...] = (),
     ) -> None:
-        """Remember what to draw.
+        """Keep what to draw.
 
         Args:
+            name: of the sweep.
+            progress: of the sweep.
             axes: the searched hyperparameters, a column each.
-            study: what tells the sweep's studies apart, of `domain` and `method`, a column each.
+            study: which of `domain` and `method` differ between the studies, a column each.
         """
-        self._name, self._board, self._axes, self._study = name, board, axes, study
+        self._name, self._progress, self._axes, self._study = name, progress, axes, study
 
     def __rich__(self) -> RenderableType:
-        """Draw the table of trials and the line below it."""
+        """The table of trials and the summary below it."""
         table = Table(title=f"lorasweep {self._name}", title_justify="left", expand=False)
         for column in ("trial", "status", *self._study, *self._axes):
             table.add_column(column, no_wrap=True)
         for column in ("done", "loss", "learning", "forgetting", "time"):
             table.add_column(column, justify="right", no_wrap=True)
-        running = list(self._board.running.values())
-        ended = self._board.recent[-max(1, _SHOWN - len(running)) :]
+        running = list(self._progress.running.values())
+        ended = self._progress.recent[-max(1, _SHOWN - len(running)) :]
         for record in ended:
             table.add_row(*self._ended(record))
         for trial in running:
@@ -90,40 +96,39 @@ class View:
             duration(record.wall_s),
         ]
 
-    def _running(self, running: Running) -> list[RenderableType]:
-        latest = running.latest
+    def _running(self, running: RunningTrial) -> list[RenderableType]:
         return [
             running.trial.id[:6] + ("*" if running.trial.stage == "confirm" else ""),
             Text("RUNNING", style=_STYLES["RUNNING"]),
-            *self._levels(running.trial.hyperparameters, self._board.domain),
-            f"{latest['percent']}%" if "percent" in latest else "starting",
-            number(latest.get("train_loss")),
+            *self._levels(running.trial.hyperparameters, self._progress.domain),
+            "starting" if running.percent is None else f"{running.percent}%",
+            number(running.latest.train_loss if running.latest is not None else None),
             "-",
             "-",
             "-",
         ]
 
     def summary(self) -> Text:
-        """Write trials by status, the best so far, the speed and the time left in one line."""
-        board = self._board
-        parts = [f"{board.ended}/{board.planned} trials"]
+        """One line: trials by status, best learning, speed, and time left."""
+        progress = self._progress
+        parts = [f"{progress.ended}/{progress.planned} trials"]
         parts += [
             f"{count} {status.lower()}"
-            for status, count in (("RUNNING", len(board.running)), *board.statuses.items())
+            for status, count in (("RUNNING", len(progress.running)), *progress.statuses.items())
             if count and status != "COMPLETE"
         ]
-        if board.best is not None:
-            best = board.best.winner
+        if progress.best is not None:
+            best = progress.best.winner
             seeds = f" over {len(best.seeds)} seeds" if len(best.seeds) > 1 else ""
             parts.append(f"best learning {number(best.learning)}{seeds} ({best.trial[:6]})")
-        parts.append(f"{board.tokens_per_s:,.0f} tokens/s")
-        left = board.seconds_left
+        parts.append(f"{progress.tokens_per_s:,.0f} tokens/s")
+        left = progress.seconds_left
         parts.append("time left unknown" if left is None else f"about {duration(left)} left")
         return Text("  " + " · ".join(parts), style="bold")
 
 
-def announcer(console: Console, board: Board) -> Callable[[TrialFinished], None]:
-    """Print a line per ended trial where there is no terminal to redraw."""
+def announcer(console: Console, progress: SweepProgress) -> Callable[[TrialFinished], None]:
+    """Make what prints a line per ended trial, if there is no terminal for a live view."""
 
     def announce(record: TrialFinished) -> None:
         if console.is_terminal:
@@ -134,8 +139,8 @@ def announcer(console: Console, board: Board) -> Callable[[TrialFinished], None]
         )
         domain = f"domain={record.domain} " if record.domain else ""
         console.print(
-            f"[{board.ended}/{board.planned}] {record.trial} {record.status} {domain}{levels} "
-            f"learning={number(record.learning)} forgetting={number(record.forgetting)}",
+            f"[{progress.ended}/{progress.planned}] {record.trial} {record.status} {domain}"
+            f"{levels} learning={number(record.learning)} forgetting={number(record.forgetting)}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -145,7 +150,7 @@ def announcer(console: Console, board: Board) -> Callable[[TrialFinished], None]
 
 
 def live_view(console: Console, view: View) -> AbstractContextManager[object]:
-    """Make the view that redraws itself, where there is a terminal to draw on."""
+    """Make the context in which the view redraws itself, if there is a terminal."""
     if not console.is_terminal:
         return nullcontext()
     return Live(view, console=console, refresh_per_second=2, transient=False)

@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from ray.util.metrics import Gauge
 
+from lorasweep.lanes.messages import Training, TrialEnded, TuneReport, rung_of
+
 _TRIAL = ("sweep", "trial")
+_DESCRIPTIONS = {
+    "train_loss": "Training loss in nats per token.",
+    "response_loss": "Held-out response loss in nats per token.",
+    "tokens_per_s": "Trained tokens per second.",
+    "learning": "Mean score over the learning suite.",
+    "source_accuracy": "Mean accuracy over the source suite.",
+    "forgetting": "Source accuracy of the base minus the trial's.",
+}
 
 
 class Gauges:
-    """Publish a sweep's numbers under the names that the journal uses."""
+    """Numbers of a sweep, published under the names that the journal uses."""
 
     def __init__(self, sweep: str) -> None:
-        """Declare the gauges; a gauge without a value is not exported."""
+        """Declare the gauges; one without a value is not exported."""
         self._sweep = sweep
         self._trials = Gauge("lorasweep_trials", "Trials by status.", ("sweep", "status"))
         self._best = Gauge("lorasweep_best_learning", "Best learning so far.", ("sweep",))
-        descriptions = {
-            "train_loss": "Training loss in nats per token.",
-            "response_loss": "Held-out response loss in nats per token.",
-            "tokens_per_s": "Trained tokens per second.",
-            "learning": "Mean score over the learning suite.",
-            "source_accuracy": "Mean accuracy over the source suite.",
-            "forgetting": "Source accuracy of the base minus the trial's.",
-        }
         self._of_trial = {
-            name: Gauge(f"lorasweep_{name}", text, _TRIAL) for name, text in descriptions.items()
+            name: Gauge(f"lorasweep_{name}", text, _TRIAL) for name, text in _DESCRIPTIONS.items()
         }
 
-    def trial(self, trial: str, values: dict[str, float | None]) -> None:
-        """Publish what is known of one trial; names without a gauge are left out."""
+    def report(self, report: TuneReport) -> None:
+        """Publish the numbers of a trial's report."""
+        values: dict[str, float | None] = {}
+        if isinstance(report, Training):
+            values |= {"train_loss": report.train_loss, "tokens_per_s": report.tokens_per_s}
+        if (rung := rung_of(report)) is not None:
+            values["response_loss"] = rung.response_loss
+        if isinstance(report, TrialEnded):
+            names = {"learning", "source_accuracy", "response_loss"}
+            values |= report.scores.model_dump(include=names)
+        self.trial(report.trial, values)
+
+    def trial(self, trial: str, values: Mapping[str, float | None]) -> None:
+        """Publish numbers of one trial; those that are None keep their last value."""
         for name, value in values.items():
-            if name in self._of_trial and value is not None:
+            if value is not None:
                 self._of_trial[name].set(value, {"sweep": self._sweep, "trial": trial})
 
     def sweep(self, statuses: Counter[str], best: float | None) -> None:

@@ -1,21 +1,23 @@
-"""Everything about a sweep that can be found out, or found wrong, before a trial starts."""
+"""Read and check everything that a sweep needs before a trial starts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from lorasweep.data.prepare import prepare_data
 from lorasweep.data.sources import find_source
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import SpecError
 from lorasweep.evaluate.tasks import check_tasks, resolve_suites
-from lorasweep.model.base import base_path, empty_base, load_tokenizer, read_facts
+from lorasweep.model.base import BaseFacts, base_path, empty_base, load_tokenizer, read_facts
 from lorasweep.model.shape import FAMILIES
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
-from lorasweep.spec.sweep import DataSpec, EvaluateSpec, SweepSpec
+from lorasweep.spec.sweep import DataSpec, EvaluateSpec, ModelSpec, SweepSpec
 from lorasweep.spec.trial import TARGET_SETS
 from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
@@ -24,15 +26,32 @@ from lorasweep.tune.stream import stream
 
 
 @dataclass(frozen=True)
+class BaseReader:
+    """Configuration and tokenizer of a sweep's base, each read once, when it is first needed."""
+
+    spec: ModelSpec
+
+    @cached_property
+    def facts(self) -> BaseFacts:
+        """What the configuration says of the base."""
+        return read_facts(self.spec)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer, with a padding token."""
+        return load_tokenizer(self.spec)
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """Hold a study of a sweep that is ready to run.
+    """A study that is ready to run.
 
     study: as the sweep has it.
     spec: the study with its suites resolved and its local paths absolute, since workers run in
         other folders.
     data: tokenised once for all trials.
-    points: published recipes, placed in the study's space.
-    notes: what a reader of the results must know about data and tasks, in sentences.
+    points: published recipes, as points of the study's space.
+    notes: sentences about data and tasks that a reader of the results must know.
     """
 
     study: SweepSpec
@@ -42,21 +61,20 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def published_points(spec: SweepSpec) -> list[dict[str, Level]]:
-    """Place the published recipes in a study's space, which takes the model's size and family.
+def published_points(study: SweepSpec, base: BaseReader) -> list[dict[str, Level]]:
+    """Convert the published recipes to points of a study's space, for the base's size and family.
 
     Raises:
-        ModelError: the model cannot be read.
+        ModelError: the base cannot be read.
     """
-    facts = read_facts(spec.model)
-    return first_points(spec, facts.hidden_size, facts.model_type)
+    return first_points(study, base.facts.hidden_size, base.facts.model_type)
 
 
-def glance(spec: SweepSpec) -> None:
-    """Look whether the model, and each study's data and tasks, are there, before what takes long.
+def check_inputs(spec: SweepSpec) -> None:
+    """Check that the base and each study's data and tasks exist, before slower work begins.
 
     Raises:
-        UsageError: one of them is not.
+        UsageError: one of them does not.
     """
     base_path(spec.model)
     for study in spec.studies:
@@ -65,13 +83,15 @@ def glance(spec: SweepSpec) -> None:
 
 
 def prepare_studies(
-    spec: SweepSpec, paths: SweepPaths, say: Callable[[str], None]
+    spec: SweepSpec, paths: SweepPaths, base: BaseReader, say: Callable[[str], None]
 ) -> list[Prepared]:
     """Read what all studies of a sweep need; studies with the same data share them.
 
     Args:
-        paths: of the results folder, where tokens of streamed documents are, or are written to.
-        say: tells the person in front how far a long reading is.
+        spec: the sweep.
+        paths: of the results folder, which keeps the tokens of streamed documents.
+        base: of the sweep.
+        say: prints how far a long reading is.
 
     Raises:
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
@@ -82,36 +102,43 @@ def prepare_studies(
         if isinstance(record, BaseMeasured)
     }
     streamed = [study for study in spec.studies if study.data.streaming]
-    for study in streamed:  # which may take hours, so that what a user may have to mend comes first
-        _check_targets(study)
+    for study in streamed:  # streaming may take hours, so mistakes of the user's are found first
+        _check_targets(study, base)
         _suites(study, settled.get(study.domain, ()))
     read: dict[DataSpec, TrainingData] = {}
     for study in streamed:
         if study.data not in read:
-            read[study.data] = stream(spec, study.data, paths, say)
+            read[study.data] = stream(spec, study.data, paths, base.facts, base.tokenizer, say)
     prepared = []
     for study in spec.studies:
-        prepared.append(prepare(study, read.get(study.data), settled.get(study.domain, ())))
+        measured = settled.get(study.domain, ())
+        prepared.append(prepare(study, base, read.get(study.data), measured))
         read[study.data] = prepared[-1].data
     return prepared
 
 
 def prepare(
-    spec: SweepSpec, data: TrainingData | None = None, measured: tuple[str, ...] = ()
+    spec: SweepSpec,
+    base: BaseReader | None = None,
+    data: TrainingData | None = None,
+    measured: tuple[str, ...] = (),
 ) -> Prepared:
-    """Read the model's tokenizer, and the data and the tasks of a study.
+    """Read the data and the tasks of a study.
 
     Args:
-        data: the study's, where they have been read already.
+        spec: the study.
+        base: of the sweep; None reads it.
+        data: of the study, if they have been read already.
         measured: tasks on which an earlier session measured the base.
 
     Raises:
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
     """
-    _check_targets(spec)
+    base = base or BaseReader(spec.model)
+    _check_targets(spec, base)
     if data is None:
-        facts, tokenizer = read_facts(spec.model), load_tokenizer(spec.model)
-        data = prepare_data(spec.data, tokenizer, facts.positions, facts.vocabulary)
+        facts = base.facts
+        data = prepare_data(spec.data, base.tokenizer, facts.positions, facts.vocabulary)
     counted = "tokens" in spec.space.axes or spec.hyperparameters.tokens is not None
     if counted and data.kind != "documents":
         raise SpecError(
@@ -126,26 +153,26 @@ def prepare(
     resolved = spec.model_copy(
         update={"model": model, "evaluate": suites.model_copy(update={"tasks": tasks})}
     )
-    return Prepared(spec, resolved, data, published_points(spec), (*data.notes, *notes))
+    return Prepared(spec, resolved, data, published_points(spec, base), (*data.notes, *notes))
 
 
 def _suites(study: SweepSpec, measured: tuple[str, ...]) -> tuple[EvaluateSpec, tuple[str, ...]]:
-    """Settle a study's tasks, as an earlier session has if there was one."""
+    """Resolve a study's suites, to the same tasks as an earlier session if there was one."""
     learning = study.evaluate.learning
     return resolve_suites(study.evaluate, tuple(name for name in measured if name not in learning))
 
 
-def _check_targets(study: SweepSpec) -> None:
-    """See that the model has the layers that the study's targets stand for.
+def _check_targets(study: SweepSpec, base: BaseReader) -> None:
+    """Check that the base has the layers that the study's targets stand for.
 
     Raises:
-        ModelError: it has not, with the sentence that each of the trials would fail with.
+        ModelError: it does not, with the sentence that each of the trials would fail with.
     """
     if study.method != "lora":
         return
     levels = study.levels_of("targets")
-    if read_facts(study.model).model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
-        return  # which have both halves, and torch need not be loaded to say so
+    if base.facts.model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
+        return  # these families have attention and MLP layers; no need to load torch to find out
     from lorasweep.model.lora import target_modules
 
     model = empty_base(study.model)

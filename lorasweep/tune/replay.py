@@ -1,4 +1,8 @@
-"""What the journal says of trials that ran before, replayed into a fresh search."""
+"""Resume a study by replaying the journal into a fresh search.
+
+No state of Optuna or Tune is saved. The search suggests the same trials again, since it is a
+function of its seed and the outcomes, and those that the journal knows do not run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from lorasweep.tune.sequence import TrialSequence
 
 
 def final_records(records: Sequence[Record]) -> dict[str, list[TrialFinished]]:
-    """Give what the journal says of trials that ended, by trial, the oldest first."""
+    """Collect the final records of each trial, oldest first; a retried trial has several."""
     finals: dict[str, list[TrialFinished]] = {}
     for record in records:
         if isinstance(record, TrialFinished):
@@ -24,7 +28,7 @@ def final_records(records: Sequence[Record]) -> dict[str, list[TrialFinished]]:
 
 
 def known_trials(records: Sequence[Record]) -> list[str]:
-    """Name the trials that need not run again; a failed one is tried again."""
+    """List the trials that need not run again; a failed one is retried."""
     return [
         trial
         for trial, record in last_states(records).items()
@@ -33,7 +37,13 @@ def known_trials(records: Sequence[Record]) -> list[str]:
 
 
 def window_of(study: SweepSpec, records: Sequence[Record], otherwise: int) -> int:
-    """Give how far back a trial sees: as in the study's first session, so that a sweep repeats."""
+    """Find the window of the study's first session, which later sessions keep.
+
+    Args:
+        study: of the sweep.
+        records: of the journal.
+        otherwise: the window if the study has not begun.
+    """
     windows = [
         record.window
         for record in records
@@ -49,15 +59,16 @@ def window_of(study: SweepSpec, records: Sequence[Record], otherwise: int) -> in
 def ordered_search(
     study: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record], window: int
 ) -> tuple[OrderedSearch, TrialSequence]:
-    """Make the search of a study, which replays what the journal knows, and the order it keeps."""
-    order = TrialSequence(window)
-    return OrderedSearch(build_search(study, points), study, order, final_records(records)), order
+    """Make the search of a study, which replays what the journal knows, and its trial sequence."""
+    sequence = TrialSequence(window)
+    inner = build_search(study, points)
+    return OrderedSearch(inner, study, sequence, final_records(records)), sequence
 
 
 def nothing_left(
     study: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record]
 ) -> bool:
-    """Replay a journal and tell whether every trial of a study has ended."""
+    """Whether every trial of a study has ended, as a replay of the journal shows."""
     if not known_trials(records):
         return False
     search, _ = ordered_search(study, points, records, window_of(study, records, 1))

@@ -1,4 +1,4 @@
-"""Tell the person in front; apart from the live view, which has to load Ray Tune."""
+"""Lines for the user outside of the live view, whose modules need Ray Tune."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from rich.console import Console
 
 
 def say(console: Console, sentence: str) -> None:
-    """Tell the person in front what is going on."""
+    """Print a sentence on what is going on."""
     console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,9 @@
-"""Which trials are stopped early: Tune's own schedulers, asked in an order that repeats exactly."""
+"""Early stopping with Tune's own schedulers, in a way that repeats exactly.
+
+ASHA and median stopping compare a trial with whatever has been reported so far, which depends on
+timing. Here each decision is made by a fresh scheduler that is shown the trials in the window, in
+their order, and then the trial itself (see `sequence.py`).
+"""
 
 from __future__ import annotations
 
@@ -13,16 +18,16 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from lorasweep.lanes.messages import from_config, from_tune, rung_of
 from lorasweep.spec.sweep import SearchSpec
-from lorasweep.store.records import Rung
 from lorasweep.tune.sequence import Entry, TrialSequence
 
 PROXY = "response_loss"
 TIME = "percent"  # of a trial's own steps, never wall time: a trial that waited is not punished
 
 
-def build_rule(search: SearchSpec) -> Callable[[], TrialScheduler]:
-    """Give a maker of the scheduler that the sweep asks for."""
+def scheduler_factory(search: SearchSpec) -> Callable[[], TrialScheduler]:
+    """Get the factory of the scheduler that a sweep asks for."""
     if search.scheduler == "asha":
         return lambda: ASHAScheduler(
             time_attr=TIME,
@@ -40,31 +45,36 @@ def build_rule(search: SearchSpec) -> Callable[[], TrialScheduler]:
             grace_period=search.rungs[0],
             min_samples_required=3,
         )
-    return lambda: FIFOScheduler()  # noqa: PLW0108 - as the others, a maker
+    return lambda: FIFOScheduler()  # noqa: PLW0108 - a factory, like the others
 
 
 @dataclass(frozen=True)
-class _Named:
-    """Stand for a trial in a replay; the schedulers ask a trial for nothing but its name."""
+class _ReplayedTrial:
+    """Stand-in for a Tune trial in a replay; the schedulers read nothing but its id."""
 
     trial_id: str
 
 
-class _Idle:
-    """Stand for Tune's controller in a replay, in which no trial waits for a place."""
+class _NoController:
+    """Stand-in for Tune's controller in a replay."""
 
     def get_live_trials(self) -> list[Any]:
-        """Give no trial, so that a rule never pauses one in favour of another."""
+        """No trials, so that a scheduler never pauses one in favour of another."""
         return []
 
 
 class OrderedScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Decide on a trial by replaying, into a fresh scheduler, the trials it may know of."""
+    """Scheduler that decides on a trial from the trials in its window alone."""
 
-    def __init__(self, make: Callable[[], TrialScheduler], order: TrialSequence) -> None:
-        """Take a maker of the scheduler, and the order shared with the search."""
+    def __init__(self, factory: Callable[[], TrialScheduler], sequence: TrialSequence) -> None:
+        """Wrap a scheduler.
+
+        Args:
+            factory: of the scheduler.
+            sequence: of the study's trials, shared with the search.
+        """
         super().__init__()
-        self._make, self._order = make, order
+        self._factory, self._sequence = factory, sequence
 
     def on_trial_result(
         self,
@@ -72,31 +82,32 @@ class OrderedScheduler(FIFOScheduler):  # type: ignore[misc]
         trial: Any,
         result: dict[str, Any],
     ) -> str:
-        """Stop or continue; a confirmation and a trial that has just ended always continue."""
-        if PROXY not in result or "status" in result or trial.config["trial"]["stage"] != "search":
+        """Stop or continue a trial at a rung; a confirmation always continues."""
+        report, suggestion = from_tune(result), from_config(trial.config)
+        rung = None if report is None else rung_of(report)
+        if rung is None or suggestion.trial.stage != "search":
             return str(TrialScheduler.CONTINUE)
-        number = trial.config["number"]
-        entry = self._order.entries[number].latest
-        rung = Rung(percent=result[TIME], step=result["step"], response_loss=result[PROXY])
-        if rung not in entry.rungs:  # a restarted trial passes its rungs again
+        entry = self._sequence.entries[suggestion.number].latest
+        if rung not in entry.rungs:  # a resumed trial passes its rungs again
             entry.rungs.append(rung)
-        return self.decide(number)
+        return self.decide(suggestion.number)
 
     def decide(self, number: int) -> str:
-        """Replay the known trials and then this one, and give the scheduler's last word."""
-        scheduler = self._make()
-        known = {entry.trial.id: entry for entry in self._order.visible(number)}
-        for entry in known.values():
+        """Replay the trials in the window, then this one; its last decision counts."""
+        scheduler = self._factory()
+        # By id, since a configuration suggested twice is one trial, whose losses count once.
+        visible = {entry.trial.id: entry for entry in self._sequence.visible(number)}
+        for entry in visible.values():
             self._replay(scheduler, entry)
-        return self._replay(scheduler, self._order.entries[number].latest)
+        return self._replay(scheduler, self._sequence.entries[number].latest)
 
     @staticmethod
     def _replay(scheduler: TrialScheduler, entry: Entry) -> str:
-        stand_in = _Named(entry.trial.id)
-        scheduler.on_trial_add(_Idle(), stand_in)
+        stand_in = _ReplayedTrial(entry.trial.id)
+        scheduler.on_trial_add(_NoController(), stand_in)
         action = str(TrialScheduler.CONTINUE)
         for rung in entry.rungs:
             if rung.response_loss is not None:
                 result = {TIME: rung.percent, PROXY: rung.response_loss}
-                action = str(scheduler.on_trial_result(_Idle(), stand_in, result))
+                action = str(scheduler.on_trial_result(_NoController(), stand_in, result))
         return action

@@ -14,9 +14,11 @@ from optuna.distributions import (
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from lorasweep.lanes.messages import Suggestion, to_config
+from lorasweep.spec.grid import grid_points, planned_trials, trunk_axis
 from lorasweep.spec.space import Axis, Level, Range
 from lorasweep.spec.sweep import SweepSpec
-from lorasweep.spec.trial import DURATIONS, TrialSpec
+from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.records import TrialFinished
 from lorasweep.tune.sequence import Entry, Outcome, TrialSequence
 
@@ -24,32 +26,37 @@ METRIC = "learning"
 
 
 def distribution(axis: Axis) -> BaseDistribution:
-    """Give Optuna's distribution of an axis."""
+    """Convert an axis to Optuna's distribution."""
     if isinstance(axis, Range):
         return FloatDistribution(axis.low, axis.high, log=axis.log)
     return CategoricalDistribution(axis.values)
 
 
 class GridSearch(Searcher):  # type: ignore[misc]
-    """Suggest the full factorial, a combination at a time."""
+    """Search that suggests given configurations one by one."""
 
     def __init__(self, points: Iterable[dict[str, Level]]) -> None:
-        """Take the combinations in the order in which they are to run."""
+        """Take the configurations in the order in which they are to run."""
         super().__init__(metric=METRIC, mode="max")
         self._points = list(points)  # not an iterator, since Tune pickles its searcher
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Give the next combination, or say that there is none."""
+        """Suggest the next configuration; FINISHED after the last."""
         return self._points.pop(0) if self._points else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Learn nothing, since a grid does not adapt."""
+        """Ignore outcomes, since a grid does not adapt."""
 
 
 def build_search(spec: SweepSpec, first_points: list[dict[str, Level]]) -> Searcher:
-    """Make the searcher that the sweep asks for, seeded by the sweep."""
+    """Make the searcher that a study asks for, seeded by the sweep.
+
+    Args:
+        spec: the study.
+        first_points: configurations that Optuna suggests first.
+    """
     search = spec.search
     if search.algorithm == "grid":
         return GridSearch(grid_points(spec))
@@ -77,155 +84,133 @@ def build_search(spec: SweepSpec, first_points: list[dict[str, Level]]) -> Searc
     )
 
 
-def grid_points(spec: SweepSpec) -> list[dict[str, Level]]:
-    """Give the configurations of a grid: the full factorial, or the points that are asked for.
-
-    Those that share a trunk come by their duration, since the shorter one leaves it to the longer.
-    """
-    search = spec.search
-    whole = list(spec.space.grid(search.grid_points))
-    if search.points:
-        whole = [
-            point
-            for point in whole
-            if any(given.items() <= point.items() for given in search.points)
-        ]
-    if (axis := trunk_axis(spec)) is not None:
-        whole.sort(key=lambda point: float(point[axis]))
-    return whole
-
-
-def trunk_axis(spec: SweepSpec) -> str | None:
-    """Name the axis along which trials share a trunk, if they do."""
-    axes = [axis for axis in DURATIONS if axis in spec.space.axes]
-    return axes[0] if spec.has_trunk and axes else None
-
-
-def planned_trials(spec: SweepSpec) -> int:
-    """Count the suggestions of a search, confirmations left out."""
-    return len(grid_points(spec)) if spec.search.algorithm == "grid" else spec.search.trials
-
-
 def first_trials(
     spec: SweepSpec, first_points: list[dict[str, Level]], count: int
 ) -> list[TrialSpec]:
-    """Give the trials that a sweep begins with, before any has ended; repetitions only once."""
+    """List the trials that a study begins with, before any has ended; repetitions only once."""
     search = build_search(spec, first_points)
     suggested = (search.suggest(str(n)) for n in range(min(count, planned_trials(spec))))
     trials = [spec.trial(values) for values in suggested if isinstance(values, dict)]
     return list({trial.id: trial for trial in trials}.values())
 
 
-def _recall(entry: Entry, record: TrialFinished) -> None:
-    """Fill in what the journal says of a trial."""
+def _restore(entry: Entry, record: TrialFinished) -> None:
+    """Fill in what the journal knows of a trial."""
     entry.rungs = list(record.rungs)
     entry.outcome = Outcome(record.status, record.learning)
 
 
 class OrderedSearch(Searcher):  # type: ignore[misc]
-    """Ask a searcher for trials in a fixed order, then confirm the best on further seeds.
+    """Search in a fixed order, which then confirms the best configurations on further seeds.
 
-    Every trial is told to the inner searcher in the order of suggestion (see `sequence.py`). A
-    trial whose outcome the journal knows is told and not run, so a resumed sweep goes through
-    the same suggestions as one that was never interrupted. That holds for a failed trial too:
-    what came after it was chosen in the light of its failure, so it runs again once the search
-    is over, and its new outcome decides only what is confirmed.
+    Every outcome is passed to the inner searcher in the order of suggestion (see `sequence.py`). A
+    trial whose outcome the journal knows does not run, so a resumed sweep goes through the same
+    suggestions as one that was never interrupted. That holds for a failed trial too: what came
+    after it was suggested in the light of its failure. It runs again once the search is over, and
+    its new outcome decides only what is confirmed.
     """
 
     def __init__(
         self,
         inner: Searcher,
         spec: SweepSpec,
-        order: TrialSequence,
+        sequence: TrialSequence,
         known: Mapping[str, Sequence[TrialFinished]],
     ) -> None:
         """Wrap a searcher.
 
         Args:
             inner: OptunaSearch or a grid, unmodified.
-            spec: of the sweep.
-            order: shared with the scheduler.
-            known: final records of earlier sessions by trial, the oldest first; where a trial has
-                several, all but the last say that it failed.
+            spec: the study.
+            sequence: of its trials, shared with the scheduler.
+            known: final records of earlier sessions by trial, oldest first; of several, all but
+                the last are failures.
         """
-        # Without a metric of its own, since Tune would demand it of every report, and a trial's
-        # learning is only known at its end.
+        # Without a metric of its own: Tune would demand it in every result, and the learning of a
+        # trial is known only at its end.
         super().__init__()
-        self._inner, self._spec, self._order, self._known = inner, spec, order, known
+        self._inner, self._spec, self._sequence, self._known = inner, spec, sequence, known
         self._planned = planned_trials(spec)
-        self._told = 0
+        self._passed_on = 0  # outcomes that the inner searcher knows
         self._retries: list[Entry] | None = None
         self._confirmations: list[Entry] | None = None
         self._running: dict[str, Entry] = {}
-        self._held: list[Entry] = []
+        self._waiting: list[Entry] = []  # suggested, and waiting for the trunk of another trial
         self._at_first: int | None = None
 
-    def hold(self, at_first: int) -> None:
-        """Give only so many trials until one has reported: the others would not find a slot yet.
+    def limit_at_first(self, count: int) -> None:
+        """Start only this many trials until one has reported.
 
-        Each that begins is a process that starts while the lanes come up.
+        The others would not find a slot yet, and each is a process that takes CPU time to start
+        while the lanes load.
         """
-        self._at_first = at_first
+        self._at_first = count
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Give as many trials as Tune asks for, now that one trains."""
+        """Lift the limit on the first trials, now that one of them trains."""
         self._at_first = None
 
     def suggest(self, trial_id: str) -> Any:
-        """Give the next trial that has to run, None if it must wait, FINISHED after the last."""
+        """Suggest the next trial to run; None if it has to wait, FINISHED after the last."""
         if self._at_first is not None and len(self._running) >= self._at_first:
             return None
-        entry = self._next_search() or self._next_after_search()
+        entry = self._next_of_search() or self._next_after_search()
         if isinstance(entry, Entry):
             self._running[trial_id] = entry
-            return self._config(entry)
+            return to_config(Suggestion(entry.trial, self._number(entry)))
         return entry
 
-    def _next_search(self) -> Entry | None:
-        """Give the next trial of the search, None if it must wait or all were suggested."""
-        released = next((entry for entry in self._held if not self._waits(entry)), None)
+    def _next_of_search(self) -> Entry | None:
+        """Find the next trial of the search; None if it has to wait or all were suggested."""
+        released = next((entry for entry in self._waiting if not self._waits(entry)), None)
         if released is not None:
-            self._held.remove(released)
+            self._waiting.remove(released)
             return released
         while (entry := self._suggested()) is not None:
             if entry.outcome is not None or self._runs(entry):
                 continue  # known, or suggested before
             if not self._waits(entry):
                 return entry
-            self._held.append(entry)
+            self._waiting.append(entry)
         return None
 
     def _suggested(self) -> Entry | None:
-        """Ask the inner searcher, once all that the next trial may know of has been told."""
-        number = len(self._order.entries)
-        if number >= self._planned or not self._order.ready(number):
+        """Ask the inner searcher for the next trial, once all outcomes that it may use are there.
+
+        The inner searcher sees exactly the outcomes in the window, in the order of suggestion, and
+        so its suggestion does not depend on timing.
+        """
+        number = len(self._sequence.entries)
+        if number >= self._planned or not self._sequence.ready(number):
             return None
-        for index in range(self._told, len(self._order.visible(number))):
-            self._tell(index, self._order.entries[index])
-        self._told = max(self._told, len(self._order.visible(number)))
+        visible = self._sequence.visible(number)
+        for index in range(self._passed_on, len(visible)):
+            self._pass_on(index, visible[index])
+        self._passed_on = max(self._passed_on, len(visible))
         values = self._inner.suggest(str(number))
         if values is None or values == Searcher.FINISHED:
             self._planned = number
             return None
         trial = self._spec.trial(values)
-        is_grid = self._spec.search.algorithm == "grid"  # in which the shorter trial comes first
-        entry = self._order.add(trial, self._spec.trunk(trial) if is_grid else None)
+        # Only a grid is sorted by duration, so that the trial that leaves a trunk comes first.
+        is_grid = self._spec.search.algorithm == "grid"
+        entry = self._sequence.add(trial, self._spec.trunk(trial) if is_grid else None)
         if trial.id in self._known:
-            _recall(entry, self._known[trial.id][0])
+            _restore(entry, self._known[trial.id][0])
         return entry
 
     def _runs(self, entry: Entry) -> bool:
         return entry in self._running.values()
 
     def _waits(self, entry: Entry) -> bool:
-        """Tell whether a trial of the search is to go on from one that has not ended."""
-        return entry.waits(self._order.entries[: self._order.number(entry.trial.id)])
+        """Whether a trial of the search is to continue from one that has not ended."""
+        return entry.waits(self._sequence.entries[: self._sequence.number(entry.trial.id)])
 
-    def _tell(self, number: int, entry: Entry) -> None:
-        """Tell one outcome to the inner searcher.
+    def _pass_on(self, number: int, entry: Entry) -> None:
+        """Pass one outcome to the inner searcher.
 
-        A trial without a score (stopped early, diverged) is told as pruned, which the samplers rank
-        below every completed one; as failed it would be ignored, and its region tried again.
+        A trial without a score (stopped early, diverged) is passed as pruned, which the samplers
+        rank below every completed one. As failed it would be ignored, and its region tried again.
         """
         assert entry.outcome is not None
         score = entry.outcome.learning if entry.outcome.status == "COMPLETE" else None
@@ -236,8 +221,8 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         )
 
     def _next_after_search(self) -> Any:
-        """Give the next trial that failed in an earlier session, or repetition of a best one."""
-        if len(self._order.entries) < self._planned or not self._order.ended:
+        """Find the next retry of a trial that failed before, then the next confirmation."""
+        if len(self._sequence.entries) < self._planned or not self._sequence.ended:
             return None
         if self._retries is None:
             self._retries = self._failed_before()
@@ -250,8 +235,8 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         return self._next_of(self._confirmations)
 
     def _next_of(self, entries: Sequence[Entry]) -> Entry | None:
-        """Give the first of these trials that can begin, None if the others have to wait."""
-        if len(self._running) >= self._order.window:
+        """Find the first of these trials that can start; None if all have to wait."""
+        if len(self._running) >= self._sequence.window:
             return None
         return next(
             (
@@ -267,12 +252,12 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
     def _failed_before(self) -> list[Entry]:
         """List another attempt at each trial of the search that an earlier session saw fail."""
         retries = []
-        for entry in dict.fromkeys(self._order.entries):
+        for entry in dict.fromkeys(self._sequence.entries):
             finals = self._known.get(entry.trial.id, ())
             if finals and finals[0].status == "FAILED":
                 entry.again = Entry(entry.trial, entry.trunk)
                 if finals[-1].status != "FAILED":
-                    _recall(entry.again, finals[-1])
+                    _restore(entry.again, finals[-1])
                 retries.append(entry.again)
         return retries
 
@@ -284,7 +269,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         spec, confirmed = self._spec, self._spec.search.confirm
         complete = [
             (entry.trial, entry.latest.outcome.learning or 0.0)
-            for entry in dict.fromkeys(self._order.entries)
+            for entry in dict.fromkeys(self._sequence.entries)
             if entry.latest.outcome is not None and entry.latest.outcome.status == "COMPLETE"
         ]
         # Not quite the rule of `store/best.py`: each has one seed here, and equal scores keep the
@@ -301,16 +286,13 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         for entry in entries:
             finals = self._known.get(entry.trial.id, ())
             if finals and finals[-1].status != "FAILED":
-                _recall(entry, finals[-1])
+                _restore(entry, finals[-1])
         return entries
-
-    def _config(self, entry: Entry) -> dict[str, Any]:
-        return {"trial": entry.trial.model_dump(mode="json"), "number": self._number(entry)}
 
     def _number(self, entry: Entry) -> int:
         if self._confirmations and entry in self._confirmations:
-            return len(self._order.entries) + self._confirmations.index(entry)
-        return self._order.number(entry.trial.id)
+            return len(self._sequence.entries) + self._confirmations.index(entry)
+        return self._sequence.number(entry.trial.id)
 
     def finish(self, trial_id: str, outcome: Outcome) -> None:
         """Take a trial's outcome from the driver, which knows why the trial ended."""
@@ -318,7 +300,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         self._at_first = None
 
     def entry(self, trial_id: str) -> Entry:
-        """Give the entry that runs as one of Tune's trials."""
+        """Get the entry that runs as one of Tune's trials."""
         return self._running[trial_id]
 
     def on_trial_complete(
@@ -327,7 +309,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         """Leave outcomes to `finish`: Tune cannot tell a stopped trial from a completed one."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the journal holds all that is needed to go on."""
+        """Save nothing: the journal holds all that is needed to resume."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing, as nothing is saved."""

@@ -1,10 +1,15 @@
-"""Which trials a trial may know of: the reason why a sweep repeats itself exactly.
+"""The trial sequence: which outcomes a trial may use. It is why a sweep repeats exactly.
 
 Trials run side by side and end in an order that timing decides. If a suggestion or an early stop
-looked at whatever happened to have ended, no sweep could be repeated or resumed faithfully. So
-trial n knows trials 0 to n - window, all of them ended, and nothing of the others, although some
-may have ended too. With a window as wide as the number of trials that run at a time this costs
-little: only when a trial outlasts all of its window does a place stand empty.
+used whatever happened to have ended, no sweep could be repeated or resumed faithfully. So trial n
+uses the outcomes of trials 0 to n - window and waits until all of these have ended; it uses no
+other outcome, even of a trial that has ended.
+
+With a window of 3:    trial 5 sees 0 1 2, and starts once these have ended
+                       trials 3 and 4 may still be running, or not
+
+The window is at least as wide as the number of trials under way, so this costs little: a slot
+stands empty only while one trial outlasts all the others of its window.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from lorasweep.store.records import FinalStatus, Rung
 
 @dataclass(frozen=True)
 class Outcome:
-    """Hold how a trial ended, as far as the search cares."""
+    """How a trial ended, as far as the search cares."""
 
     status: FinalStatus
     learning: float | None
@@ -26,12 +31,11 @@ class Outcome:
 
 @dataclass(eq=False)
 class Entry:
-    """Hold one trial: what it is, what was seen of it, how it ended.
+    """One suggested trial, with its rungs and its outcome.
 
-    trunk: names the others of which one waits for another, which it goes on from; None for a trial
-        that waits for none.
-    again: its next attempt, where an earlier session saw it fail. Of that the other trials know
-        nothing, since those after it have been chosen already.
+    trunk: key of the trunk that it shares with runs of other durations, if any.
+    again: the next attempt, if an earlier session saw the trial fail. Other trials do not see it:
+        those after the failed one were suggested in the light of its failure.
     """
 
     trial: TrialSpec
@@ -42,47 +46,47 @@ class Entry:
 
     @property
     def latest(self) -> Entry:
-        """Give the trial's latest attempt."""
+        """The latest attempt at the trial."""
         return self.again or self
 
     def waits(self, before: Iterable[Entry]) -> bool:
-        """Tell whether one of those before it, which it is to go on from, has not ended."""
+        """Whether a trial before it, whose state it continues from, has not ended."""
         return self.trunk is not None and any(
             other.outcome is None and other.trunk == self.trunk for other in before
         )
 
 
 class TrialSequence:
-    """Keep the trials of a search in the order in which they were suggested."""
+    """Trials of a study in the order of suggestion; a repeated suggestion repeats its entry."""
 
     def __init__(self, window: int) -> None:
         """Start empty.
 
         Args:
-            window: how far back a trial sees, at least how many run at a time.
+            window: see above; at least the number of trials under way.
         """
         self.window = window
         self.entries: list[Entry] = []
 
     def visible(self, number: int) -> list[Entry]:
-        """Give the trials that trial `number` may know of."""
+        """List the trials whose outcomes trial `number` may use."""
         return self.entries[: max(0, number - self.window + 1)]
 
     def ready(self, number: int) -> bool:
-        """Tell whether trial `number` may start: all that it may know of have ended."""
+        """Whether trial `number` may be suggested: all trials that it sees have ended."""
         return all(entry.outcome is not None for entry in self.visible(number))
 
     def add(self, trial: TrialSpec, trunk: str | None = None) -> Entry:
-        """Append a trial; one suggested before shares its entry, since it is trained only once."""
+        """Append a trial; one suggested before shares its entry, since it trains only once."""
         twin = next((entry for entry in self.entries if entry.trial.id == trial.id), None)
         self.entries.append(twin or Entry(trial, trunk))
         return self.entries[-1]
 
     def number(self, trial: str) -> int:
-        """Give the position at which a trial was first suggested."""
+        """Find the position at which a trial was first suggested."""
         return next(n for n, entry in enumerate(self.entries) if entry.trial.id == trial)
 
     @property
     def ended(self) -> bool:
-        """Tell whether every trial so far has ended."""
+        """Whether every trial so far has ended."""
         return all(entry.outcome is not None for entry in self.entries)

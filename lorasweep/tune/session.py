@@ -1,4 +1,4 @@
-"""One session of a sweep, from its opened journal to its last trial; the journal's only writer."""
+"""One session of a sweep, from opening the journal to its last trial; its only writer."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from rich.console import Console
 
 from lorasweep.errors import SpecError, in_a_line
 from lorasweep.lanes.cluster import Cluster
+from lorasweep.spec.grid import planned_trials
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 from lorasweep.store import journal
 from lorasweep.store.environment import environment
 from lorasweep.store.paths import SweepPaths, write_atomically
 from lorasweep.store.records import BaseMeasured, Scores, SessionChanged, SweepStarted
 from lorasweep.train.checkpoint import drop_state
-from lorasweep.tune.callbacks import Board, count_known
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.live import View
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.prepare import Prepared
+from lorasweep.tune.progress import SweepProgress, count_known
 from lorasweep.tune.replay import known_trials, nothing_left
 from lorasweep.tune.say import say
-from lorasweep.tune.search import planned_trials
 from lorasweep.tune.study import SessionContext, run_study
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Hold how a session ended.
+    """How a session ended.
 
     state: `complete` or `interrupted`.
     ran: trials that ended in this session.
@@ -42,7 +42,7 @@ class Ending:
 
 
 class Session:
-    """Hold what the steps of one session share; `run` reads from top to bottom."""
+    """One driver's run of a sweep; `run` reads from top to bottom."""
 
     def __init__(
         self, spec: SweepSpec, paths: SweepPaths, writer: journal.Journal, console: Console
@@ -83,7 +83,7 @@ class Session:
 
         Args:
             prepared: the studies, in the order in which they run.
-            connecting: gives the cluster.
+            connecting: resolves to the cluster.
         """
         self.open(prepared)
         for one in prepared:
@@ -107,17 +107,17 @@ class Session:
         return ending
 
     def _run(self, prepared: Sequence[Prepared], cluster: Cluster) -> Ending:
-        """Run study after study, those left out of which every trial has ended before."""
-        board = Board(self._planned)
-        count_known(board, self.journal)
+        """Run study after study, except those whose trials have all ended before."""
+        progress = SweepProgress(self._planned)
+        count_known(progress, self.journal)
         if cluster.dashboard:
             say(self.console, f"dashboard http://{cluster.dashboard}")
-        around = SessionContext(
+        context = SessionContext(
             self.paths,
             self.journal,
             self.console,
-            board,
-            View(self.spec.name, board, self.spec.axes, self._telling),
+            progress,
+            View(self.spec.name, progress, self.spec.axes, self._differing),
             Gauges(self.spec.name),
             Interrupt(),
         )
@@ -128,15 +128,15 @@ class Session:
             if len(prepared) > 1:
                 name = f"{name}-{study.study_name.replace('/', '-')}"
                 say(self.console, f"{study.study_name}, {planned_trials(study)} trials")
-            board.enter(study.method, study.domain)
+            progress.start_study(study.method, study.domain)
             base = self._known_base(one.spec)
-            run_study(name, one, around, cluster, base, lambda: self._start(prepared))
-            if around.interrupt.asked:
+            run_study(name, one, context, cluster, base, lambda: self._start(prepared))
+            if context.interrupt.asked:
                 break
-        return Ending("interrupted" if around.interrupt.asked else "complete", board.ended_here)
+        return Ending("interrupted" if context.interrupt.asked else "complete", progress.ended_here)
 
     def _start(self, prepared: Sequence[Prepared]) -> None:
-        """Journal that trials are about to run, once."""
+        """Journal, once, that trials are about to run."""
         if self.started:
             return
         notes = dict.fromkeys(note for one in prepared for note in one.notes)
@@ -151,24 +151,24 @@ class Session:
         self.started = True
 
     @property
-    def _telling(self) -> tuple[str, ...]:
-        """Name what differs between the studies."""
+    def _differing(self) -> tuple[str, ...]:
+        """Which of domain and method differ between the studies."""
         domains = {study.domain for study in self.spec.studies}
         methods = {study.method for study in self.spec.studies}
-        told = (("domain", domains), ("method", methods))
-        return tuple(name for name, values in told if len(values) > 1)
+        columns = (("domain", domains), ("method", methods))
+        return tuple(name for name, values in columns if len(values) > 1)
 
     @property
     def _planned(self) -> int:
-        """Count the trials of all studies, confirmations included."""
+        """Trials of all studies, confirmations included."""
         searched = [(study.search, planned_trials(study)) for study in self.spec.studies]
         return sum(count + search.repetitions(count) for search, count in searched)
 
     def _known_base(self, study: SweepSpec) -> Scores | None:
-        """Give the base's scores on a study's tasks if they have been measured.
+        """Find the base's scores on a study's tasks in the journal.
 
         Args:
-            study: with its suites resolved.
+            study: its suites resolved.
 
         Raises:
             SpecError: an earlier session measured other tasks, so the trials could not be compared.
@@ -190,7 +190,7 @@ class Session:
         return measured[-1].scores if measured else None
 
     def _drop_states(self) -> None:
-        """Remove what ended trials would go on from; a trial stopped early leaves its state."""
+        """Remove states of trials that have ended; a trial stopped early leaves its state."""
         for trial in known_trials(self.journal.records):
             drop_state(self.paths.trial(trial).state)
         drop_state(self.paths.trunks)

@@ -1,4 +1,4 @@
-"""Tokens of streamed documents in the results folder: reused where they are whole, else made."""
+"""Tokens of streamed documents, kept in the results folder: reused if complete, else made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from lorasweep.data.batches import steps_for
 from lorasweep.data.fill import Filled, fill
@@ -16,29 +17,36 @@ from lorasweep.data.prepare import recipe_of
 from lorasweep.data.stored import read_stored
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import DataError
-from lorasweep.model.base import load_tokenizer, read_facts
+from lorasweep.model.base import BaseFacts
 from lorasweep.spec.sweep import DataSpec, SweepSpec, dump_sweep
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths, write_atomically
 
-EVERY_S = 10.0  # seconds between two lines that say how far it is
+EVERY_S = 10.0  # seconds between two lines about progress
 
 
 def stream(
-    spec: SweepSpec, data: DataSpec, paths: SweepPaths, say: Callable[[str], None]
+    spec: SweepSpec,
+    data: DataSpec,
+    paths: SweepPaths,
+    facts: BaseFacts,
+    tokenizer: Any,
+    say: Callable[[str], None],
 ) -> TrainingData:
-    """Give the tokens of documents, reading them only if the results folder does not hold them.
+    """Tokenise streamed documents, unless the results folder holds their tokens already.
 
     Args:
-        spec: the sweep, whose longest run says how many tokens there must be.
+        spec: the sweep; its longest run decides how many tokens there must be.
         data: a data section of it that is streamed.
-        say: tells the person in front how far it is.
+        paths: of the results folder.
+        facts: of the base.
+        tokenizer: of the base.
+        say: prints progress.
 
     Raises:
         UsageError: the documents cannot be read or do not fit, the disk is full, or another driver
             is at work in the folder.
     """
-    facts, tokenizer = read_facts(spec.model), load_tokenizer(spec.model)
     recipe = recipe_of(data, tokenizer, facts.positions, facts.vocabulary, None)
     studies = [study for study in spec.studies if study.data == data]
     recipe = recipe.model_copy(update={"sequences": longest(studies, recipe.seq_len)})
@@ -48,7 +56,7 @@ def stream(
         say(f"the tokens of {data.path} are in {folder} already")
         return stored
     with _claimed(paths, spec, folder), _all_cores():
-        fill(folder, recipe, tokenizer, _teller(data.path, say))
+        fill(folder, recipe, tokenizer, _progress_printer(data.path, say))
         stored = read_stored(folder, recipe)
     if stored is None:
         raise DataError(
@@ -59,7 +67,7 @@ def stream(
 
 
 def longest(studies: Iterable[SweepSpec], seq_len: int) -> int | None:
-    """Count the sequences that the longest run of these studies takes; None means all there are."""
+    """Count the sequences that the longest run of these studies reads; None means all there are."""
     counts = [_longest(study, seq_len) for study in studies]
     known = [count for count in counts if count is not None]
     return max(known) if len(known) == len(counts) else None
@@ -78,11 +86,11 @@ def _longest(study: SweepSpec, seq_len: int) -> int | None:
     )
 
 
-def _teller(path: str, say: Callable[[str], None]) -> Callable[[Filled], None]:
-    """Give what says every few seconds how far a stream has been read."""
+def _progress_printer(path: str, say: Callable[[str], None]) -> Callable[[Filled], None]:
+    """Make what prints every few seconds how far a stream has been read."""
     last = time.monotonic()
 
-    def tell(filled: Filled) -> None:
+    def show(filled: Filled) -> None:
         nonlocal last
         if time.monotonic() - last < EVERY_S:
             return
@@ -97,15 +105,15 @@ def _teller(path: str, say: Callable[[str], None]) -> Callable[[Filled], None]:
             f"{speed:,.0f} tokens/s{left}"
         )
 
-    return tell
+    return show
 
 
 @contextmanager
 def _claimed(paths: SweepPaths, spec: SweepSpec, folder: Path) -> Iterator[None]:
-    """Hold the results folder while tokens are written into it, as a session does later.
+    """Lock the results folder while tokens are written into it, as a session does later.
 
-    A folder that holds the sweep goes on as this sweep even if the driver is killed; one that was
-    new is given up again when nothing came of it, so that another sweep may have it.
+    A folder that holds this sweep stays this sweep's even if the driver is killed. One that was new
+    is emptied after an error, so that another sweep may use it.
     """
     new = not paths.sweep.is_file()
     with Journal(paths.journal, paths.lock):

@@ -1,7 +1,6 @@
 """A lane on real Ray, without Tune: its trials are asked directly."""
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -14,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from lorasweep.lanes.messages import Suggestion, TrialEnded, from_tune, to_config
 from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
@@ -38,15 +38,17 @@ class LaneAtWork:
 
     def begin(self, trial: TrialSpec) -> Any:
         """Start a trial as Tune would."""
-        return self.trainable({"trial": trial.model_dump(mode="json"), "number": 0})
+        return self.trainable(to_config(Suggestion(trial, 0)))
 
     @staticmethod
-    def finish(client: Any) -> dict[str, Any]:
+    def finish(client: Any) -> TrialEnded:
         """Hear all reports of a trial, and give the last."""
         result: dict[str, Any] = client.train()
         while not result["done"]:
             result = client.train()
-        return result
+        report = from_tune(result)
+        assert isinstance(report, TrialEnded)
+        return report
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +56,11 @@ def lane(tiny_model, pairs_file, ray_address, tmp_path_factory) -> Iterator[Lane
     import ray
     from ray import tune
 
+    from lorasweep.lanes.capacity import Capacity, JobResources
     from lorasweep.lanes.client import SlotClient
-    from lorasweep.lanes.cluster import Capacity, Cluster, Shape
+    from lorasweep.lanes.cluster import Cluster
+    from lorasweep.lanes.messages import SweepJob
     from lorasweep.lanes.pool import LanePool
-    from lorasweep.lanes.worker import SweepJob
     from lorasweep.tune.prepare import prepare
 
     spec = parse_sweep(
@@ -76,10 +79,10 @@ def lane(tiny_model, pairs_file, ray_address, tmp_path_factory) -> Iterator[Lane
     paths.sweep.write_text(dump_sweep(spec), encoding="utf-8")
     ray.init(address=ray_address, log_to_driver=False, logging_level="ERROR")
     prepared = prepare(spec)
-    shape = Shape(workers=1, cpus=1.0, gpus=0.0, max_concurrent=1)
+    resources = JobResources(workers=1, cpus=1.0, gpus=0.0, jobs=1)
     cluster = Cluster(cpus=4.0, gpus=0.0, dashboard=None, own=False)
-    pool = LanePool("lane", root, cluster, shape, Capacity(1, 2, 3), probed=False, judged=False)
-    pool.begin(SweepJob(prepared.spec, str(root), ray.put(prepared.data), None, 1.0), None)
+    pool = LanePool("lane", root, cluster, resources, Capacity(1, 2, 3), probed=False, judged=False)
+    pool.start(SweepJob(prepared.spec, str(root), ray.put(prepared.data), None, 1.0), None)
     yield LaneAtWork(
         prepared.spec,
         paths,
@@ -94,33 +97,36 @@ def lane(tiny_model, pairs_file, ray_address, tmp_path_factory) -> Iterator[Lane
 
 
 @pytest.fixture(scope="module")
-def undisturbed(lane: LaneAtWork) -> dict[str, Any]:
+def undisturbed(lane: LaneAtWork) -> TrialEnded:
     return lane.finish(lane.begin(lane.trial()))
 
 
-def comparable(result: dict[str, Any]) -> dict[str, Any]:
-    names = ("learning", "source_accuracy", "response_loss", "train_loss", "step", "tokens")
-    return {name: result[name] for name in names}
+def comparable(end: TrialEnded) -> dict[str, Any]:
+    return end.model_dump(include={"scores", "train_loss", "step", "tokens"})
 
 
-def test_a_trial_reports_its_progress_its_scores_and_the_base(undisturbed: dict[str, Any]):
-    assert undisturbed["status"] == "COMPLETE"
-    assert undisturbed["step"] == STEPS
-    assert math.isfinite(undisturbed["response_loss"])
-    assert undisturbed["base"]["source_accuracy"] == 1.0
+def test_a_trial_reports_its_scores_once_the_base_is_measured(
+    lane: LaneAtWork, undisturbed: TrialEnded
+):
+    assert undisturbed.status == "COMPLETE"
+    assert undisturbed.step == STEPS
+    assert undisturbed.scores.response_loss is not None
+    measured = lane.pool.base()
+    assert measured.scores.source_accuracy == 1.0
+    assert measured.wall_s is None  # it was done between the steps of trials
 
 
-def test_beside_other_trials_it_ends_as_alone(lane: LaneAtWork, undisturbed: dict[str, Any]):
+def test_beside_other_trials_it_ends_as_alone(lane: LaneAtWork, undisturbed: TrialEnded):
     shutil.rmtree(lane.paths.trial(lane.trial().id).root)
     neighbours = [lane.begin(lane.trial(lr, "mlp", 1)) for lr in (1e-3, 3.0)]
     again = lane.begin(lane.trial())
     assert comparable(lane.finish(again)) == comparable(undisturbed)
     for neighbour in neighbours:
-        assert lane.finish(neighbour)["status"] in {"COMPLETE", "DIVERGED"}
+        assert lane.finish(neighbour).status in {"COMPLETE", "DIVERGED"}
 
 
 def test_a_saved_trial_goes_on_in_another_slot_to_the_same_end(
-    lane: LaneAtWork, undisturbed: dict[str, Any], tmp_path: Path
+    lane: LaneAtWork, undisturbed: TrialEnded, tmp_path: Path
 ):
     first = lane.begin(lane.trial())
     saved = first.train()
@@ -131,13 +137,13 @@ def test_a_saved_trial_goes_on_in_another_slot_to_the_same_end(
 
     neighbour = lane.begin(lane.trial(2e-3, "attention", 2))
     second = lane.begin(lane.trial(5e-3))  # a reused actor becomes another trial first
-    assert second.reset({"trial": lane.trial().model_dump(mode="json"), "number": 1})
+    assert second.reset(to_config(Suggestion(lane.trial(), 1)))
     second.restore(checkpoint)
     assert comparable(lane.finish(second)) == comparable(undisturbed)
     neighbour.stop()
 
 
-def test_a_trial_that_cannot_be_admitted_fails_alone(lane: LaneAtWork, undisturbed: dict[str, Any]):
+def test_a_trial_that_cannot_be_admitted_fails_alone(lane: LaneAtWork, undisturbed: TrialEnded):
     broken = lane.trial(4e-3)
     state = lane.paths.trial(broken.id).state
     state.mkdir(parents=True)
@@ -161,8 +167,8 @@ def test_a_stopped_trial_gives_its_slot_to_the_next(lane: LaneAtWork):
     first, second, third = (lane.begin(lane.trial(seed=10 + i)) for i in range(3))
     first.train()
     first.stop()
-    assert lane.finish(third)["status"] == "COMPLETE"
-    assert lane.finish(second)["status"] == "COMPLETE"
+    assert lane.finish(third).status == "COMPLETE"
+    assert lane.finish(second).status == "COMPLETE"
 
 
 def _lane_processes() -> list[psutil.Process]:
@@ -174,7 +180,7 @@ def _lane_processes() -> list[psutil.Process]:
 
 
 def test_a_lane_that_is_killed_begins_again_and_its_trials_end_as_ever(
-    lane: LaneAtWork, undisturbed: dict[str, Any]
+    lane: LaneAtWork, undisturbed: TrialEnded
 ):
     shutil.rmtree(lane.paths.trial(lane.trial().id).root)
     trial, other = lane.begin(lane.trial()), lane.begin(lane.trial(seed=20))
@@ -184,7 +190,7 @@ def test_a_lane_that_is_killed_begins_again_and_its_trials_end_as_ever(
     os.kill(worker.pid, signal.SIGKILL)
     began = time.monotonic()
     assert comparable(lane.finish(trial)) == comparable(undisturbed)
-    assert lane.finish(other)["status"] == "COMPLETE"
+    assert lane.finish(other).status == "COMPLETE"
     assert time.monotonic() - began < 120
     lines = (lane.paths.trial(lane.trial().id).progress).read_text(encoding="utf-8").splitlines()
     assert json.loads(lines[-1])["step"] == STEPS

@@ -18,7 +18,16 @@ import pytest
 import torch
 
 from lorasweep.evaluate.measure import Measurement
-from lorasweep.lanes.broker import LaneConfig, SlotBroker
+from lorasweep.lanes.broker import SlotBroker
+from lorasweep.lanes.messages import (
+    LaneConfig,
+    LaneFacts,
+    SweepJob,
+    TrialEnded,
+    TrialFailed,
+    TrialRequeued,
+    is_final,
+)
 from lorasweep.lanes.runner import Runner
 from lorasweep.model import packed
 from lorasweep.model.adapter import Stack
@@ -27,6 +36,8 @@ from lorasweep.train.packed import PackedEngine
 from tests.lanes.conftest import MakeRunner
 
 pytestmark = pytest.mark.filterwarnings("default")
+
+Ends = dict[str, TrialEnded | TrialFailed]
 
 
 class Failing:
@@ -47,24 +58,26 @@ def trials(make_runner: MakeRunner) -> list[TrialSpec]:
     return [make_runner().spec.trial({"lr": lr}) for lr in (1e-3, 2e-3, 3e-3)]
 
 
-def finish(runner: Runner, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]:
+def finish(runner: Runner, trials: list[TrialSpec]) -> Ends:
     """Let trials train side by side to their last report."""
     for trial in trials:
         runner.admit(runner.prepare(trial))
-    ends: dict[str, dict[str, Any]] = {}
+    ends: Ends = {}
     while runner.engine.slots:
-        ends |= {r["trial"]: r for r in runner.step() if "status" in r}
+        ends |= {r.trial: r for r in runner.step() if isinstance(r, TrialEnded | TrialFailed)}
     return ends
 
 
-def told(end: dict[str, Any]) -> dict[str, Any]:
-    names = ("status", "learning", "source_accuracy", "response_loss", "train_loss", "step")
-    return {name: end[name] for name in names}
+def results(ends: Ends) -> dict[str, dict[str, Any]]:
+    """Give what must not depend on memory, of the trials that have scores."""
+    names = {"status", "scores", "train_loss", "step"}
+    scored = {name: end for name, end in ends.items() if isinstance(end, TrialEnded)}
+    return {name: end.model_dump(include=names) for name, end in scored.items()}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(make_runner: MakeRunner, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]:
-    return {name: told(end) for name, end in finish(make_runner(), trials).items()}
+    return results(finish(make_runner(), trials))
 
 
 def test_models_that_cannot_be_measured_together_are_measured_apart(
@@ -74,7 +87,7 @@ def test_models_that_cannot_be_measured_together_are_measured_apart(
     monkeypatch.setattr(Measurement, "scores", partialmethod(failing))
     ends = finish(make_runner(), trials)
     assert failing.count == 1 + len(trials)
-    assert {name: told(end) for name, end in ends.items()} == undisturbed
+    assert results(ends) == undisturbed
 
 
 def test_a_model_that_cannot_be_measured_even_alone_fails_alone(
@@ -83,14 +96,13 @@ def test_a_model_that_cannot_be_measured_even_alone_fails_alone(
     failing = Failing(Measurement.scores, 1, 3)
     monkeypatch.setattr(Measurement, "scores", partialmethod(failing))
     ends = finish(make_runner(), trials)
-    (failed,) = [end for end in ends.values() if end["status"] == "FAILED"]
-    assert failed["error"] == (
+    (failed,) = [end for end in ends.values() if isinstance(end, TrialFailed)]
+    assert failed.error == (
         "evaluate.batch_size: what is measured at a time must fit into the memory of cpu, and "
         "16 texts do not; lower it"
     )
-    whole = {name: told(end) for name, end in ends.items() if end is not failed}
-    assert len(whole) == 2
-    assert whole.items() <= undisturbed.items()
+    assert len(results(ends)) == 2
+    assert results(ends).items() <= undisturbed.items()
 
 
 class Spent:
@@ -130,13 +142,15 @@ def test_what_a_measurement_held_is_let_go_before_models_are_measured_apart(
     spent = Spent(Measurement.scores)
     monkeypatch.setattr(Measurement, "scores", partialmethod(spent))
     ends = finish(make_runner(), trials)
-    assert {end["status"] for end in ends.values()} == {"COMPLETE"}
+    assert {end["status"] for end in results(ends).values()} == {"COMPLETE"}
+    assert len(results(ends)) == len(trials)
     assert spent.was_let_go
 
 
 @pytest.mark.usefixtures("_no_collector")
 def test_what_a_step_held_is_let_go_before_a_slot_is_freed(make_runner, trials, monkeypatch):
-    from lorasweep.lanes.lane import _Hands, _Step
+    from lorasweep.lanes.lane import StepExecutor
+    from lorasweep.lanes.planner import LaneStep
 
     runner = make_runner()
     for trial in trials[:2]:
@@ -145,47 +159,46 @@ def test_what_a_step_held_is_let_go_before_a_slot_is_freed(make_runner, trials, 
     base.forward = spent = Spent(base.forward)
     free = Runner.make_room
 
-    def make_room(self: Runner, shortage: str) -> dict[str, Any]:
+    def make_room(self: Runner, shortage: str) -> TrialRequeued | TrialFailed:
         spent.see()
         assert sys.exc_info() == (None, None, None)
         return free(self, shortage)
 
     monkeypatch.setattr(Runner, "make_room", make_room)
     with ThreadPoolExecutor(1) as background:
-        (report,), _ = _Hands(runner, background).do(_Step())
+        (message,), _ = StepExecutor(runner, background).execute(LaneStep())
     assert spent.was_let_go
-    assert report["trial"] == trials[1].id
-    assert report["requeue"].startswith(
-        "lane: 2 trials at a time do not fit into the memory of cpu"
-    )
+    assert isinstance(message, TrialRequeued)
+    assert message.trial == trials[1].id
+    assert message.reason.startswith("lane: 2 trials at a time do not fit into the memory of cpu")
     assert [*runner.engine.slots] == [trials[0].id]
 
 
 def in_lane(
     runner: Runner, trials: list[TrialSpec], address: str, slots: int = 3, *, probed: bool = False
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+) -> tuple[Ends, LaneFacts]:
     """Run this process as a lane, with a real broker; return the trials' ends and lane facts."""
     import ray
 
-    from lorasweep.lanes.lane import _train
+    from lorasweep.lanes.lane import train
 
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     try:
         broker = ray.remote(SlotBroker).options(num_cpus=0).remote()
-        ray.get([broker.begin.remote("job", None), broker.join.remote(0, "first life")])
+        job = SweepJob(runner.spec, str(runner.paths.root), None, None, 1.0)
+        ray.get([broker.start.remote(job, None), broker.join.remote(0, "first life")])
         for trial in trials:
-            ray.get(broker.lease.remote(trial.model_dump(mode="json"), "client"))
+            ray.get(broker.lease.remote(trial, "client"))
         lane = LaneConfig(0, broker, slots, probed=probed, judged=False)
-        thread = threading.Thread(target=_train, args=[lane, runner], kwargs={"died": False})
+        thread = threading.Thread(target=train, args=[lane, runner], kwargs={"died": False})
         thread.start()
-        ends = {}
+        ends: Ends = {}
         for trial in trials:
-            number = 0
-            end: dict[str, Any] = {}
-            while "status" not in end:
-                heard = ray.get(broker.report.remote(trial.id, "client", number))
-                end, number = heard or {}, number + (heard is not None)
-            ends[trial.id] = end
+            number, report = 0, None
+            while report is None or not is_final(report):
+                report = ray.get(broker.next_report.remote(trial.id, "client", number))
+                number += report is not None
+            ends[trial.id] = report
         ray.get(broker.close.remote(False))
         thread.join()
         return ends, ray.get(broker.facts.remote())[0]
@@ -207,12 +220,12 @@ def test_a_step_that_memory_does_not_hold_takes_a_slot_away_and_nothing_else(
     base = _base(runner)
     base.forward = Failing(base.forward, 4)
     ends, facts = in_lane(runner, trials, ray_address)
-    assert {name: told(end) for name, end in ends.items()} == undisturbed
-    assert facts["slots"] == 2
-    assert [note.split("(")[0] for note in facts["notes"]] == [
+    assert results(ends) == undisturbed
+    assert facts.slots == 2
+    assert [note.split("(")[0] for note in facts.notes] == [
         "lane: 3 trials at a time do not fit into the memory of cpu "
     ]
-    assert facts["notes"][0].endswith("; goes on with 2 slots")
+    assert facts.notes[0].endswith("; continues with 2 slots")
 
 
 @pytest.mark.ray
@@ -221,11 +234,11 @@ def test_a_trial_whose_adapter_memory_does_not_hold_waits_for_another_slot(
 ):
     monkeypatch.setattr(packed, "Stack", Failing(Stack, 3))
     ends, facts = in_lane(make_runner(), trials, ray_address)
-    assert {name: told(end) for name, end in ends.items()} == undisturbed
-    assert facts["slots"] == 2
-    (note,) = facts["notes"]
+    assert results(ends) == undisturbed
+    assert facts.slots == 2
+    (note,) = facts.notes
     assert note.startswith("lane: 3 adapters do not fit into the memory of cpu")
-    assert note.endswith("; goes on with 2 slots")
+    assert note.endswith("; continues with 2 slots")
 
 
 @pytest.mark.ray
@@ -237,13 +250,14 @@ def test_a_trial_too_large_for_any_slot_fails_in_a_sentence_and_the_next_one_tra
     base.forward = Failing(base.forward, 1)
     large, other = trials[:2]
     ends, facts = in_lane(runner, [large, other], ray_address, slots=1)
-    assert ends[large.id]["status"] == "FAILED"
-    assert ends[large.id]["error"] == (
+    failed = ends[large.id]
+    assert isinstance(failed, TrialFailed)
+    assert failed.error == (
         f"trial {large.id}: one micro-batch must fit into the memory of cpu, and does not even "
         "alone; lower train.micro_batch or data.seq_len, or set train.recompute"
     )
-    assert told(ends[other.id]) == undisturbed[other.id]
-    assert facts["slots"] == 1
+    assert results(ends) == {other.id: undisturbed[other.id]}
+    assert facts.slots == 1
 
 
 @pytest.mark.ray
@@ -252,5 +266,5 @@ def test_slots_are_measured_on_those_that_memory_holds(
 ):
     monkeypatch.setattr(packed, "Stack", Failing(Stack, 3))
     ends, facts = in_lane(make_runner(), trials, ray_address, probed=True)
-    assert {name: told(end) for name, end in ends.items()} == undisturbed
-    assert facts["tokens_per_s"].keys() == {"1", "2"}
+    assert results(ends) == undisturbed
+    assert facts.tokens_per_s.keys() == {"1", "2"}

@@ -11,6 +11,7 @@ import torch
 
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import TrainingData
+from lorasweep.lanes.messages import TrialEnded, TrialReport, rung_of
 from lorasweep.lanes.runner import Runner
 from lorasweep.spec.sweep import SweepSpec
 from tests.lanes.conftest import MakeRunner
@@ -31,7 +32,7 @@ def test_a_trial_is_saved_at_a_rung_and_measured_only_for_a_scheduler(
     trial = runner.spec.trial({"lr": 1e-3})
     runner.admit(runner.prepare(trial))
     saved: list[int] = []
-    reports: list[dict[str, Any]] = []
+    reports: list[TrialReport] = []
     for step in range(1, steps + 1):
         reports += runner.step()
         if runner.paths.trial(trial.id).state.exists() and not saved:
@@ -39,20 +40,21 @@ def test_a_trial_is_saved_at_a_rung_and_measured_only_for_a_scheduler(
     rungs = [math.ceil(steps * percent / 100) for percent in runner.spec.search.rungs]
     assert saved == rungs[:1]
     *progress, end = reports
-    assert end["status"] == "COMPLETE"
-    measured = [report["step"] for report in progress if "response_loss" in report]
-    assert measured == (rungs if scheduler == "asha" else [])
+    assert isinstance(end, TrialEnded)
+    passed = [rung for report in progress if (rung := rung_of(report)) is not None]
+    assert [rung.step for rung in passed] == (rungs if scheduler == "asha" else [])
 
 
-def finish(spec: SweepSpec, root: Path, data: TrainingData, shard: Shard) -> dict[str, Any]:
-    """Train a trial, and tell its end and how many matrices of the base this worker has met."""
+def finish(spec: SweepSpec, root: Path, data: TrainingData, shard: Shard) -> tuple[TrialEnded, int]:
+    """Train a trial; give its end, and how many matrices of the base this worker has met."""
     runner = Runner(spec, root, data, shard, torch.device("cpu"))
     trial = spec.trial({"lr": 1e-2})
     runner.admit(runner.prepare(trial))
-    reports: list[dict[str, Any]] = []
+    reports: list[TrialReport] = []
     while trial.id in runner.engine.slots:
         reports += runner.step()
-    return reports[-1] | {"met": len(runner._spectra._known)}
+    assert isinstance(reports[-1], TrialEnded)
+    return reports[-1], len(runner._spectra._known)
 
 
 def test_workers_measure_a_trials_spectra_together(make_runner: MakeRunner, two_workers: Any):
@@ -60,34 +62,34 @@ def test_workers_measure_a_trials_spectra_together(make_runner: MakeRunner, two_
     evaluate = runner.spec.evaluate.model_copy(update={"spectrum": True, "source": []})
     train = runner.spec.train.model_copy(update={"steps": 2, "micro_batch": 4})
     spec = runner.spec.model_copy(update={"evaluate": evaluate, "train": train})
-    one, other = two_workers(finish, spec, runner.paths.root, runner.data)
-    assert one["status"] == "COMPLETE"
-    matrices = one["spectrum"]["matrices"]
-    assert other["spectrum"]["matrices"] == matrices
-    assert len({matrix["name"] for matrix in matrices}) == len(matrices) == 2 * 7
-    assert one["met"] == other["met"] == 7
+    (one, met), (other, met_by_other) = two_workers(finish, spec, runner.paths.root, runner.data)
+    assert one.status == "COMPLETE"
+    matrices = one.spectrum.matrices
+    assert other.spectrum.matrices == matrices
+    assert len({matrix.name for matrix in matrices}) == len(matrices) == 2 * 7
+    assert met == met_by_other == 7
 
 
 def test_workers_wait_for_one_another_for_hours():
     from ray.train import RunConfig
 
-    from lorasweep.lanes.cluster import Shape
-    from lorasweep.lanes.job import PATIENCE_S, train_job
+    from lorasweep.lanes.capacity import JobResources
+    from lorasweep.lanes.job import COLLECTIVE_TIMEOUT_S, train_job
 
-    shape = Shape(workers=2, cpus=1.0, gpus=0.0, max_concurrent=1)
-    job = train_job(print, {}, shape, RunConfig(), cleaned=True)
-    assert job.backend_config.timeout_s == PATIENCE_S > 4 * 3600
+    resources = JobResources(workers=2, cpus=1.0, gpus=0.0, jobs=1)
+    job = train_job(print, {}, resources, RunConfig(), cleanup=True)
+    assert job.backend_config.timeout_s == COLLECTIVE_TIMEOUT_S > 4 * 3600
 
 
 def test_steps_are_timed_until_the_number_of_slots_is_chosen(make_runner: MakeRunner):
-    from lorasweep.lanes.broker import LaneConfig
-    from lorasweep.lanes.lane import _Leader
+    from lorasweep.lanes.messages import LaneConfig
+    from lorasweep.lanes.planner import StepPlanner
     from lorasweep.train.probe import SlotChoice
 
     runner = make_runner()
-    _Leader(LaneConfig(0, None, 4, probed=False, judged=False), runner, died=False)
+    StepPlanner(LaneConfig(0, None, 4, probed=False, judged=False), runner, died=False)
     assert not runner.engine.timed
-    leader = _Leader(LaneConfig(0, None, 4, probed=True, judged=False), runner, died=False)
+    planner = StepPlanner(LaneConfig(0, None, 4, probed=True, judged=False), runner, died=False)
     assert runner.engine.timed
-    leader._settle(SlotChoice(2, {}, "chosen"))
+    planner._settle(SlotChoice(2, {}, "chosen"))
     assert not runner.engine.timed

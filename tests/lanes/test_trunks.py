@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
+from lorasweep.lanes.messages import LaneMessage, TrialFailed, from_config
 from lorasweep.lanes.runner import Runner
 from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep
 from lorasweep.store.paths import SweepPaths
@@ -77,9 +78,9 @@ def test_a_branch_of_a_trunk_equals_the_same_run_by_itself_and_costs_less(spec, 
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def admit(steps: tuple[int, int], shard: Shard) -> list[dict[str, Any]]:
+def admit(steps: tuple[int, int], shard: Shard) -> list[LaneMessage]:
     """Let a lane's workers admit a trial whose state each found at a step of its own."""
-    from lorasweep.lanes.lane import _Hands
+    from lorasweep.lanes.lane import StepExecutor
 
     place, engine = SimpleNamespace(position=Position(steps[shard.worker])), SimpleNamespace()
     engine.device, engine.slots = torch.device("cpu"), {}
@@ -90,23 +91,19 @@ def admit(steps: tuple[int, int], shard: Shard) -> list[dict[str, Any]]:
         ready = Future()
         ready.set_exception(LorasweepError("damaged"))
     nobody: Any = None
-    hands = _Hands(runner, nobody)
-    hands.ready["trial"] = ready
-    reports: list[dict[str, Any]] = hands._admit("trial")
-    return reports
+    executor = StepExecutor(runner, nobody)
+    executor.ready["trial"] = ready
+    return executor.admit("trial")
 
 
 def test_workers_that_found_different_states_of_a_trial_refuse_it(two_workers):
     assert two_workers(admit, (40, 40)) == [[], []]
-    for (report,) in two_workers(admit, (0, 40)):
-        assert report["status"] == "FAILED"
-        assert (
-            "the same state of trial trial, and they found those of steps 0, 40;"
-            in (report["error"])
-        )
+    for (failed,) in two_workers(admit, (0, 40)):
+        sentence = "the same state of trial trial, and they found those of steps 0, 40;"
+        assert sentence in failed.error
     (one,), (other,) = two_workers(admit, (40, -1))
-    assert "those of steps 40, none" in one["error"]
-    assert other == {"trial": "trial", "status": "FAILED", "error": "damaged"}
+    assert "those of steps 40, none" in one.error
+    assert other == TrialFailed(trial="trial", error="damaged")
 
 
 def test_trials_of_other_configurations_share_no_trunk(spec):
@@ -130,11 +127,11 @@ def search_of(spec: SweepSpec) -> OrderedSearch:
 def test_a_grid_lets_a_longer_run_wait_for_the_shorter_one_that_it_goes_on_from(spec):
     search = search_of(spec)
     first, second = search.suggest("a"), search.suggest("b")
-    epochs = [trial["trial"]["hyperparameters"]["epochs"] for trial in (first, second)]
-    assert epochs == [0.5, 0.5]
+    chosen = [from_config(config).trial.hyperparameters for config in (first, second)]
+    assert [one.epochs for one in chosen] == [0.5, 0.5]
     assert search.suggest("c") is None  # both configurations' shortest runs are under way
     search.finish("b", Outcome("COMPLETE", 0.5))
-    third = search.suggest("c")["trial"]["hyperparameters"]
-    assert (third["epochs"], third["lr"]) == (1.0, second["trial"]["hyperparameters"]["lr"])
+    third = from_config(search.suggest("c")).trial.hyperparameters
+    assert (third.epochs, third.lr) == (1.0, chosen[1].lr)
     search.finish("a", Outcome("DIVERGED", None))
-    assert search.suggest("d")["trial"]["hyperparameters"]["epochs"] == 1.0
+    assert from_config(search.suggest("d")).trial.hyperparameters.epochs == 1.0

@@ -20,9 +20,9 @@ from lorasweep.service.estimate import (
 from lorasweep.service.plan import plan_sweep
 from lorasweep.service.study_plan import Span
 from lorasweep.service.throughput import MEASURED_TOKENS_PER_S, assumed_throughput, utilisation
+from lorasweep.spec.grid import planned_trials
 from lorasweep.spec.presets import default_sweep
 from lorasweep.spec.sweep import DataSpec, ModelSpec, parse_sweep
-from lorasweep.tune.search import planned_trials
 from tests.spec.test_space import spaces_of
 
 LLAMA = PUBLISHED["meta-llama/Llama-2-7b-hf"]

@@ -50,8 +50,8 @@ def test_a_person_reads_a_line_for_each_study(folder, capsys):
 
 
 def test_status_live_view_and_report_name_the_same_best_configuration(tmp_path, capsys):
-    from lorasweep.tune.callbacks import Board, count_known
     from lorasweep.tune.live import View
+    from lorasweep.tune.progress import SweepProgress, count_known
 
     chosen = LoraHyperparameters(lr=1e-3, rank=16)
     lucky = {"learning": 0.9}  # on one seed alone
@@ -67,10 +67,10 @@ def test_status_live_view_and_report_name_the_same_best_configuration(tmp_path, 
     show_status(status_of(root))
     assert f"learning 0.520 over 2 seeds ({named.trial})" in capsys.readouterr().out
 
-    paths, board = SweepPaths(root), Board(planned=5)
+    paths, progress = SweepPaths(root), SweepProgress(planned=5)
     with Journal(paths.journal, paths.lock) as journal:
-        count_known(board, journal)
-    live = View("mine", board, ("lr",)).summary().plain
+        count_known(progress, journal)
+    live = View("mine", progress, ("lr",)).summary().plain
     assert f"best learning 0.520 over 2 seeds ({named.trial[:6]})" in live
 
     write_reports([root], table=None, space=None, out=None)

@@ -10,7 +10,7 @@ from lorasweep.spec.sweep import parse_sweep
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import BaseMeasured, Scores
-from lorasweep.tune.prepare import prepare, prepare_studies
+from lorasweep.tune.prepare import BaseReader, prepare, prepare_studies
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,6 @@ def test_what_auto_stood_for_when_the_base_was_measured_it_stands_for_ever_after
     )
     with Journal(paths.journal, paths.lock) as journal:
         journal.append(BaseMeasured(scores=scores))
-    (one,) = prepare_studies(spec, paths, print)
+    (one,) = prepare_studies(spec, paths, BaseReader(spec.model), print)
     assert one.spec.evaluate.source == ("testbed_arc",)
     assert one.study.evaluate.source == ("auto",)  # the sweep is the same as before

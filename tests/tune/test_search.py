@@ -8,11 +8,13 @@ from collections.abc import Callable, Collection
 import pytest
 from ray.tune.search import Searcher
 
+from lorasweep.lanes.messages import from_config
+from lorasweep.spec.grid import planned_trials
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.spec.trial import Hyperparameters, LoraHyperparameters, TrialSpec
 from lorasweep.store.records import TrialFinished
-from lorasweep.tune.search import OrderedSearch, build_search, planned_trials
+from lorasweep.tune.search import OrderedSearch, build_search
 from lorasweep.tune.sequence import Outcome, TrialSequence
 
 SPACE = {"lr": "1e-4..1e-1", "targets": "attention|mlp|all", "rank": "2|8|32"}
@@ -75,7 +77,7 @@ def run(
     for count in range(10_000):
         config = search.suggest(f"tune-{count}")
         if isinstance(config, dict):
-            trial = TrialSpec.model_validate(config["trial"])
+            trial = from_config(config).trial
             running[f"tune-{count}"] = trial
             ran.append(trial.id)
             assert len(running) <= window
@@ -224,10 +226,10 @@ def test_a_confirmation_waits_for_the_shorter_one_of_its_trunk():
     )
     known = {trial: ends for trial, ends in run(spec, oldest)[0].items() if ends[0].seed == 0}
     search = OrderedSearch(build_search(spec, []), spec, TrialSequence(9), known)
-    assert search.suggest("a")["trial"]["hyperparameters"]["epochs"] == 1
+    assert from_config(search.suggest("a")).trial.hyperparameters.epochs == 1
     assert search.suggest("b") is None
     search.finish("a", Outcome("COMPLETE", 0.5))
-    assert search.suggest("b")["trial"]["hyperparameters"]["epochs"] == 2
+    assert from_config(search.suggest("b")).trial.hyperparameters.epochs == 2
     assert search.suggest("c") == Searcher.FINISHED
 
 
@@ -270,7 +272,7 @@ def test_a_configuration_suggested_twice_is_trained_once():
 def test_tpe_learns_from_outcomes_and_turns_away_from_divergence():
     spec = sweep(trials=40, startup_trials=8, confirm=0)
     _, ran, search = run(spec, oldest, window=1)
-    late = [entry for entry in search._order.entries[20:] if entry.outcome]
+    late = [entry for entry in search._sequence.entries[20:] if entry.outcome]
     good = [e for e in late if e.outcome is not None and e.outcome.status == "COMPLETE"]
     assert len(ran) == 40
     assert len(good) > 0.7 * len(late)
@@ -280,7 +282,7 @@ def test_published_recipes_come_first():
     spec = sweep(first_points=("thinking-machines",))
     points = first_points(spec, hidden_size=2000, model_type="llama")
     search = OrderedSearch(build_search(spec, points), spec, TrialSequence(2), {})
-    first = of_lora(TrialSpec.model_validate(search.suggest("a")["trial"]).hyperparameters)
+    first = of_lora(from_config(search.suggest("a")).trial.hyperparameters)
     assert first.lr == pytest.approx(5e-4)
     assert (first.targets, first.rank) == ("all", 32)
 
@@ -289,7 +291,7 @@ def test_published_recipes_come_first():
 def test_what_finds_no_slot_yet_begins_when_the_first_trial_has_been_heard_of(word: str):
     spec = parse_sweep({"space": {"lr": True}, "search": {"algorithm": "random", "trials": 6}})
     search = OrderedSearch(build_search(spec, []), spec, TrialSequence(5), {})
-    search.hold(2)
+    search.limit_at_first(2)
     assert search.suggest("a")
     assert search.suggest("b")
     assert search.suggest("c") is None

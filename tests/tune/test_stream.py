@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lorasweep.store.claim import check_folder
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.tune import stream as module
-from lorasweep.tune.prepare import prepare, prepare_studies
+from lorasweep.tune.prepare import BaseReader, Prepared, prepare, prepare_studies
 from lorasweep.tune.stream import longest
 
 
@@ -36,6 +37,10 @@ def sweep(source: Path, **sections: Any) -> SweepSpec:
     return parse_sweep(content | sections)
 
 
+def prepare_all(spec: SweepSpec, paths: SweepPaths, say: Callable[[str], None]) -> list[Prepared]:
+    return prepare_studies(spec, paths, BaseReader(spec.model), say)
+
+
 @pytest.mark.parametrize(
     ("sections", "sequences"),
     [
@@ -56,13 +61,13 @@ def test_as_much_is_wanted_as_the_longest_run_takes(source, sections, sequences)
 def test_studies_share_one_file_which_a_second_session_finds(source, tmp_path):
     spec, paths = sweep(source), SweepPaths(tmp_path / "out")
     said: list[str] = []
-    first = prepare_studies(spec, paths, said.append)
+    first = prepare_all(spec, paths, said.append)
     assert len({id(one.data) for one in first}) == 1
     assert len(list((paths.root / "tokens").iterdir())) == 1
     assert said[-1].startswith("read 256 tokens of ")
     check_folder(paths, spec)  # a driver that was killed since may be started again
     source.write_text("")
-    again = prepare_studies(spec, paths, said.append)
+    again = prepare_all(spec, paths, said.append)
     assert again[0].data.fingerprint == first[0].data.fingerprint
     assert said[-1].endswith("already")
 
@@ -71,20 +76,20 @@ def test_a_longer_run_reads_the_source_again(source, tmp_path):
     paths = SweepPaths(tmp_path / "out")
     for tokens in ([128], [256]):
         spec = sweep(source, space={"tokens": tokens})
-        (prepared, _) = prepare_studies(spec, paths, lambda _: None)
+        (prepared, _) = prepare_all(spec, paths, lambda _: None)
         assert prepared.data.train.lengths_N.sum() == tokens[0]
 
 
 def test_data_that_end_before_the_longest_run_are_repeated_and_this_is_said(source, tmp_path):
     spec = sweep(source, space={"tokens": [8192]})
-    prepared, _ = prepare_studies(spec, SweepPaths(tmp_path / "out"), lambda _: None)
+    prepared, _ = prepare_all(spec, SweepPaths(tmp_path / "out"), lambda _: None)
     assert "the longest run takes 8,192, so it sees them " in prepared.notes[0]
 
 
 def test_studies_of_data_in_memory_share_them_too(tmp_path):
     content = {"methods": {"lora": {}, "full": {}}, "space": {"lr": True}}
     spec = parse_sweep({**content, "evaluate": {"source": ["base_agreement"]}})
-    prepared = prepare_studies(spec, SweepPaths(tmp_path / "out"), lambda _: None)
+    prepared = prepare_all(spec, SweepPaths(tmp_path / "out"), lambda _: None)
     assert prepared[0].data is prepared[1].data
     assert not (tmp_path / "out").exists()
 
@@ -93,16 +98,16 @@ def test_what_came_to_nothing_leaves_the_folder_to_another_sweep(source, tmp_pat
     paths = SweepPaths(tmp_path / "out")
     source.write_text(source.read_text() + '{"text": "ha')
     with pytest.raises(DataError, match="reading broke off"):
-        prepare_studies(sweep(source), paths, lambda _: None)
+        prepare_all(sweep(source), paths, lambda _: None)
     assert not paths.root.exists()
 
 
 def test_an_interrupted_reading_leaves_a_folder_that_was_begun(source, tmp_path, monkeypatch):
     paths, spec = SweepPaths(tmp_path / "out"), sweep(source)
-    prepare_studies(spec, paths, lambda _: None)
+    prepare_all(spec, paths, lambda _: None)
     monkeypatch.setattr(module, "fill", _interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare_studies(sweep(source, space={"tokens": [64]}), paths, lambda _: None)
+        prepare_all(sweep(source, space={"tokens": [64]}), paths, lambda _: None)
     assert paths.sweep.is_file()
 
 
@@ -116,14 +121,14 @@ def test_a_folder_in_which_another_driver_is_at_work_is_refused(source, tmp_path
         Journal(paths.journal, paths.lock),
         pytest.raises(UsageError, match="another lorasweep is running this sweep"),
     ):
-        prepare_studies(sweep(source), paths, lambda _: None)
+        prepare_all(sweep(source), paths, lambda _: None)
 
 
 def test_a_long_reading_says_how_far_it_is(source, tmp_path, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(module, "EVERY_S", 0.0)
     monkeypatch.setattr(filling, "BATCH", 60)
-    prepare_studies(sweep(source), SweepPaths(tmp_path / "out"), said.append)
+    prepare_all(sweep(source), SweepPaths(tmp_path / "out"), said.append)
     assert len(said) > 2
     assert said[0].startswith(f"reading {source}: ")
     assert " of 256 tokens, " in said[0]

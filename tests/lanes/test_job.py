@@ -17,12 +17,13 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from lorasweep.errors import LorasweepError, OutOfMemoryError
-from lorasweep.lanes.cluster import Shape
-from lorasweep.lanes.worker import RESTARTS, SweepJob, run_job
+from lorasweep.lanes.capacity import JobResources
+from lorasweep.lanes.job import RESTARTS, run_job
+from lorasweep.lanes.messages import SweepJob
 from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep
 from lorasweep.store.paths import SweepPaths
 
-TWO_WORKERS = Shape(workers=2, cpus=1.0, gpus=0.0, max_concurrent=1)
+TWO_WORKERS = JobResources(workers=2, cpus=1.0, gpus=0.0, jobs=1)
 LOST = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())
 GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer"
 
@@ -45,8 +46,7 @@ def run(train_job: Mock, *failing: dict[int, Exception]) -> None:
     """Run a job whose first attempts fail so."""
     errors = [WorkerGroupError("text", failures) for failures in failing]
     train_job.return_value.fit.side_effect = [*errors, None]
-    job = SweepJob(parse_sweep({"space": {"lr": True}}), "results", None, None, 1.0)
-    run_job(print, {"job": job}, TWO_WORKERS, "trial", cleaned=True)
+    run_job(print, {}, TWO_WORKERS, "trial", Path("results"), cleanup=True)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def spec(tiny_model: Path, pairs_file: Path) -> SweepSpec:
 def ray_here(ray_address: str) -> Iterator[None]:
     import ray
 
-    from lorasweep.lanes.worker import settle_train
+    from lorasweep.lanes.job import configure_ray_train
 
     ray.init(address=ray_address, log_to_driver=False, logging_level="ERROR")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ADDRESS", ray_address)  # is put back, whatever `settle_train` sets
-        settle_train()
+        patch.setenv("RAY_ADDRESS", ray_address)  # is put back, whatever `configure_ray_train` sets
+        configure_ray_train()
         yield
     ray.shutdown()
 
@@ -116,7 +116,7 @@ def keeper(file: Path) -> Any:
     class Keeper(UserCallback):  # type: ignore[misc]
         def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:
             del run_context, checkpoint
-            file.write_text(json.dumps(metrics[0]), encoding="utf-8")
+            file.write_text(metrics[0]["report"].model_dump_json(), encoding="utf-8")
 
     return Keeper()
 
@@ -168,11 +168,12 @@ def test_a_trial_under_deepspeed_outlives_a_lost_worker_and_ends_as_ever(spec, t
         job = SweepJob(prepared.spec, str(paths.root), data, None, 1.0)
         report = tmp_path / f"{name}.json"
         config = {"job": job, "trial": trial}
-        run_job(work, config, TWO_WORKERS, name, cleaned=False, callbacks=[keeper(report)])
+        callbacks = [keeper(report)]
+        run_job(work, config, TWO_WORKERS, name, paths.root, cleanup=False, callbacks=callbacks)
         ends.append(json.loads(report.read_text(encoding="utf-8")))
         weights.append((paths.trial(trial.id).model / "model.safetensors").read_bytes())
     assert (tmp_path / "death").exists()
     assert [end["status"] for end in ends] == ["COMPLETE", "COMPLETE"]
-    for measured in ("learning", "source_accuracy", "response_loss", "train_loss", "tokens"):
+    for measured in ("scores", "train_loss", "tokens"):
         assert ends[0][measured] == ends[1][measured]
     assert weights[0] == weights[1]
