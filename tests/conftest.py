@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,7 +30,8 @@ settings.load_profile("tests")
 
 # Before anybody loads Ray, which reads them only once.
 os.environ["RAY_AUTH_MODE"] = "token"
-os.environ["RAY_AUTH_TOKEN"] = "a-token-for-tests-of-forty-characters-00"
+TOKEN = "a-token-for-tests-of-forty-characters-00"
+os.environ["RAY_AUTH_TOKEN"] = TOKEN
 
 WORDS = [
     "river",
@@ -148,10 +150,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class RayCluster(NamedTuple):
+    """Addresses of a head and of its dashboard."""
+
+    address: str
+    dashboard: str
+
+
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
+def ray_cluster() -> Iterator[RayCluster]:
     """Start one small cluster for all tests, with a token and a temporary folder of its own."""
-    port = free_port()
+    port, dashboard_port = free_port(), free_port()
     # A socket's path may have 107 characters, which pytest's own folders nearly fill.
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
         words = "start --head --block --num-cpus=2 --include-dashboard=true --disable-usage-stats"
@@ -160,7 +169,7 @@ def ray_address() -> Iterator[str]:
             *words.split(),
             "--node-ip-address=127.0.0.1",
             f"--port={port}",
-            f"--dashboard-port={free_port()}",
+            f"--dashboard-port={dashboard_port}",
             f"--temp-dir={folder}",
             f"--object-store-memory={200 * 2**20}",
         ]
@@ -172,12 +181,17 @@ def ray_address() -> Iterator[str]:
             assert head.poll() is None, log.read_text()
             assert time.time() < deadline, log.read_text()
             time.sleep(0.2)
-        yield f"127.0.0.1:{port}"
+        yield RayCluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard_port}")
         # `ray start --block` asks its processes to end one by one; a test need not wait for that.
         os.killpg(head.pid, signal.SIGTERM)
         time.sleep(1)
         os.killpg(head.pid, signal.SIGKILL)
         head.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def ray_address(ray_cluster: RayCluster) -> str:
+    return ray_cluster.address
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +22,9 @@ from tests.evaluate.taught import (
     load,
     question,
 )
-from tests.workers import two_workers
+from tests.workers import one_thread, two_workers
 
-__all__ = ["two_workers"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread, as each of two workers does; two spin idly on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["one_thread", "two_workers"]
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from lorasweep.data.tokens import Tokens
 from lorasweep.model.base import load_base, load_tokenizer
 from lorasweep.model.packed import PackedCopies, PackedModel
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
-from tests.conftest import WORDS, sentences
+from tests.conftest import WORDS
 
 CPU = torch.device("cpu")
 
@@ -112,21 +111,15 @@ metric_list:
     higher_is_better: false
 """
 # The mean log-likelihood of what follows, which is a little different for every model.
-BELIEVE = """
-task: believed
-dataset_path: json
-dataset_kwargs:
-  data_files:
-    test: questions.jsonl
-test_split: test
-output_type: loglikelihood
-doc_to_text: "Question: {{question}}\\nAnswer:"
-doc_to_target: " #### {{answer}}"
+BELIEVE = (
+    FOLLOW.partition("metric_list")[0].replace("followed", "believed")
+    + """
 metric_list:
   - metric: perplexity
     aggregation: mean
     higher_is_better: true
 """
+)
 SAMPLE = GENERATE.replace("task: told", "task: sampled").replace(
     "do_sample: false", "do_sample: true\n  temperature: 1.0"
 )
@@ -177,15 +170,3 @@ def serve(folder: Path, copies: int = 0) -> tuple[PackedCopies, Any]:
 def alone(served: PackedCopies) -> list[PackedCopies]:
     """Give each copy by itself."""
     return [PackedCopies(served._packed, [adapter]) for adapter in served._adapters]
-
-
-def examples(folder: Path) -> Tokens:
-    """Make 60 examples of various lengths; a response repeats the last words of its prompt."""
-    _, tokenizer = load(folder)
-    rows = []
-    for i, sentence in enumerate(sentences(60, seed=2)):
-        words = sentence.split()
-        prompt = tokenizer(f"Repeat: {' '.join(words)}\n")["input_ids"]
-        response = tokenizer(" ".join(words[-1 - i % 4 :]))["input_ids"]
-        rows.append(([*prompt, *response, tokenizer.eos_token_id], len(prompt)))
-    return Tokens.pack(rows)

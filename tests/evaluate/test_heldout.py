@@ -10,7 +10,8 @@ from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.heldout import heldout_responses, measure_heldout
 from lorasweep.model.served import Served
-from tests.evaluate.taught import CPU, alone, examples, load, serve
+from tests.evaluate.taught import CPU, alone, load, serve
+from tests.examples import examples
 from tests.workers import TwoWorkers
 
 

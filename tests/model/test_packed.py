@@ -25,6 +25,9 @@ from lorasweep.model.routing import TrialRows
 from lorasweep.model.served import logits_at
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
+from tests.workers import one_thread
+
+__all__ = ["one_thread"]
 
 CPU = torch.device("cpu")
 FAMILIES = ["llama", "qwen2", "gpt2", "gpt_neox"]
@@ -37,14 +40,6 @@ SEVERAL = [
     LoraHyperparameters(rank=8, alpha="1r", targets="all"),
     LoraHyperparameters(rank=16, alpha="rslora:8", targets="mlp"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """Sweeps handed to a cluster as Ray jobs; the real head is started once, with a token."""
 
 import os
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,8 +17,8 @@ from lorasweep.errors import ResourceError
 from lorasweep.service import jobs
 from lorasweep.spec.file import read_yaml
 from lorasweep.spec.sweep import parse_sweep
+from tests.conftest import TOKEN, RayCluster, free_port
 
-TOKEN = "0123456789abcdef" * 4
 SPEC = parse_sweep({"name": "study", "space": {"lr": True}})
 
 
@@ -105,12 +103,6 @@ def test_silence_is_one_sentence():
         jobs.submit_sweep(SPEC, Path("results"), f"http://127.0.0.1:{free_port()}")
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def environment(token: str | None = TOKEN) -> dict[str, str]:
     """Give the variables of a process that has this token and no other."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -119,41 +111,17 @@ def environment(token: str | None = TOKEN) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def dashboard():
-    """Start a head that wants a token; it ends with its process."""
-    names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
-    ports = {name: free_port() for name in names}
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    options += ["--num-cpus=1", "--include-log-monitor=false", "--disable-usage-stats"]
-    # Ray's sockets lie in there, and their paths must stay short.
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-        options.append(f"--temp-dir={folder}")
-        head = subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options],
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+def dashboard(ray_cluster: RayCluster) -> str:
+    deadline = time.time() + 120
+    while True:
         try:
-            address = f"http://127.0.0.1:{ports['dashboard-port']}"
-            wait_for(address, head)
-            yield address
-        finally:
-            head.terminate()
-            head.wait(180)
-
-
-def wait_for(address: str, head: subprocess.Popen[bytes]) -> None:
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{address}/api/version", timeout=10)
+            urllib.request.urlopen(f"{ray_cluster.dashboard}/api/version", timeout=10)
         except urllib.error.HTTPError as error:
             assert error.code == 401  # noqa: PT017 - the loop, not the error, is what is tried
-            return
+            return ray_cluster.dashboard
         except OSError:
-            assert head.poll() is None, "the head ended"
+            assert time.time() < deadline, "the dashboard did not come up"
             time.sleep(1)
-    raise AssertionError("the dashboard did not come up")
 
 
 def run(snippet: str, token: str | None = TOKEN, **variables: str) -> Any:

@@ -6,7 +6,6 @@ import logging
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,17 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lorasweep.testbed import CODE_DATA, CODE_HELDOUT, HELDOUT, MODEL, TASKS
 from lorasweep.testbed.pretrain import documents, new_model, rows
 from lorasweep.testbed.tokenizer import EOS, PAD, train_tokenizer
+from tests.workers import one_thread
+
+__all__ = ["one_thread"]
 
 SOURCE = ("testbed_arc", "testbed_hellaswag", "testbed_winogrande")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Run on one thread: two threads on a busy machine wait for each other far longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

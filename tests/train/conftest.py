@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from lorasweep.data.tokens import Tokens
-from tests.train.trial import Trial, examples
-from tests.workers import two_workers
+from tests.examples import examples
+from tests.train.trial import Trial
+from tests.workers import one_thread, two_workers
 
-__all__ = ["two_workers"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread, as each of two workers does; two spin idly on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["one_thread", "two_workers"]
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train import sharded_state
 from lorasweep.train.deepspeed import DeepSpeedEngine
+from tests.examples import examples
 from tests.reference_full import Finetuned, finetune
 from tests.train.cleanup import close
 from tests.train.journey import (
@@ -43,7 +44,7 @@ from tests.train.journey import (
     travel,
     travel_all,
 )
-from tests.train.trial import CPU, distance, examples, told
+from tests.train.trial import CPU, distance, told
 from tests.train.trial import Trial as PackedTrial
 from tests.train.trial import train as train_packed
 from tests.workers import TwoWorkers

@@ -23,6 +23,7 @@ from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import TARGET_SETS, UNGATED, LoraHyperparameters
 from lorasweep.train.lora_slot import LoraSlot
 from lorasweep.train.packed import PackedEngine
+from tests.examples import examples
 from tests.train.trial import (
     Outcome,
     Trial,
@@ -30,7 +31,6 @@ from tests.train.trial import (
     distance,
     engine_for,
     equal,
-    examples,
     fresh_model,
     going_on,
     near,

@@ -22,7 +22,6 @@ from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train.lora_slot import LoraSlot, LoraTrial
 from lorasweep.train.packed import PackedEngine
 from lorasweep.train.progress import Progress, micro_batch_size
-from tests.conftest import sentences
 
 CPU = torch.device("cpu")
 SPEC = TrainSpec(micro_batch=2)
@@ -75,18 +74,6 @@ class Outcome:
     @property
     def losses(self) -> list[float]:
         return [progress.position.losses[-1] for progress in self.steps]
-
-
-def examples(folder: Path) -> Tokens:
-    """Make 60 examples of various lengths; a response repeats the last words of its prompt."""
-    tokenizer = load_tokenizer(ModelSpec(path=str(folder)))
-    rows = []
-    for i, sentence in enumerate(sentences(60, seed=2)):
-        words = sentence.split()
-        prompt = tokenizer(f"Repeat: {' '.join(words)}\n")["input_ids"]
-        response = tokenizer(" ".join(words[-1 - i % 4 :]))["input_ids"]
-        rows.append(([*prompt, *response, tokenizer.eos_token_id], len(prompt)))
-    return Tokens.pack(rows)
 
 
 @functools.cache
