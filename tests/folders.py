@@ -14,12 +14,12 @@ from lorasweep.store.records import (
     BaseMeasured,
     Record,
     Rung,
-    Scores,
     SessionChanged,
     SweepStarted,
     TrialFinished,
     TrialStarted,
 )
+from lorasweep.store.scores import Scores
 
 TASK = {"evaluate": {"learning": ["gsm8k"], "source": ["hellaswag"]}}
 

@@ -22,7 +22,7 @@ from lorasweep.evaluate.sandbox.execution import Sandbox
 from lorasweep.evaluate.tasks import BASE_AGREEMENT, RESPONSE_ACCURACY, code_tasks, load_tasks
 from lorasweep.model.served import Served
 from lorasweep.spec.sweep import EvaluateSpec
-from lorasweep.store.records import Scores
+from lorasweep.store.scores import Scores
 
 
 @dataclass(frozen=True)

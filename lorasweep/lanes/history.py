@@ -11,7 +11,8 @@ from typing import Any
 from lorasweep.evaluate.code.suite import Completion
 from lorasweep.lanes.messages import TrialEnded, TrialProgress
 from lorasweep.store.paths import TrialPaths, write_atomically
-from lorasweep.store.records import Rung, Scores, SpectrumMeasured
+from lorasweep.store.records import Rung, SpectrumMeasured
+from lorasweep.store.scores import Scores
 from lorasweep.train.engine import Slot
 from lorasweep.train.progress import Progress
 

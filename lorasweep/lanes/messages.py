@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import Frozen, TrialSpec
-from lorasweep.store.records import Rung, Scores, SpectrumMeasured
+from lorasweep.store.records import Rung, SpectrumMeasured
+from lorasweep.store.scores import Scores
 
 # From a trial, through Ray Tune, to the driver.
 

@@ -39,7 +39,8 @@ from lorasweep.model.served import Served
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import Rung, Scores, SpectrumMeasured
+from lorasweep.store.records import Rung, SpectrumMeasured
+from lorasweep.store.scores import Scores
 from lorasweep.train.broadcast import broadcast
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.train.device import CatchOutOfMemory, free_cache

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.lanes.messages import SweepJob, to_tune
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import Scores
+from lorasweep.store.scores import Scores
 
 if TYPE_CHECKING:
     from lorasweep.evaluate.agreement import BaseSamples

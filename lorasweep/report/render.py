@@ -36,8 +36,8 @@ from lorasweep.report.tables import (
 from lorasweep.report.wording import Markdown, duration, escape, number, percent, table
 from lorasweep.store.best import RULE
 from lorasweep.store.paths import SweepPaths, write_atomically
-from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults
+from lorasweep.store.scores import Scores
 from lorasweep.store.table import format_table
 
 _DESIGNS = {

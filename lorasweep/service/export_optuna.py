@@ -15,6 +15,7 @@ from lorasweep.service.finished import FinishedSweep, FinishedTrial
 from lorasweep.spec.space import Axis, Level, Range
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.results import TrialResult
+from lorasweep.store.scores import SCORES
 
 if TYPE_CHECKING:
     import optuna
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 # As the search saw them (`tune/search.py`): a trial that was stopped or diverged is worse than any
 # that completed, and a failed one says nothing.
 _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "DIVERGED": "PRUNED", "FAILED": "FAIL"}
+# Learning is the value, steps and times are Optuna's own.
 _ATTRIBUTES = (
-    *("trial", "status", "stage", "seed", "source_accuracy", "forgetting", "response_loss"),
-    *("train_loss", "tokens", "trainable", "tasks", "error"),
+    *("trial", "status", "stage", "seed"),
+    *(name for name in SCORES if name != "learning"),
+    *("tokens", "trainable", "tasks", "error"),
 )
 # The studies maximise, so what is better must be higher at a rung too.
 _INTERMEDIATE = "minus the held-out response loss in nats per token, by percent of a trial's steps"

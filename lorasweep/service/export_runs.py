@@ -10,9 +10,8 @@ from typing import Any
 from lorasweep.errors import UsageError, in_a_line
 from lorasweep.service.finished import FinishedSweep, FinishedTrial
 from lorasweep.spec.space import Level
+from lorasweep.store.scores import MEASURES
 
-_MEASURED = ("learning", "source_accuracy", "forgetting", "response_loss", "train_loss")
-_COUNTED = ("tokens", "steps", "trainable", "wall_s", "train_s", "evaluate_s")
 _TRIAL_TAG = "lorasweep.trial"
 
 
@@ -52,7 +51,7 @@ def _run(sweep: FinishedSweep, finished: FinishedTrial) -> _Run:
         "stage": trial.stage,
         "error": trial.error,
     }
-    metrics = {name: getattr(trial, name) for name in (*_MEASURED, *_COUNTED)}
+    metrics = {name: getattr(trial, name) for name in MEASURES}
     # Trackers do not take every character in a metric's name.
     metrics |= {f"task/{name.replace('@', '-')}": score for name, score in trial.tasks.items()}
     return _Run(

@@ -11,8 +11,8 @@ from lorasweep.spec.trial import Frozen
 from lorasweep.store.best import Best, find_best
 from lorasweep.store.configurations import configurations
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults, load_results
+from lorasweep.store.scores import Scores
 
 _UNFINISHED = {"RUNNING", "PENDING"}
 

@@ -10,8 +10,8 @@ from typing import Any
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import DURATIONS, canonical_json
-from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults, TrialResult
+from lorasweep.store.scores import Scores
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,18 +10,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from lorasweep.errors import UsageError
 from lorasweep.spec.space import AXES
 from lorasweep.store.comparable import Group, Settings, differing, groups, settings
-from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults, TrialResult
+from lorasweep.store.scores import SCORES, Scores
 
 # The later a status stands here, the more it says of a trial.
 _TELLING = ("PENDING", "RUNNING", "FAILED", "PRUNED", "DIVERGED", "COMPLETE")
 _MEASURED = ("DIVERGED", "COMPLETE")
-_SCORES = ("learning", "source_accuracy", "response_loss")
+# Forgetting depends on how the sweep measured its base, and the training loss on when it reported.
+_COMPARED = tuple(name for name in SCORES if name in Scores.model_fields)
 # On another kind of machine, sums may be rounded in another way.
 _ROUNDING = 1e-4
 _STATES = ("failed", "started", "interrupted", "complete")
@@ -44,14 +44,14 @@ def merge(sweeps: Sequence[SweepResults]) -> SweepResults:
         notes += _remarks(group, given.values())
         for number, piece in enumerate(group.pieces):
             for trial in piece.trials:
-                stands = replace(
-                    trial,
-                    domain=group.name,
-                    number=trial.number + offsets[piece.sweep.origin],
-                    hyperparameters=given[number, trial.method].of(trial)
-                    if (number, trial.method) in given
-                    else trial.hyperparameters,
-                )
+                settings_of = given.get((number, trial.method))
+                placed: dict[str, object] = {
+                    "domain": group.name,
+                    "number": trial.number + offsets[piece.sweep.origin],
+                }
+                if settings_of is not None:
+                    placed["hyperparameters"] = settings_of.of(trial)
+                stands = trial.model_copy(update=placed)
                 pool.add(stands, piece.sweep.origin)
     trials = _ordered(pool.trials.values(), [group.name for group in found])
     named = {axis for sweep in sweeps for axis in sweep.axes} | _varied(trials)
@@ -105,10 +105,9 @@ class _Pool:
         self.repeats[origin] += 1
         first, second = other, trial
         if _TELLING.index(trial.status) > _TELLING.index(other.status):
-            first, second = replace(trial, number=other.number), other
-        self.trials[name] = replace(
-            first, code=first.code or second.code, spectrum=first.spectrum or second.spectrum
-        )
+            first, second = trial.model_copy(update={"number": other.number}), other
+        more = {"code": first.code or second.code, "spectrum": first.spectrum or second.spectrum}
+        self.trials[name] = first.model_copy(update=more)
 
 
 def _difference(left: TrialResult, right: TrialResult) -> tuple[str, object, object] | None:
@@ -123,7 +122,7 @@ def _difference(left: TrialResult, right: TrialResult) -> tuple[str, object, obj
     if left.status in _MEASURED and right.status in _MEASURED:
         if left.status != right.status:
             return "status", left.status, right.status
-        for what in _SCORES:
+        for what in _COMPARED:
             scores = getattr(left, what), getattr(right, what)
             if not _agree(*scores):
                 return what.replace("_", " "), *scores

@@ -2,64 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from lorasweep.spec.trial import Frozen, Hyperparameters, Method
+from lorasweep.store.scores import Measures, Score, Scores
 
 FinalStatus = Literal["COMPLETE", "PRUNED", "DIVERGED", "FAILED"]
 Status = Literal["PENDING", "RUNNING"] | FinalStatus
-
-
-def _finite(value: Any) -> Any:
-    """Turn NaN and infinity into None, since JSON has neither."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _finite_scores(value: Any) -> Any:
-    """Leave out the tasks whose score is not finite, as if they had not been measured."""
-    if not isinstance(value, dict):
-        return value
-    return {name: score for name, score in value.items() if _finite(score) is not None}
-
-
-Measured = Annotated[float | None, BeforeValidator(_finite)]
-TaskScores = Annotated[dict[str, float], BeforeValidator(_finite_scores)]
-
-
-class Distinct(Frozen):
-    """Hold how many distinct completions a problem has among its samples, averaged over problems.
-
-    all: among all samples; passed, failed: among those, over the problems that have any; None where
-        no problem has.
-    """
-
-    all: float
-    passed: float | None = None
-    failed: float | None = None
-
-
-class CodeScores(Frozen):
-    """Hold what running a model's programs showed on one task.
-
-    problems, samples: how many, and completions of each.
-    pass_at: unbiased estimate of pass@k (Chen et al. 2021, section 2.1), by k as text.
-    failed_to_run: completions that the sandbox could not judge; they count as wrong.
-    timed_out: completions that ran out of time.
-    exact, whitespace, syntax: distinct completions as written, with runs of blanks as one, and as
-        syntax trees with names kept (Biderman et al. 2024, v2, section 5.4, has the first).
-    """
-
-    problems: int
-    samples: int
-    pass_at: dict[str, float]
-    failed_to_run: int = 0
-    timed_out: int = 0
-    exact: Distinct
-    whitespace: Distinct
-    syntax: Distinct
 
 
 class MatrixSpectrum(Frozen):
@@ -97,23 +48,6 @@ class MatrixSpectrum(Frozen):
     intruders: int
 
 
-class Scores(Frozen):
-    """Hold what was measured on one model.
-
-    learning: mean score over the learning suite, in [0, 1].
-    source_accuracy: mean accuracy over the source suite, in [0, 1]; None where it is not measured.
-    response_loss: mean cross-entropy per held-out response token, in nats.
-    tasks: every task's own score; of code its pass@1.
-    code: more on each task whose answers were run.
-    """
-
-    learning: Measured = None
-    source_accuracy: Measured = None
-    response_loss: Measured = None
-    tasks: TaskScores = {}
-    code: dict[str, CodeScores] = {}
-
-
 class Rung(Frozen):
     """Hold what the scheduler saw of a trial at one rung.
 
@@ -123,7 +57,7 @@ class Rung(Frozen):
 
     percent: int
     step: int
-    response_loss: Measured
+    response_loss: Score
 
 
 class SweepStarted(Frozen):
@@ -231,16 +165,10 @@ class SpectrumMeasured(Frozen):
     wall_s: float
 
 
-class TrialFinished(Frozen):
-    """Hold a trial's one final state and everything measured on it.
+class TrialFinished(Measures):
+    """A trial's final state and everything measured on it.
 
-    number: position in the search, from 0.
-    forgetting: the base's source accuracy minus the trial's; positive is worse.
-    train_loss: last finite training loss, in nats per token.
-    tokens: trained tokens, padding left out.
-    wall_s: seconds from the start of the trial's process to its last report.
-    train_s, evaluate_s: seconds of wall_s spent in optimizer steps and in evaluation.
-    trainable: parameters trained.
+    number: position in the study, from 0.
     """
 
     record: Literal["trial"] = "trial"
@@ -251,20 +179,7 @@ class TrialFinished(Frozen):
     seed: int
     configuration: Hyperparameters
     domain: str = ""
-    learning: Measured = None
-    source_accuracy: Measured = None
-    forgetting: Measured = None
-    response_loss: Measured = None
-    train_loss: Measured = None
-    tasks: TaskScores = {}
-    code: dict[str, CodeScores] = {}
     rungs: tuple[Rung, ...] = ()
-    steps: int = 0
-    tokens: int = 0
-    wall_s: float = 0.0
-    train_s: float = 0.0
-    evaluate_s: float = 0.0
-    trainable: int = 0
     peak_memory_bytes: int | None = None
     error: str | None = None
     time: float

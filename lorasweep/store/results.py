@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from lorasweep.errors import UsageError
 from lorasweep.spec.file import read_yaml
@@ -15,11 +16,9 @@ from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import (
     BaseMeasured,
-    CodeScores,
     LaneEnded,
     MatrixSpectrum,
     Record,
-    Scores,
     SessionChanged,
     SpectrumMeasured,
     Status,
@@ -28,17 +27,16 @@ from lorasweep.store.records import (
     TrialFinished,
     TrialStarted,
 )
+from lorasweep.store.scores import Measures, Scores
 
 
-@dataclass(frozen=True, slots=True)
-class TrialResult:
-    """Hold one trial as analysis and report see it, wherever it was made.
+class TrialResult(Measures):
+    """One trial as analysis and report see it, wherever it was made.
 
     hyperparameters: every hyperparameter by name, searched or not, `method` and seed left out.
     domain: what was learned, where a sweep has several.
     stage: `search`, or `confirm` for a best configuration repeated on a further seed.
-    code: what running its programs showed, by task; spectrum: of what it added to the base.
-    learning, source_accuracy, forgetting: in [0, 1]; response_loss: nats per token.
+    spectrum: of what it added to the base.
     """
 
     trial: str
@@ -48,21 +46,8 @@ class TrialResult:
     hyperparameters: Mapping[str, Level]
     domain: str = ""
     number: int = 0
-    stage: str = "search"
-    learning: float | None = None
-    source_accuracy: float | None = None
-    forgetting: float | None = None
-    response_loss: float | None = None
-    train_loss: float | None = None
-    tasks: Mapping[str, float] = field(default_factory=dict)
-    code: Mapping[str, CodeScores] = field(default_factory=dict)
+    stage: Literal["search", "confirm"] = "search"
     spectrum: tuple[MatrixSpectrum, ...] = ()
-    steps: int = 0
-    tokens: int = 0
-    wall_s: float = 0.0
-    train_s: float = 0.0
-    evaluate_s: float = 0.0
-    trainable: int = 0
     error: str | None = None
 
 
@@ -163,7 +148,7 @@ def fold_trials(records: Sequence[Record]) -> tuple[TrialResult, ...]:
     return tuple(
         sorted(
             (
-                replace(trial_result(record), spectrum=spectra.get(record.trial, ()))
+                trial_result(record, spectra.get(record.trial, ()))
                 for record in last_states(records).values()
             ),
             key=lambda r: (r.domain, r.method != "lora", r.stage != "search", r.number, r.seed),
@@ -171,42 +156,22 @@ def fold_trials(records: Sequence[Record]) -> tuple[TrialResult, ...]:
     )
 
 
-# What only a trial's end tells; the record and the result have the same names for it.
-_AT_THE_END = (
-    "status",
-    "learning",
-    "source_accuracy",
-    "forgetting",
-    "response_loss",
-    "train_loss",
-    "tasks",
-    "code",
-    "steps",
-    "tokens",
-    "wall_s",
-    "train_s",
-    "evaluate_s",
-    "trainable",
-    "error",
-)
+# Fields that a record and a result share by name.
+_SHARED = TrialResult.model_fields.keys() & TrialFinished.model_fields.keys()
 
 
-def trial_result(record: TrialStarted | TrialFinished) -> TrialResult:
+def trial_result(
+    record: TrialStarted | TrialFinished, spectrum: tuple[MatrixSpectrum, ...] = ()
+) -> TrialResult:
     """Convert a trial's record to the form that analysis and report read."""
+    fields = {name: value for name, value in record if name in _SHARED}
     configuration = record.configuration.model_dump(exclude_none=True)
-    result = TrialResult(
-        trial=record.trial,
+    return TrialResult(
         method=configuration.pop("method"),
-        status="RUNNING",
-        seed=record.seed,
         hyperparameters=configuration,
-        domain=record.domain,
-        number=record.number,
-        stage=record.stage,
+        spectrum=spectrum,
+        **{"status": "RUNNING", **fields},
     )
-    if isinstance(record, TrialStarted):
-        return result
-    return replace(result, **{name: getattr(record, name) for name in _AT_THE_END})
 
 
 def load_results(folder: Path) -> SweepResults:
@@ -246,7 +211,7 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
         # Nobody is at work: what was running was cut off, and a session that never closed killed.
         state = "interrupted" if state == "started" else state
         trials = tuple(
-            replace(trial, status="PENDING") if trial.status == "RUNNING" else trial
+            trial.model_copy(update={"status": "PENDING"}) if trial.status == "RUNNING" else trial
             for trial in trials
         )
     results = SweepResults(

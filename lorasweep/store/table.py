@@ -21,16 +21,15 @@ from lorasweep.spec.trial import HYPERPARAMETERS, kind_of
 from lorasweep.store.records import FinalStatus
 from lorasweep.store.results import SweepResults, TrialResult
 from lorasweep.store.rows import Row, as_number, read_rows
+from lorasweep.store.scores import COUNTS, SCORES, TIMES
 
 _STATUSES = (*get_args(FinalStatus), "RUNNING", "PENDING")
 _KNOWN = {name: kind_of(name) for name in HYPERPARAMETERS}
-_SCORES = ("learning", "source_accuracy", "forgetting", "response_loss", "train_loss")
-_COUNTS = ("steps", "trainable")
-_TIMES = ("wall_s", "train_s", "evaluate_s")
+_COUNTS = tuple(name for name in COUNTS if name != "tokens")
 _OWN = ("trial", "domain", "method", "status", "seed", "number", "stage", "error")
 _TRAINED = "trained_tokens"  # beside `tokens` where that is what a trial was to be trained on
 _TASK = "task:"
-_RESERVED = frozenset((*_OWN, *_SCORES, *_COUNTS, *_TIMES, _TRAINED))
+_RESERVED = frozenset((*_OWN, *SCORES, *_COUNTS, *TIMES, _TRAINED))
 # More methods, domains or levels in words are remarks, and no report could show them.
 _MOST_NAMES = 50
 _MOST_WORDS = 200
@@ -146,7 +145,7 @@ def _trial(row: Row, position: int, layout: _Layout) -> TrialResult:
     scored = "COMPLETE" if row.text("learning") else "FAILED"
     status: Any = row.choice("status", _STATUSES, scored)
     # A trial that says itself that it did not complete may have NaN for a score.
-    scores = {name: row.measured(name, expected=status == "COMPLETE") for name in _SCORES}
+    scores = {name: row.measured(name, expected=status == "COMPLETE") for name in SCORES}
     if status == "COMPLETE" and scores["learning"] is None:
         raise row.fail("learning", "a COMPLETE trial must have a score")
     levels = {name: row.level(name, kind) for name, kind in layout.kinds.items()}
@@ -169,18 +168,11 @@ def _trial(row: Row, position: int, layout: _Layout) -> TrialResult:
         hyperparameters={name: level for name, level in levels.items() if level is not None},
         number=position if number is None else number,
         stage=row.choice("stage", ("search", "confirm"), "search"),
-        learning=scores["learning"],
-        source_accuracy=scores["source_accuracy"],
-        forgetting=scores["forgetting"],
-        response_loss=scores["response_loss"],
-        train_loss=scores["train_loss"],
+        **scores,
         tasks={name[len(_TASK) :]: score for name, score in tasks.items() if score is not None},
-        steps=row.whole("steps") or 0,
+        **{name: row.whole(name) or 0 for name in _COUNTS},
         tokens=row.whole(_TRAINED if _TRAINED in row.cells else "tokens") or 0,
-        wall_s=row.number("wall_s") or 0.0,
-        train_s=row.number("train_s") or 0.0,
-        evaluate_s=row.number("evaluate_s") or 0.0,
-        trainable=row.whole("trainable") or 0,
+        **{name: row.number(name) or 0.0 for name in TIMES},
         error=row.cells.get("error") or None,
     )
 
@@ -242,15 +234,15 @@ def lay_out_table(trials: Iterable[TrialResult]) -> tuple[list[str], list[list[A
     counted = "tokens" if "tokens" not in names else _TRAINED
     tasks = list(dict.fromkeys(name for trial in trials for name in trial.tasks))
     domain = ["domain"] if any(trial.domain for trial in trials) else []
-    fields = (*_COUNTS, *_TIMES, "number", "stage")
-    header = ["trial", *domain, "method", "status", "seed", *names, *_SCORES, counted, *fields]
+    fields = (*_COUNTS, *TIMES, "number", "stage")
+    header = ["trial", *domain, "method", "status", "seed", *names, *SCORES, counted, *fields]
     header += [*(_TASK + task for task in tasks), "error"]
     rows = [
         [
             *(trial.trial, *(trial.domain for _ in domain)),
             *(trial.method, trial.status, trial.seed),
             *(trial.hyperparameters.get(name) for name in names),
-            *(getattr(trial, name) for name in _SCORES),
+            *(getattr(trial, name) for name in SCORES),
             trial.tokens,
             *(getattr(trial, name) for name in fields),
             *(trial.tasks.get(task) for task in tasks),

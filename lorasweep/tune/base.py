@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from lorasweep.lanes.messages import MeasuredBase
 from lorasweep.store.journal import Journal
-from lorasweep.store.records import BaseMeasured, Scores
+from lorasweep.store.records import BaseMeasured
+from lorasweep.store.scores import Scores
 
 
 class BaseScores:

@@ -23,7 +23,8 @@ from lorasweep.lanes.messages import (
 )
 from lorasweep.lanes.pool import LanePool
 from lorasweep.store.journal import Journal
-from lorasweep.store.records import FinalStatus, Scores, TrialFinished, TrialStarted
+from lorasweep.store.records import FinalStatus, TrialFinished, TrialStarted
+from lorasweep.store.scores import SCORES, Scores
 from lorasweep.tune.base import BaseScores
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.metrics import Gauges
@@ -167,13 +168,9 @@ class Recorder(Callback):  # type: ignore[misc]
             seed=running.trial.seed,
             configuration=running.trial.hyperparameters,
             domain=self._domain,
-            learning=scores.learning,
-            source_accuracy=scores.source_accuracy,
+            **dict(scores),
             forgetting=self._base.forgetting(scores),
-            response_loss=scores.response_loss,
             train_loss=None if training is None else training.train_loss,
-            tasks=scores.tasks,
-            code=scores.code,
             rungs=tuple(entry.rungs),
             steps=end.step,
             tokens=0 if training is None else training.tokens,
@@ -190,7 +187,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._journal.append(record)
         self._search.finish(trial.trial_id, Outcome(end.status, scores.learning))
         self._progress.finish(record, here=True)
-        self._gauges.trial(record.trial, record.model_dump(include={"learning", "forgetting"}))
+        self._gauges.trial(record.trial, record.model_dump(include={*SCORES}))
         self._announce(record)
         self._publish()
         # What has failed every time will fail again, and each attempt costs a start-up.

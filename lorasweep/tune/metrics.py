@@ -8,16 +8,11 @@ from collections.abc import Mapping
 from ray.util.metrics import Gauge
 
 from lorasweep.lanes.messages import Training, TrialEnded, TuneReport, rung_of
+from lorasweep.store.scores import MEASURES, SCORES
 
 _TRIAL = ("sweep", "trial")
-_DESCRIPTIONS = {
-    "train_loss": "Training loss in nats per token.",
-    "response_loss": "Held-out response loss in nats per token.",
-    "tokens_per_s": "Trained tokens per second.",
-    "learning": "Mean score over the learning suite.",
-    "source_accuracy": "Mean accuracy over the source suite.",
-    "forgetting": "Source accuracy of the base minus the trial's.",
-}
+_DESCRIPTIONS = {name: f"{MEASURES[name].help} Unit: {MEASURES[name].unit}." for name in SCORES}
+_DESCRIPTIONS["tokens_per_s"] = "Trained tokens per second."
 
 
 class Gauges:
@@ -40,8 +35,7 @@ class Gauges:
         if (rung := rung_of(report)) is not None:
             values["response_loss"] = rung.response_loss
         if isinstance(report, TrialEnded):
-            names = {"learning", "source_accuracy", "response_loss"}
-            values |= report.scores.model_dump(include=names)
+            values |= report.scores.model_dump(include={*SCORES})
         self.trial(report.trial, values)
 
     def trial(self, trial: str, values: Mapping[str, float | None]) -> None:

@@ -17,7 +17,8 @@ from lorasweep.spec.sweep import SweepSpec, dump_sweep
 from lorasweep.store import journal
 from lorasweep.store.environment import environment
 from lorasweep.store.paths import SweepPaths, write_atomically
-from lorasweep.store.records import BaseMeasured, Scores, SessionChanged, SweepStarted
+from lorasweep.store.records import BaseMeasured, SessionChanged, SweepStarted
+from lorasweep.store.scores import Scores
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.live import View

@@ -23,7 +23,8 @@ from lorasweep.lanes.pool import LanePool
 from lorasweep.spec.grid import planned_trials
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import Scores, StudyStarted
+from lorasweep.store.records import StudyStarted
+from lorasweep.store.scores import Scores
 from lorasweep.tune.base import BaseScores
 from lorasweep.tune.callbacks import Recorder
 from lorasweep.tune.interrupt import Interrupt

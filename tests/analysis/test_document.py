@@ -47,7 +47,12 @@ def documents(results):
 
 def everything():
     trials = lora_trials(World(), epochs=(1.0,), ranks=(16,)) + full_trials(World())
-    return world([replace(t, spectrum=(matrix(),), code={"humaneval": code(8.0)}) for t in trials])
+    return world(
+        [
+            t.model_copy(update={"spectrum": (matrix(),), "code": {"humaneval": code(8.0)}})
+            for t in trials
+        ]
+    )
 
 
 AWKWARD = {
@@ -111,7 +116,13 @@ def test_ten_thousand_trials_take_seconds_and_fewer_in_proportion():
     def describing(count):
         results = planted_sample(count)
         full = tuple(
-            replace(t, trial=f"f{t.trial}", method="full", hyperparameters={"lr": t.learning / 1e4})
+            t.model_copy(
+                update={
+                    "trial": f"f{t.trial}",
+                    "method": "full",
+                    "hyperparameters": {"lr": t.learning / 1e4},
+                }
+            )
             for t in results.trials
         )
         results = replace(results, trials=results.trials + full)

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -74,7 +73,7 @@ def test_unfinished_and_unscored_trials_are_said():
         [
             trial("a", 0.5, lr=1e-4, forgetting=0.1),
             trial("b", status="RUNNING", lr=1e-3),
-            replace(trial("c", lr=1e-5), learning=None),
+            trial("c", lr=1e-5).model_copy(update={"learning": None}),
             trial("d", status="FAILED", lr=1e-3),
         ]
     )
@@ -106,7 +105,8 @@ def test_the_edge_of_what_was_tried(values, axis, level, side):
 
 def test_the_proxy_is_judged_by_its_ranks():
     trials = [
-        replace(trial(f"t{i}", i / 10, rank=4), response_loss=3 - i**2 / 100) for i in range(1, 6)
+        trial(f"t{i}", i / 10, rank=4).model_copy(update={"response_loss": 3 - i**2 / 100})
+        for i in range(1, 6)
     ]
     proxy = analyse(sweep(trials, axes=("rank",))).proxy["lora"]
     assert proxy.n == 5

@@ -3,10 +3,11 @@
 import itertools
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from lorasweep.store.records import CodeScores, Distinct, MatrixSpectrum
+from lorasweep.store.records import MatrixSpectrum
 from lorasweep.store.results import SweepResults, TrialResult
+from lorasweep.store.scores import CodeScores, Distinct
 
 LRS = tuple(1e-5 * 2**i for i in range(8))  # up to 1.28e-3
 FULL_LRS = tuple(lr / 10 for lr in LRS)
@@ -68,7 +69,9 @@ def lora_trials(world, targets=TARGETS, ranks=RANKS, epochs=EPOCHS, lrs=LRS):
             number, "lora", learning, forgetting, levels, trainable=PARAMETERS[module] * rank
         )
         if lr >= world.diverges:
-            made = replace(made, status="DIVERGED", learning=None, forgetting=None)
+            made = made.model_copy(
+                update={"status": "DIVERGED", "learning": None, "forgetting": None}
+            )
         trials.append(made)
     return trials
 

@@ -16,7 +16,7 @@ from lorasweep.evaluate.heldout import heldout_responses, measure_heldout
 from lorasweep.evaluate.measure import Measurement
 from lorasweep.evaluate.tasks import load_tasks
 from lorasweep.spec.sweep import EvaluateSpec
-from lorasweep.store.records import Scores
+from lorasweep.store.scores import Scores
 from tests.evaluate.programs import write_task
 from tests.evaluate.taught import CPU, alone, load, serve
 from tests.workers import TwoWorkers

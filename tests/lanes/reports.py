@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lorasweep.lanes.messages import TrialEnded, TrialProgress
-from lorasweep.store.records import Rung, Scores
+from lorasweep.store.records import Rung
+from lorasweep.store.scores import Scores
 
 
 def training(trial: str, step: int, percent: int) -> dict[str, Any]:

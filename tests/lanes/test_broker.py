@@ -23,7 +23,8 @@ from lorasweep.lanes.messages import (
 )
 from lorasweep.spec.sweep import parse_sweep
 from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
-from lorasweep.store.records import Rung, Scores
+from lorasweep.store.records import Rung
+from lorasweep.store.scores import Scores
 from tests.lanes.reports import ended, progress
 
 JOB = SweepJob(parse_sweep({"space": {"lr": True}}), "results", None, None, 1.0)

@@ -25,7 +25,8 @@ from lorasweep.lanes.messages import (
     to_tune,
 )
 from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
-from lorasweep.store.records import MatrixSpectrum, Rung, Scores, SpectrumMeasured
+from lorasweep.store.records import MatrixSpectrum, Rung, SpectrumMeasured
+from lorasweep.store.scores import Scores
 from tests.lanes.reports import ended, progress
 
 RUNG = Rung(percent=25, step=3, response_loss=1.0)

@@ -10,7 +10,8 @@ from lorasweep.analysis.summary import analyse
 from lorasweep.analysis.tradeoff.curves import Curve, CurvePoint
 from lorasweep.report.figures import pictures
 from lorasweep.report.html import render_page
-from lorasweep.store.records import CodeScores, Distinct, MatrixSpectrum, Scores
+from lorasweep.store.records import MatrixSpectrum
+from lorasweep.store.scores import CodeScores, Distinct, Scores
 from tests.analysis.planted import sweep, trial
 
 # Each would run or reach out if any part of the page took a name for markup, script or style.
@@ -120,16 +121,19 @@ def _trials(domain, count, seed):
             **levels,
         )
         done = status == "COMPLETE"
-        yield replace(
-            made,
-            domain=domain,
-            response_loss=1.5 - score,
-            tokens=200_000,
-            wall_s=94.0,
-            train_s=70.0,
-            evaluate_s=24.0,
-            spectrum=_spectrum(200 if method == "full" else rank, draw) if number < 60 else (),
-            code=_code(max(0.0, score), 30 - 20 * score) if done and number < 60 else {},
+        yield made.model_copy(
+            update={
+                "domain": domain,
+                "response_loss": 1.5 - score,
+                "tokens": 200_000,
+                "wall_s": 94.0,
+                "train_s": 70.0,
+                "evaluate_s": 24.0,
+                "spectrum": _spectrum(200 if method == "full" else rank, draw)
+                if number < 60
+                else (),
+                "code": _code(max(0.0, score), 30 - 20 * score) if done and number < 60 else {},
+            }
         )
 
 
@@ -204,17 +208,20 @@ def _alter(_, analysis):
 def hostile():
     """Put a hostile name wherever a user's text can stand."""
     trials = [
-        replace(
-            trial(name, 0.1 * i, forgetting=0.01 * i, method=HOSTILE[i % 4]),
-            hyperparameters={
-                HOSTILE[4]: 10.0**-i,
-                HOSTILE[0]: name,
-                HOSTILE[5]: HOSTILE[1],
-                "n": i,
-            },
-            error=HOSTILE[1],
-            spectrum=tuple(replace_name(row, name) for row in _spectrum(4, random.Random(0))),
-            code=_code(0.3, 4),
+        trial(name, 0.1 * i, forgetting=0.01 * i, method=HOSTILE[i % 4]).model_copy(
+            update={
+                "hyperparameters": {
+                    HOSTILE[4]: 10.0**-i,
+                    HOSTILE[0]: name,
+                    HOSTILE[5]: HOSTILE[1],
+                    "n": i,
+                },
+                "error": HOSTILE[1],
+                "spectrum": tuple(
+                    replace_name(row, name) for row in _spectrum(4, random.Random(0))
+                ),
+                "code": _code(0.3, 4),
+            }
         )
         for i, name in enumerate(HOSTILE)
     ]

@@ -6,7 +6,7 @@ from lorasweep.analysis.summary import analyse
 from lorasweep.report.figures import pictures
 from lorasweep.report.figures.trials import trial_rows
 from lorasweep.report.picture import Bars, Plane
-from lorasweep.store.records import Scores
+from lorasweep.store.scores import Scores
 from tests.analysis.planted import planted_grid, planted_sample, sweep, trial
 
 
@@ -54,7 +54,7 @@ def test_every_mark_points_to_a_row_or_a_trial():
 
 
 def test_the_figures_of_a_domain_are_named_after_it():
-    trials = tuple(replace(t, domain="a/b") for t in planted_grid().trials)
+    trials = tuple(t.model_copy(update={"domain": "a/b"}) for t in planted_grid().trials)
     (part,) = replace(planted_grid(), trials=trials).parts
     found = drawn(part)
     assert all(picture.file == f"a_2Fb-{name}" for name, picture in found.items())
@@ -85,7 +85,7 @@ def test_the_trade_off_marks_the_base_and_the_front():
 
 
 def test_without_forgetting_the_trade_off_shows_source_accuracy():
-    trials = [replace(t, forgetting=None) for t in planted_grid(noise=0.01).trials]
+    trials = [t.model_copy(update={"forgetting": None}) for t in planted_grid(noise=0.01).trials]
     results = replace(sweep(trials), base=Scores(learning=0.1, source_accuracy=0.6))
     (panel,) = drawn(results)["trade-off"].panels
     assert panel.y.label == "source accuracy"

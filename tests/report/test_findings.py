@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from lorasweep.analysis.sensitivity import importance
@@ -31,7 +29,7 @@ def crossed(lr=0.0, together=0.1):
     results = planted_grid(lr, 0, 0, noise=0.004)
     places = [(i, k) for i in (-1, 0, 1) for _ in range(3) for k in (-1, 0, 1)]
     return sweep(
-        replace(one, learning=one.learning + together * i * k)
+        one.model_copy(update={"learning": one.learning + together * i * k})
         for one, (i, k) in zip(results.trials, places, strict=True)
     )
 

@@ -64,7 +64,7 @@ def test_only_completed_trials_count():
 
 def test_an_interval_is_cut_into_parts():
     results = sweep(
-        replace(t, hyperparameters={k: t.hyperparameters[k] for k in ("lr", "rank")})
+        t.model_copy(update={"hyperparameters": {k: t.hyperparameters[k] for k in ("lr", "rank")}})
         for t in planted_sample(40).trials
     )
     best, _ = drawn(results).panels

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from lorasweep.analysis.summary import analyse
@@ -62,7 +60,7 @@ def test_the_line_never_falls_and_ends_at_the_last_trial():
 def test_the_search_is_told_and_not_what_confirms_it_or_still_runs():
     trials = [
         *numbered(0.1, 0.2),
-        replace(trial("again", 0.9, lr=1e-4), stage="confirm", number=2),
+        trial("again", 0.9, lr=1e-4).model_copy(update={"stage": "confirm", "number": 2}),
         trial("now", status="RUNNING", number=3, lr=1e-4),
         trial("next", status="PENDING", number=4, lr=1e-4),
     ]
@@ -83,7 +81,7 @@ def test_methods_stand_side_by_side_at_the_same_height():
 
 
 def test_a_table_without_numbers_is_told_row_by_row():
-    trials = [replace(t, number=0) for t in numbered(0.1, 0.4, 0.3, 0.2, 0.5)]
+    trials = [t.model_copy(update={"number": 0}) for t in numbered(0.1, 0.4, 0.3, 0.2, 0.5)]
     (panel,) = drawn(sweep(trials)).panels
     assert [x for x, _ in points(panel)[0]] == [0, 1, 2, 3, 4]
 
@@ -96,7 +94,10 @@ def test_without_a_score_there_is_no_history(results):
 
 
 def test_a_completed_trial_whose_score_is_missing_counts_as_one_without():
-    trials = [*numbered(0.3, 0.2), replace(trial("unmeasured", number=2, lr=1e-4), learning=None)]
+    trials = [
+        *numbered(0.3, 0.2),
+        trial("unmeasured", number=2, lr=1e-4).model_copy(update={"learning": None}),
+    ]
     picture = drawn(sweep(trials))
     assert points(picture.panels[0])[1] == [2]
     assert picture.alt.endswith("1 without a score.")

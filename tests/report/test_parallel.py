@@ -90,6 +90,8 @@ def test_without_two_axes_and_two_scores_there_are_no_lines(results):
 
 def test_equal_scores_have_one_colour():
     results = planted_grid()
-    results = replace(results, trials=tuple(replace(t, learning=0.5) for t in results.trials))
+    results = replace(
+        results, trials=tuple(t.model_copy(update={"learning": 0.5}) for t in results.trials)
+    )
     (panel,) = drawn(results).panels
     assert set(panel.shades) == {1.0}

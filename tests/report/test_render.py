@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from lorasweep.analysis.sensitivity import importance
 from lorasweep.report.render import write_report
 from lorasweep.spec.sweep import parse_sweep
-from lorasweep.store.records import Scores
+from lorasweep.store.scores import Scores
 from lorasweep.store.table import read_table
 from tests.analysis.planted import planted_grid, planted_sample, sweep, trial
 
@@ -25,7 +25,9 @@ def _quick(monkeypatch):
 def nasty():
     names = {"lr": NASTY, "ra|nk": 4}
     trials = [
-        replace(trial(f"{NASTY}{i}", 0.1 * i, forgetting=0.1), hyperparameters=names, method=NASTY)
+        trial(f"{NASTY}{i}", 0.1 * i, forgetting=0.1).model_copy(
+            update={"hyperparameters": names, "method": NASTY}
+        )
         for i in range(3)
     ]
     return replace(sweep(trials, axes=("lr", "ra|nk")), name=NASTY, question=NASTY, origin=NASTY)
@@ -39,13 +41,16 @@ CASES = {
     ),
     "running": sweep([trial("a", status="RUNNING", lr=1e-4), trial("b", 0.5, lr=1e-3)]),
     "no source": sweep(
-        replace(t, source_accuracy=None, forgetting=None) for t in planted_grid().trials
+        t.model_copy(update={"source_accuracy": None, "forgetting": None})
+        for t in planted_grid().trials
     ),
-    "forgetting only": sweep(replace(t, source_accuracy=None) for t in planted_grid().trials),
-    "source only": sweep(replace(t, forgetting=None) for t in planted_grid().trials),
-    "equal scores": sweep(replace(t, learning=0.5) for t in planted_grid().trials),
+    "forgetting only": sweep(
+        t.model_copy(update={"source_accuracy": None}) for t in planted_grid().trials
+    ),
+    "source only": sweep(t.model_copy(update={"forgetting": None}) for t in planted_grid().trials),
+    "equal scores": sweep(t.model_copy(update={"learning": 0.5}) for t in planted_grid().trials),
     "no axes": sweep([trial("a", 0.5), trial("b", 0.6)], axes=()),
-    "unscored": sweep([replace(trial("a", lr=1e-4), learning=None)]),
+    "unscored": sweep([trial("a", lr=1e-4).model_copy(update={"learning": None})]),
     "only pruned": sweep(
         [trial("a", status="PRUNED", lr=1e-4), trial("b", status="PRUNED", lr=1e-3)]
     ),

@@ -2,7 +2,6 @@ import os
 import sqlite3
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -157,7 +156,9 @@ def test_the_exported_csv_is_read_back_to_the_same_trials(folder, tmp_path):
     results = load_results(folder)
     again = read_table(tmp_path / "t.csv", results.axes)
     assert again.axes == results.axes
-    assert again.trials == tuple(replace(t, spectrum=(), code={}) for t in results.trials)
+    assert again.trials == tuple(
+        t.model_copy(update={"spectrum": (), "code": {}}) for t in results.trials
+    )
 
 
 def test_parquet_has_the_columns_of_the_csv_with_types(folder, tmp_path):

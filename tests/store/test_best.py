@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from lorasweep.store.best import find_best
@@ -35,8 +33,12 @@ def test_equal_learning_is_decided_by_source_accuracy_then_by_number():
 
 
 def test_forgetting_stands_in_for_source_accuracy():
-    a = replace(trial("a", 0.5, number=0, rank=4, forgetting=0.2), source_accuracy=None)
-    b = replace(trial("b", 0.5, number=1, rank=16, forgetting=0.1), source_accuracy=None)
+    a = trial("a", 0.5, number=0, rank=4, forgetting=0.2).model_copy(
+        update={"source_accuracy": None}
+    )
+    b = trial("b", 0.5, number=1, rank=16, forgetting=0.1).model_copy(
+        update={"source_accuracy": None}
+    )
     assert best(a, b).winner.trial == "b"
 
 

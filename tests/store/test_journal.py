@@ -20,7 +20,6 @@ from lorasweep.store.records import (
     BaseMeasured,
     Record,
     Rung,
-    Scores,
     SessionChanged,
     StudyStarted,
     SweepStarted,
@@ -28,6 +27,7 @@ from lorasweep.store.records import (
     TrialStarted,
 )
 from lorasweep.store.results import fold_trials
+from lorasweep.store.scores import Scores
 
 RECORDS: list[Record] = [
     SweepStarted(name="s", identity="abc", data="def", time=1.5),

@@ -8,8 +8,8 @@ import pytest
 from lorasweep.errors import UsageError
 from lorasweep.spec.sweep import parse_sweep
 from lorasweep.store.merge import merge
-from lorasweep.store.records import Scores
 from lorasweep.store.results import SweepResults, TrialResult
+from lorasweep.store.scores import Scores
 from tests.cost import seconds
 
 ROOT = Path(__file__).parent.parent.parent
@@ -18,7 +18,7 @@ FIXED = {"lr": 1e-4, "targets": "all", "rank": 16, "alpha": "2r", "epochs": 1.0}
 
 def trial(name, score=0.5, **given):
     """Make a trial of its own configuration; `given` may be fields or hyperparameters."""
-    fields = {k: given.pop(k) for k in list(given) if k in TrialResult.__dataclass_fields__}
+    fields = {k: given.pop(k) for k in list(given) if k in TrialResult.model_fields}
     levels = {**FIXED, **given}
     return TrialResult(
         trial=name,
@@ -59,7 +59,10 @@ def test_one_sweep_stays_as_it_is():
 def test_trials_of_sweeps_that_compare_stand_together_and_each_is_counted_once():
     shared = trial("t1", number=0)
     a = sweep("a", [shared, trial("t2", lr=1e-3, number=1)])
-    b = sweep("b", [trial("t3", lr=1e-2, number=0), replace(shared, wall_s=9.0, number=4)])
+    b = sweep(
+        "b",
+        [trial("t3", lr=1e-2, number=0), shared.model_copy(update={"wall_s": 9.0, "number": 4})],
+    )
     merged = merge([a, b])
     assert [t.trial for t in merged.trials] == ["t1", "t2", "t3"]
     assert [t.number for t in merged.trials] == [0, 1, 2]
@@ -121,7 +124,7 @@ def test_durations_of_one_kind_keep_their_number():
 def test_durations_of_several_kinds_are_told_in_words():
     steps = sweep("a", [trial("t1")], train={"steps": 10})
     epochs = sweep("b", [trial("t2", epochs=2.0)])
-    counted = replace(trial("t3"), hyperparameters={**FIXED, "tokens": 10**6})
+    counted = trial("t3").model_copy(update={"hyperparameters": {**FIXED, "tokens": 10**6}})
     tokens = sweep("c", [counted], hyperparameters={"tokens": 10**6})
     merged = merge([steps, epochs, tokens])
     levels = [t.hyperparameters["duration"] for t in merged.trials]

@@ -10,17 +10,15 @@ from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths, write_atomically
 from lorasweep.store.records import (
     BaseMeasured,
-    CodeScores,
-    Distinct,
     FinalStatus,
     Record,
-    Scores,
     SessionChanged,
     SweepStarted,
     TrialFinished,
     TrialStarted,
 )
-from lorasweep.store.results import fold_trials, load_results
+from lorasweep.store.results import TrialResult, fold_trials, load_results
+from lorasweep.store.scores import CodeScores, Distinct, Scores
 
 FEW = Distinct(all=1.0, passed=None, failed=1.0)
 PROGRAMS = CodeScores(
@@ -126,7 +124,7 @@ def test_a_result_carries_everything_that_the_record_says():
         time=2.0,
     )
     (result,) = fold_trials([record])
-    for name in set(TrialFinished.model_fields) & set(result.__dataclass_fields__):
+    for name in set(TrialFinished.model_fields) & set(TrialResult.model_fields):
         assert getattr(result, name) == getattr(record, name)
     assert result.method == "lora"
     assert {"method": "lora", **result.hyperparameters} == record.configuration.model_dump(

@@ -239,7 +239,12 @@ def test_axes_may_be_written_as_for_a_sweep(table):
 
 def test_tokens_to_train_on_are_told_from_those_trained_on(tmp_path):
     stopped = TrialResult(
-        "a", "lora", "PRUNED", 0, {"tokens": 10**9, "lr": 1e-4}, number=0, tokens=5 * 10**8
+        trial="a",
+        method="lora",
+        status="PRUNED",
+        seed=0,
+        hyperparameters={"tokens": 10**9, "lr": 1e-4},
+        tokens=5 * 10**8,
     )
     path = tmp_path / "trials.csv"
     path.write_text(format_table([stopped]))
@@ -299,9 +304,8 @@ def trial_results(draw):
 
 @given(st.lists(trial_results(), min_size=1, max_size=6))
 def test_a_table_written_and_read_holds_the_same_trials(tmp_path_factory, drawn):
-    from dataclasses import replace
 
-    trials = tuple(replace(trial, trial=f"t{i}") for i, trial in enumerate(drawn))
+    trials = tuple(trial.model_copy(update={"trial": f"t{i}"}) for i, trial in enumerate(drawn))
     path = tmp_path_factory.mktemp("table") / "trials.csv"
     path.write_text(format_table(trials), encoding="utf-8")
     assert read_table(path, ["lr", "targets", "rank"]).trials == trials

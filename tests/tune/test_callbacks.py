@@ -22,7 +22,8 @@ from lorasweep.lanes.messages import (
 from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import BaseMeasured, Rung, Scores, SpectrumMeasured, TrialFinished
+from lorasweep.store.records import BaseMeasured, Rung, SpectrumMeasured, TrialFinished
+from lorasweep.store.scores import Scores
 from lorasweep.tune.base import BaseScores
 from lorasweep.tune.callbacks import Recorder
 from lorasweep.tune.interrupt import Interrupt

@@ -9,7 +9,8 @@ from lorasweep.errors import ModelError, SpecError
 from lorasweep.spec.sweep import parse_sweep
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import BaseMeasured, Scores
+from lorasweep.store.records import BaseMeasured
+from lorasweep.store.scores import Scores
 from lorasweep.tune.prepare import BaseReader, prepare, prepare_studies
 
 

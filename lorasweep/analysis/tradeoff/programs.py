@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from lorasweep.store.best import Best
 from lorasweep.store.configurations import mean
-from lorasweep.store.records import CodeScores, Distinct
 from lorasweep.store.results import SweepResults, TrialResult
+from lorasweep.store.scores import CodeScores, Distinct
 
 BASE = "base"
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import compress
 
-from lorasweep.store.records import Distinct
+from lorasweep.store.scores import Distinct
 
 
 def collapse_whitespace(text: str) -> str:

@@ -16,7 +16,7 @@ from lorasweep.evaluate.code.task import CodeTask, Problem, load_problems
 from lorasweep.evaluate.generation.generate import Sampling, generation_batch_size, sample
 from lorasweep.evaluate.sandbox.execution import Outcome, Sandbox
 from lorasweep.model.served import Served
-from lorasweep.store.records import CodeScores, Distinct
+from lorasweep.store.scores import CodeScores, Distinct
 
 SEED = 1234  # of what models write; lm-eval's own
 

@@ -48,7 +48,15 @@ def results_of(name, folder):
         levels = made.hyperparameters.model_dump(exclude_none=True)
         method = levels.pop("method")
         trials.append(
-            TrialResult(made.id, method, "COMPLETE", made.seed, levels, study.domain, learning=0.5)
+            TrialResult(
+                trial=made.id,
+                method=method,
+                status="COMPLETE",
+                seed=made.seed,
+                hyperparameters=levels,
+                domain=study.domain,
+                learning=0.5,
+            )
         )
     return SweepResults(name, "", spec.axes, tuple(trials), str(folder), spec=spec)
 

@@ -38,7 +38,7 @@ def both(world=PLAIN, **ways):
 
 
 def with_spectra(trials, make):
-    return [replace(t, spectrum=(make(t),) * 8) for t in trials]
+    return [t.model_copy(update={"spectrum": (make(t),) * 8}) for t in trials]
 
 
 def batches(world, growth):
@@ -47,7 +47,9 @@ def batches(world, growth):
         shifted = replace(world, gap=world.gap + growth * step, seed=step)
         for made in both(shifted, targets=("all",), ranks=(16,)):
             levels = {**made.hyperparameters, "batch_size": size}
-            trials.append(replace(made, trial=f"{made.trial}-{size}", hyperparameters=levels))
+            trials.append(
+                made.model_copy(update={"trial": f"{made.trial}-{size}", "hyperparameters": levels})
+            )
     return trials
 
 
@@ -61,7 +63,13 @@ def alphas(gain_2r, gain_fixed, ahead):
             levels = {**made.hyperparameters, "alpha": rule}
             score = made.learning + lead - 2 * gain
             trials.append(
-                replace(made, trial=f"{made.trial}-{rule}", hyperparameters=levels, learning=score)
+                made.model_copy(
+                    update={
+                        "trial": f"{made.trial}-{rule}",
+                        "hyperparameters": levels,
+                        "learning": score,
+                    }
+                )
             )
     return trials
 
@@ -70,7 +78,9 @@ def regularised(world):
     decayed = full_trials(world, weight_decay=1e-4)
     dropped = full_trials(replace(world, seed=5), attention_dropout=0.1)
     named = [
-        replace(t, trial=f"{t.trial}-{i}") for i, own in enumerate((decayed, dropped)) for t in own
+        t.model_copy(update={"trial": f"{t.trial}-{i}"})
+        for i, own in enumerate((decayed, dropped))
+        for t in own
     ]
     return [*both(world), *named]
 
@@ -88,7 +98,7 @@ def decoded(lora, full):
     for method, share in (("lora", lora), ("full", full)):
         own = [t for t in both() if t.method == method][:12]
         trials += [
-            replace(t, code={"humaneval": code(20 * share + 0.1 * (i % 3))})
+            t.model_copy(update={"code": {"humaneval": code(20 * share + 0.1 * (i % 3))}})
             for i, t in enumerate(own)
         ]
     return trials
@@ -130,11 +140,23 @@ TRUE_AND_FALSE = {
     "lora-regularises-more": (regularised(PLAIN), regularised(replace(PLAIN, forgets=-0.1))),
     "lora-pays-at-large-batch": (batches(QUIET, 0.05), batches(QUIET, 0.0)),
     "variants-tie-when-tuned": (
-        [*both(), *(replace(t, method="dora", trial=f"d{t.trial}") for t in lora_trials(PLAIN))],
         [
             *both(),
             *(
-                replace(t, method="dora", trial=f"d{t.trial}", learning=t.learning + 0.1)
+                t.model_copy(update={"method": "dora", "trial": f"d{t.trial}"})
+                for t in lora_trials(PLAIN)
+            ),
+        ],
+        [
+            *both(),
+            *(
+                t.model_copy(
+                    update={
+                        "method": "dora",
+                        "trial": f"d{t.trial}",
+                        "learning": t.learning + 0.1,
+                    }
+                )
                 for t in lora_trials(PLAIN)
             ),
         ],
@@ -231,10 +253,13 @@ def test_every_claim_is_planted_here():
         [],
         lora_trials(PLAIN)[:1],
         both(ranks=(16,), targets=("all",), epochs=(1.0,), lrs=worlds.LRS[:2])[:3],
-        [replace(t, status="DIVERGED", learning=None) for t in both()],
-        [replace(t, forgetting=None, source_accuracy=None) for t in both()[:3]],
-        [replace(t, hyperparameters={"lr": 0.0 if i else 1e-4}) for i, t in enumerate(both()[:6])],
-        [replace(t, hyperparameters={"lr": "fast", "rank": "r"}) for t in both()[:3]],
+        [t.model_copy(update={"status": "DIVERGED", "learning": None}) for t in both()],
+        [t.model_copy(update={"forgetting": None, "source_accuracy": None}) for t in both()[:3]],
+        [
+            t.model_copy(update={"hyperparameters": {"lr": 0.0 if i else 1e-4}})
+            for i, t in enumerate(both()[:6])
+        ],
+        [t.model_copy(update={"hyperparameters": {"lr": "fast", "rank": "r"}}) for t in both()[:3]],
     ],
     ids=["none", "one", "three", "all diverged", "nothing forgotten", "no rate", "words"],
 )
@@ -303,7 +328,8 @@ def test_a_method_whose_best_rate_is_the_last_that_was_tried_is_not_said_to_be_b
 def test_order_and_names_of_trials_play_no_part():
     trials = both()
     backwards = [
-        replace(t, number=len(trials) - i, trial=f"x{i}") for i, t in enumerate(reversed(trials))
+        t.model_copy(update={"number": len(trials) - i, "trial": f"x{i}"})
+        for i, t in enumerate(reversed(trials))
     ]
     first, second = judge(trials), judge(backwards)
     for name, claim in first.items():

@@ -1,7 +1,5 @@
 """Methods that were searched are compared with room for what their search may still gain."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -106,7 +104,7 @@ def test_order_of_trials_and_names_of_levels_play_no_part():
     trials = searched(seed=1)
     names = {"attention": "x", "mlp": "a", "all": "m"}
     turned = [
-        replace(t, hyperparameters={**t.hyperparameters, "targets": names[targets]})
+        t.model_copy(update={"hyperparameters": {**t.hyperparameters, "targets": names[targets]}})
         if (targets := t.hyperparameters.get("targets"))
         else t
         for t in reversed(trials)
@@ -133,7 +131,7 @@ def test_levels_that_were_crossed_by_hand_are_compared_as_they_are():
 def test_a_search_that_is_too_short_for_a_regression_decides_nothing():
     trials = searched(20, gap=0.2, seed=2)
     few = [t for t in trials if t.method == "full" or t.number < 3]
-    extra = [replace(t, trial=f"{t.trial}-again", seed=t.seed + 7) for t in few]
+    extra = [t.model_copy(update={"trial": f"{t.trial}-again", "seed": t.seed + 7}) for t in few]
     claim = judge([*few, *extra])["lora-learns-less"]
     assert claim.verdict == UNSURE
 

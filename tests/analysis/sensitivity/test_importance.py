@@ -25,7 +25,7 @@ def rank(results):
 
 
 def with_levels(result, **levels):
-    return replace(result, hyperparameters={**result.hyperparameters, **levels})
+    return result.model_copy(update={"hyperparameters": {**result.hyperparameters, **levels}})
 
 
 def renamed(results):
@@ -150,7 +150,13 @@ def test_seeds_that_disagree_narrow_the_intervals():
     results = planted_grid(noise=0.02)
     draw = random.Random(1)
     again = tuple(
-        replace(t, trial=f"{t.trial}-{seed}", seed=seed, learning=t.learning + draw.gauss(0, 0.02))
+        t.model_copy(
+            update={
+                "trial": f"{t.trial}-{seed}",
+                "seed": seed,
+                "learning": t.learning + draw.gauss(0, 0.02),
+            }
+        )
         for t in results.trials
         for seed in (1, 2)
     )
@@ -169,12 +175,15 @@ def test_a_pair_of_a_grid_has_its_closed_form_share():
 def test_a_pair_is_told_from_noise():
     draw = random.Random(2)
     results = sweep(
-        replace(t, learning=t.learning + 0.2 * (t.hyperparameters == conditional(t)))
+        t.model_copy(update={"learning": t.learning + 0.2 * (t.hyperparameters == conditional(t))})
         for t in planted_grid(lr=0.05, targets=0.05, rank=0.0).trials
     )
     noisy = replace(
         results,
-        trials=tuple(replace(t, learning=t.learning + draw.gauss(0, 0.01)) for t in results.trials),
+        trials=tuple(
+            t.model_copy(update={"learning": t.learning + draw.gauss(0, 0.01)})
+            for t in results.trials
+        ),
     )
     first, *others = rank(noisy).interactions
     assert set(first.hyperparameters) == {"lr", "targets"}
@@ -223,7 +232,10 @@ def test_what_moves_together_shares_a_place():
 
 def test_seeds_of_a_configuration_count_once():
     results = planted_grid(noise=0.02)
-    twice = [*results.trials, *(replace(t, trial=f"{t.trial}b", seed=1) for t in results.trials)]
+    twice = [
+        *results.trials,
+        *(t.model_copy(update={"trial": f"{t.trial}b", "seed": 1}) for t in results.trials),
+    ]
     doubled = numbers(rank(replace(results, trials=tuple(twice))))
     assert doubled == pytest.approx(numbers(rank(results)))
 
@@ -231,7 +243,9 @@ def test_seeds_of_a_configuration_count_once():
 def test_a_level_that_always_diverged_leaves_a_smaller_factorial():
     results = planted_grid()
     trials = [
-        replace(t, status="DIVERGED", learning=None) if t.hyperparameters["lr"] == 1e-3 else t
+        t.model_copy(update={"status": "DIVERGED", "learning": None})
+        if t.hyperparameters["lr"] == 1e-3
+        else t
         for t in results.trials
     ]
     ranking = rank(replace(results, trials=tuple(trials)))

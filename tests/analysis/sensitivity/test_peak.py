@@ -1,7 +1,5 @@
 """The best learning rate: its place, and an interval that holds it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -14,7 +12,9 @@ from tests.analysis.planted import sweep, trial
 
 def peak_of(rates, learning):
     trials = [
-        replace(trial(f"t{i}", score, lr=float(rate), targets="all", rank=4), method="full")
+        trial(f"t{i}", score, lr=float(rate), targets="all", rank=4).model_copy(
+            update={"method": "full"}
+        )
         for i, (rate, score) in enumerate(zip(rates, learning, strict=True))
     ]
     results = sweep(trials)

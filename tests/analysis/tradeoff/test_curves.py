@@ -25,12 +25,11 @@ def test_a_configuration_is_one_curve_over_its_durations():
 
 
 def test_trained_tokens_stand_in_where_no_hyperparameter_says_how_long():
-    from dataclasses import replace
 
     trials = [
-        replace(trial("a", 0.3, rank=4), tokens=1000),
-        replace(trial("b", 0.4, rank=4), tokens=1003),
-        replace(trial("c", 0.5, rank=4), tokens=4000),
+        trial("a", 0.3, rank=4).model_copy(update={"tokens": 1000}),
+        trial("b", 0.4, rank=4).model_copy(update={"tokens": 1003}),
+        trial("c", 0.5, rank=4).model_copy(update={"tokens": 4000}),
     ]
     (curve,) = trace_curves(trials)
     assert curve.duration == TRAINED

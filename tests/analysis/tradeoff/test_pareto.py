@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -127,7 +125,10 @@ def test_noise_is_taken_from_seeds_and_rounding_from_digits():
     assert noise["learning"].sd == pytest.approx(0.02 / 2**0.5)
     assert noise["learning"].rounding == 0.01
     assert noise["cost"].sd == 0
-    again = [*trials, replace(trials[0], trial="again")]  # the same seed tells nothing of noise
+    again = [
+        *trials,
+        trials[0].model_copy(update={"trial": "again"}),
+    ]  # the same seed tells nothing of noise
     assert collect(sweep(again), configurations(again), {}).noise["learning"].df == 3
 
 
@@ -138,7 +139,7 @@ def test_trials_without_a_source_score_are_left_out():
 
 def test_forgetting_is_preferred_where_some_trials_lack_it():
     known = trial("a", 0.4, forgetting=0.1)
-    other = replace(trial("b", 0.9), source_accuracy=0.7)
+    other = trial("b", 0.9).model_copy(update={"source_accuracy": 0.7})
     assert [p.trial for p in fronts([known, other]) if p.scope == POOLED] == ["a"]
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasweep.evaluate.code.diversity import average, collapse_whitespace, count, syntax_tree
-from lorasweep.store.records import Distinct
+from lorasweep.store.scores import Distinct
 
 PROMPT = 'def double(n):\n    """Double n."""\n'
 

@@ -12,7 +12,7 @@ from lorasweep.evaluate.code.suite import CodeResults, CodeSuite
 from lorasweep.evaluate.sandbox.execution import Sandbox
 from lorasweep.evaluate.tasks import code_tasks
 from lorasweep.spec.sweep import EvaluateSpec
-from lorasweep.store.records import CodeScores, Distinct
+from lorasweep.store.scores import CodeScores, Distinct
 from tests.evaluate.programs import TASK, Stand, write_task
 from tests.evaluate.taught import CPU, alone, load, serve
 from tests.workers import TwoWorkers
