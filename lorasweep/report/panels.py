@@ -159,14 +159,15 @@ def _set_range(axes: Axes, panel: Plane) -> None:
     axes.set_xlim(_ends(panel.x, 0.06, 0.06))
     axes.set_ylim(_ends(panel.y, 0.16 if has_strip else 0.1, 0.1))
     for axis, given in ((axes.xaxis, panel.x), (axes.yaxis, panel.y)):
-        if given.log and given.high >= 100 * given.low:
+        if given.log:
             from matplotlib.ticker import NullFormatter
 
-            # The powers of ten are named; it would take long to find that nothing else is.
+            ticks = _ticks(given)
+            axis.set_ticks(ticks, [level(value) for value in ticks])
             axis.set_minor_formatter(NullFormatter())
         elif given.low == given.high:
             axis.set_ticks([given.low])
-        elif given.whole and not given.log:
+        elif given.whole:
             from matplotlib.ticker import MaxNLocator
 
             axis.set_major_locator(MaxNLocator(integer=True))

@@ -29,18 +29,19 @@ HOSTILE = (
 
 
 def render(results, alter=None, **further):
-    """Render the page, with fields that the analysis might not have laid over its document.
-
-    alter: makes another analysis of a domain's results and their analysis, for its figures.
-    """
+    """Render the page, with fields that the analysis might not have laid over its document."""
     parts = [(part, analyse(part)) for part in results.parts]
     document = {**describe(results, parts), **further}
     setup = [("Trials from", results.origin), ("Model", "a model")]
     command = f"lorasweep report --table {results.origin}"
-    if alter:
-        parts = [(part, alter(part, analysis)) for part, analysis in parts]
-    drawn = [pictures(part, analysis) for part, analysis in parts]
+    drawn = draw(results, alter)
     return render_page(results, parts, document, drawn, setup=setup, commands=[command])
+
+
+def draw(results, alter=None):
+    """Make the pictures of each domain; `alter` changes the analysis that they are made from."""
+    analysed = [(part, analyse(part)) for part in results.parts]
+    return [pictures(part, alter(part, a) if alter else a) for part, a in analysed]
 
 
 def write(folder, results, **further):

@@ -9,6 +9,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from lorasweep.analysis.sensitivity import importance
+from lorasweep.report.figures.trials import trial_rows
+from lorasweep.report.payload import tidy
+from lorasweep.report.wording import signed
 from tests.report import pages
 
 DESK = {"width": 1280, "height": 900}
@@ -30,26 +33,31 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def urls(tmp_path_factory):
-    """Write every state of a sweep once."""
-    states = {
-        "empty": (pages.empty(), {}),
-        "one": (pages.one(), {}),
-        "everything": (pages.everything(), pages.further()),
-        "single": (pages.everything(60, ("",)), pages.further(("",))),
-        "hostile": (pages.hostile(), pages.hostile_fields()),
-    }
+def states():
+    """Every state of a sweep, with what its analysis says besides; redraws little meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importance, "_effort", lambda _: (8, 2, 4))
         patch.setattr(importance, "_FULL_TREES", 8)
-        written = {
-            name: pages.write(tmp_path_factory.mktemp(name), results, **further)
-            for name, (results, further) in states.items()
+        yield {
+            "empty": (pages.empty(), {}),
+            "one": (pages.one(), {}),
+            "everything": (pages.everything(), pages.further()),
+            "single": (pages.everything(60, ("",)), pages.further(("",))),
+            "hostile": (pages.hostile(), pages.hostile_fields()),
         }
-        for count in (1_000, 10_000):
-            path = tmp_path_factory.mktemp("many") / "report.html"
-            path.write_text(pages.many(count), encoding="utf-8")
-            written[str(count)] = path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def urls(states, tmp_path_factory):
+    """Write every state of a sweep once."""
+    written = {
+        name: pages.write(tmp_path_factory.mktemp(name), results, **further)
+        for name, (results, further) in states.items()
+    }
+    for count in (1_000, 10_000):
+        path = tmp_path_factory.mktemp("many") / "report.html"
+        path.write_text(pages.many(count), encoding="utf-8")
+        written[str(count)] = path.as_uri()
     return written
 
 
@@ -133,6 +141,67 @@ def test_every_plot_is_there_once_for_each_domain(visit):
             assert names.count(f"figure-{part}-{kind}") == 1
     for body in page.locator("figure .frame svg").all():
         assert body.locator("*").count() > 5
+
+
+# How many marks of each kind a figure's panels have on the page; each mark opens a path of its own.
+MARKS = """figure => [...figure.querySelectorAll(".frame svg")].map(svg => {
+  const all = name => [...svg.querySelectorAll(name)];
+  const opened = path => path.getAttribute("d").split("M").length - 1;
+  const paths = name => all(name).reduce((n, path) => n + opened(path), 0);
+  return {
+    points: paths(".mark:not(.base)"), lost: paths(".cross"), lines: all(".line").length,
+    rings: all(".circled").length, intervals: all(".span").length, base: all(".base").length,
+    bars: all("rect.bar").length, cells: all("rect[class^=q]").length, traces: paths(".trace"),
+  };
+})"""
+
+
+def marks_of(panel):
+    """Count the marks that a picture's panel asks for."""
+    heights = [y for series in getattr(panel, "series", ()) for y in series.y]
+    traces = 0
+    for line in zip(*getattr(panel, "values", ()), strict=True):  # a gap parts a line in two
+        traces += sum(b is not None and a is None for a, b in pairwise((None, *line)))
+    return {
+        "points": sum(y is not None for y in heights),
+        "lost": sum(y is None for y in heights),
+        "lines": len(getattr(panel, "lines", ())),
+        "rings": len(getattr(panel, "rings", ())),
+        "intervals": len(getattr(panel, "intervals", ())),
+        "base": int(getattr(panel, "base", None) is not None),
+        "bars": len(getattr(panel, "bars", ())),
+        "cells": sum(c is not None for line in getattr(panel, "cells", ()) for c in line),
+        "traces": traces,
+    }
+
+
+@pytest.mark.parametrize("name", ["one", "everything", "single", "hostile"])
+def test_the_page_shows_the_marks_and_rows_that_the_pictures_have(visit, states, name):
+    results, further = states[name]
+    page = visit(name)
+    page.locator("figure details").evaluate_all("all => all.forEach(d => { d.open = true })")
+    shown = set()
+    for i, (part, drawn) in enumerate(
+        zip(results.parts, pages.draw(results, further.get("alter")), strict=True)
+    ):
+        for picture in drawn:
+            figure = page.locator(f"#figure-{i}-{picture.name}")
+            assert figure.count() == bool(picture.panels)
+            if not picture.panels:
+                assert picture.missing in page.locator("main").inner_text()
+                continue
+            shown.add(picture.name)
+            assert figure.evaluate(MARKS) == [marks_of(panel) for panel in picture.panels]
+            table = picture.table
+            heads, rows = (
+                (table.heads, table.rows) if table else trial_rows(part, picture.trials[:200])
+            )
+            cells = figure.locator("tbody tr").evaluate_all(
+                "all => all.map(row => [...row.cells].map(cell => cell.textContent))"
+            )
+            assert cells == [[signed(tidy(cell)) for cell in row] for row in rows[:200]]
+            assert figure.locator("thead th").all_text_contents() == [tidy(h) for h in heads]
+    assert name == "one" or len(shown) > 6
 
 
 def test_parts_without_data_are_left_out_with_a_sentence(visit):

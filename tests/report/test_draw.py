@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from lorasweep.report.draw import draw
-from lorasweep.report.panels import MOST_OUTLINES
+from lorasweep.report.panels import MOST_OUTLINES, draw_panel
 from lorasweep.report.picture import (
     Axis,
     Bar,
@@ -120,6 +122,17 @@ def test_any_panel_is_drawn_the_same_each_time(panel, tmp_path):
     first = draw(one_of(panel), tmp_path)
     again = [path.read_bytes() for path in first]
     assert [path.read_bytes() for path in draw(one_of(panel), tmp_path)] == again
+
+
+def test_the_image_has_every_mark_of_a_plane():
+    points = [(1.0, 0.5), (2.0, 0.7), (3.0, None), (4.0, 0.1)]
+    figure = Figure()
+    axes = figure.subplots()
+    draw_panel(axes, plane(points, strip="no score"), 0)
+    first, second = axes.lines
+    assert np.asarray(first.get_xdata()).tolist() == [1.0, 2.0, 4.0]
+    assert np.asarray(first.get_ydata()).tolist() == [0.5, 0.7, 0.1]
+    assert np.asarray(second.get_xdata()).tolist() == [3.0]
 
 
 def test_each_figure_is_drawn_twice(tmp_path):

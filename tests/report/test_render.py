@@ -6,7 +6,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from lorasweep.analysis.sensitivity import importance
+from lorasweep.analysis.summary import analyse
+from lorasweep.report.figures import pictures
 from lorasweep.report.render import write_report
+from lorasweep.report.wording import escape, table
 from lorasweep.spec.sweep import parse_sweep
 from lorasweep.store.scores import Scores
 from lorasweep.store.table import read_table
@@ -154,3 +157,21 @@ def test_a_table_is_reproduced_by_its_command(tmp_path):
     results = replace(planted_grid(), origin="my trials.csv")
     text = write_report(results, tmp_path).markdown.read_text(encoding="utf-8")
     assert "lorasweep report --table 'my trials.csv' --space lr,targets,rank\n" in text
+
+
+def test_the_text_shows_every_figure_with_its_table(tmp_path):
+    results = planted_grid(noise=0.01)
+    text = write_report(results, tmp_path).markdown.read_text(encoding="utf-8")
+    for picture in pictures(results, analyse(results)):
+        if not picture.panels:
+            assert picture.missing in text
+            continue
+        assert (
+            f"### {picture.title}\n\n![{escape(picture.alt)}](figures/{picture.file}.png)" in text
+        )
+        assert f"*{escape(picture.caption)}*" in text
+        if picture.table:
+            rows = table(picture.table.heads, picture.table.rows).splitlines()
+            # A ranking has a section of its own, with a table for each method.
+            shown = [row.split(" | ", 1)[1] for row in rows] if picture.tabled else rows
+            assert all(row in text for row in shown)
