@@ -209,7 +209,7 @@ def cover_peak(
         full = search_trials("full", lambda p: 0.6 + PEAKS[peak](p[0] - 0.9), None, how, rng)
         evidence = collect_made([*lora, *full])
         for method, truth in (("lora", 1.2 - 5), ("full", 0.9 - 6)):
-            found = find_peak(evidence, evidence.frame(method))
+            found = find_peak(evidence, evidence.table(method))
             if found is None:
                 continue
             rate = rate_of(found)

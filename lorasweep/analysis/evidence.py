@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lorasweep.analysis.advice.expected import Expected, expect
-from lorasweep.analysis.frame import Frame, make_cases
 from lorasweep.analysis.noise import Noise, measure_noise
 from lorasweep.analysis.sensitivity.importance import Ranking
+from lorasweep.analysis.table import Table, make_rows
 from lorasweep.analysis.tradeoff.equal import AtEqual, compare_at_equal
 from lorasweep.store.configurations import Configuration, is_scored, methods
 from lorasweep.store.results import SweepResults, TrialResult
@@ -21,7 +21,7 @@ MATTERS = 0.005
 class Evidence:
     """Hold the trials of one domain by method.
 
-    frames: all configurations of each method, those without a score too.
+    tables: all configurations of each method, those without a score too.
     noise: of `learning` and of `cost`.
     expected: learning of each scored configuration, the winner's luck taken out.
     by_forgetting: cost is forgetting, and not source accuracy with its sign turned.
@@ -30,7 +30,7 @@ class Evidence:
     """
 
     results: SweepResults
-    frames: Mapping[str, Frame]
+    tables: Mapping[str, Table]
     noise: Mapping[str, Noise]
     expected: Mapping[str, Expected]
     by_forgetting: bool
@@ -38,9 +38,9 @@ class Evidence:
     at_equal: tuple[AtEqual, ...]
     rankings: Mapping[str, Ranking] = field(default_factory=dict)
 
-    def frame(self, method: str) -> Frame:
+    def table(self, method: str) -> Table:
         """Give the configurations of a method, none where it did not run."""
-        return self.frames.get(method, Frame(()))
+        return self.tables.get(method, Table(()))
 
     def trials(self, method: str) -> tuple[TrialResult, ...]:
         """Give the completed trials of a method."""
@@ -58,19 +58,19 @@ def collect(
     by_method: dict[str, list[Configuration]] = {m: [] for m in methods(results.trials)}
     for configuration in grouped:
         by_method[configuration.method].append(configuration)
-    frames = {
-        method: Frame(make_cases(own, by_forgetting=by_forgetting))
+    tables = {
+        method: Table(make_rows(own, by_forgetting=by_forgetting))
         for method, own in by_method.items()
     }
-    noise = measure_noise(frames, by_forgetting=by_forgetting)
+    noise = measure_noise(tables, by_forgetting=by_forgetting)
     largest = max((abs(t.learning) for t in scored if t.learning is not None), default=1.0)
     return Evidence(
         results,
-        frames,
+        tables,
         noise,
-        {method: expect(frame.scored, noise["learning"]) for method, frame in frames.items()},
+        {method: expect(table.scored, noise["learning"]) for method, table in tables.items()},
         by_forgetting,
         MATTERS * max(1.0, largest),
-        compare_at_equal(frames, noise),
+        compare_at_equal(tables, noise),
         rankings,
     )

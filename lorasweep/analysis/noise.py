@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.frame import Frame
 from lorasweep.analysis.intervals import Floats, t_quantile
+from lorasweep.analysis.table import Score, Table, forgetting_of
 from lorasweep.store.configurations import Configuration
-from lorasweep.store.results import TrialResult
 
-# With fewer degrees of freedom the spread of seeds is hardly known.
-_FEWEST_SEEDS = 2
+# Repeated seeds with fewer degrees of freedom than this hardly tell their spread. It is one fewer
+# than residuals need, since residuals hold what a regression misses as well.
+FEWEST_SEED_DF = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Hold how much one score varies from run to run.
+    """How much one score varies from run to run.
 
     sd: standard deviation of a single trial's score, in the score's unit; None where unknown.
     df: its degrees of freedom.
@@ -36,24 +36,38 @@ class Noise:
 
     @property
     def margin(self) -> float:
-        """Give what the difference of two single scores may come to by noise, 5% on each side."""
+        """Largest difference of two single scores that noise explains, 5% on each side."""
         seeds = 0.0 if not self.sd else t_quantile(self.df) * math.sqrt(2) * self.sd
         return seeds + self.rounding
 
 
 def _pooled(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
-    """Give the sum of squares within groups, and its degrees of freedom."""
+    """Pool the variance within groups: the mean square, and its degrees of freedom."""
     squares, df = 0.0, 0
     for group in groups:
         if len(group) > 1:
             centre = sum(group) / len(group)
             squares += sum((value - centre) ** 2 for value in group)
             df += len(group) - 1
-    return squares, df
+    return (squares / df if df else 0.0), df
+
+
+def variance_of_means(scored: Sequence[Configuration]) -> tuple[float, int] | None:
+    """Estimate the variance of a configuration's mean learning, by its repeated seeds.
+
+    Returns:
+        The variance, averaged over configurations with few seeds and with many, and its degrees of
+        freedom; None where too few seeds were repeated, or all of them agree.
+    """
+    variance, df = _pooled(c.replicates for c in scored)
+    if df < FEWEST_SEED_DF or variance == 0.0:
+        return None
+    seeds = [max(1, len(c.replicates)) for c in scored]
+    return variance * sum(1 / n for n in seeds) / len(seeds), df
 
 
 def rounding_of(values: Sequence[float]) -> float:
-    """Give the last digit of scores that all have two to four decimals, else 0."""
+    """Find the last digit of scores that all have two to four decimals, else 0."""
     if len(values) < 5:
         return 0.0
     found = np.array(values)
@@ -65,14 +79,15 @@ def rounding_of(values: Sequence[float]) -> float:
 
 
 def seed_spreads(noise: Mapping[str, Noise]) -> Floats:
-    """Give the spread of learning and of cost from seed to seed, 0 where no seed was repeated."""
+    """Collect the spread of learning and of forgetting over seeds, 0 where no seed was repeated."""
+    both: tuple[Score, ...] = ("learning", "forgetting")
     return np.array(
-        [own.sd or 0.0 if (own := noise[k]).basis == "seeds" else 0.0 for k in ("learning", "cost")]
+        [own.sd or 0.0 if (own := noise[score]).basis == "seeds" else 0.0 for score in both]
     )
 
 
 def by_content(points: Floats) -> Floats:
-    """Put points in an order that their content decides, so that the order of trials does not."""
+    """Order points by their content, so that the order of trials plays no part."""
     ordered: Floats = points[np.lexsort(points.T)]
     return ordered
 
@@ -84,63 +99,44 @@ def redraw_points(points: Floats, spreads: Floats, rng: np.random.Generator) -> 
     return drawn
 
 
-def cost_of(trial: TrialResult, *, by_forgetting: bool) -> float | None:
-    """Give forgetting, or source accuracy with its sign turned where the base is unknown."""
-    if by_forgetting:
-        return trial.forgetting
-    return None if trial.source_accuracy is None else -trial.source_accuracy
+def measure_noise(tables: Mapping[str, Table], *, by_forgetting: bool) -> dict[str, Noise]:
+    """Estimate the noise of learning and of forgetting, pooled over all methods."""
+    scores: tuple[Score, ...] = ("learning", "forgetting")
+    return {score: _noise(tables, score, by_forgetting=by_forgetting) for score in scores}
 
 
-def measure_noise(frames: Mapping[str, Frame], *, by_forgetting: bool) -> dict[str, Noise]:
-    """Estimate the noise of `learning` and of `cost`, over all methods."""
-    found = {}
-    for outcome in ("learning", "cost"):
-        groups = [
-            _by_seed(case.configuration, outcome, by_forgetting=by_forgetting)
-            for frame in frames.values()
-            for case in frame.cases
-            if case.n > 1
-        ]
-        found[outcome] = _noise(groups, frames, outcome, by_forgetting=by_forgetting)
-    return found
-
-
-def _by_seed(configuration: Configuration, outcome: str, *, by_forgetting: bool) -> list[float]:
-    """Give a score seed by seed; a run repeated with the same seed tells nothing of noise."""
-    if outcome == "learning":
+def _by_seed(configuration: Configuration, score: Score, *, by_forgetting: bool) -> list[float]:
+    """List a score seed by seed; a run repeated with the same seed tells nothing of noise."""
+    if score == "learning":
         return list(configuration.replicates)
     found: dict[int, list[float]] = {}
     for trial in configuration.scored:
-        cost = cost_of(trial, by_forgetting=by_forgetting)
-        if cost is not None:
-            found.setdefault(trial.seed, []).append(cost)
-    return [math.fsum(costs) / len(costs) for costs in found.values()]
+        forgot = forgetting_of(trial, by_forgetting=by_forgetting)
+        if forgot is not None:
+            found.setdefault(trial.seed, []).append(forgot)
+    return [math.fsum(own) / len(own) for own in found.values()]
 
 
-def _noise(
-    groups: Sequence[Sequence[float]],
-    frames: Mapping[str, Frame],
-    outcome: str,
-    *,
-    by_forgetting: bool,
-) -> Noise:
-    trials = [t for f in frames.values() for c in f.cases for t in c.configuration.trials]
+def _noise(tables: Mapping[str, Table], score: Score, *, by_forgetting: bool) -> Noise:
+    rows = [row for table in tables.values() for row in table.rows]
     written = (
-        t.learning if outcome == "learning" else cost_of(t, by_forgetting=by_forgetting)
-        for t in trials
+        t.learning if score == "learning" else forgetting_of(t, by_forgetting=by_forgetting)
+        for row in rows
+        for t in row.configuration.trials
         if t.status == "COMPLETE"
     )
     rounding = rounding_of([value for value in written if value is not None])
-    squares, df = _pooled(groups)
-    if df >= _FEWEST_SEEDS:
-        return Noise(math.sqrt(squares / df), df, "seeds", rounding)
-    known = []
-    for frame in frames.values():
-        own = frame.scored if outcome == "learning" else frame.measured
-        fit = own.fit(outcome) if own.cases else None
-        known += [] if fit is None else [fit]
+    variance, df = _pooled(
+        _by_seed(row.configuration, score, by_forgetting=by_forgetting)
+        for row in rows
+        if row.seeds > 1
+    )
+    if df >= FEWEST_SEED_DF:
+        return Noise(sd=math.sqrt(variance), df=df, basis="seeds", rounding=rounding)
+    fits = [table.with_score(score).fit(score) for table in tables.values()]
+    known = [fit for fit in fits if fit is not None]
     if not known:
-        return Noise(None, 0, "unknown", rounding)
+        return Noise(sd=None, df=0, basis="unknown", rounding=rounding)
     df = sum(fit.df for fit in known)
-    sd = math.sqrt(sum(fit.df * fit.error**2 for fit in known) / df)
-    return Noise(sd, df, "residuals", rounding)
+    sd = math.sqrt(sum(fit.df * fit.variance for fit in known) / df)
+    return Noise(sd=sd, df=df, basis="residuals", rounding=rounding)

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lorasweep.spec.space import Axis, Choices, Level, Range
+from lorasweep.spec.trial import DURATIONS as DURATIONS_IN_A_SPACE
 from lorasweep.store.results import SweepResults, TrialResult
 
 BINS = 3
 # A sampled interval hardly repeats a value; a list of levels hardly has more than this many.
 _MOST_LEVELS = 6
+# Tables made elsewhere have durations under other names too.
+DURATIONS = (*DURATIONS_IN_A_SPACE, "duration", "steps")
+_SIZES = {"lr", "rank", "trainable", *DURATIONS}
 
 
 def show(level: Level) -> str:
@@ -101,7 +105,12 @@ def lay_out(
     repeats = len(values) >= 2 * len(seen)
     if len(seen) <= _MOST_LEVELS or (repeats and len(seen) <= 3 * _MOST_LEVELS):
         return Scale(name, "numbers", levels=tuple(sorted(seen, key=float)))
-    return _interval(name, low, high, log=low > 0 and (name == "lr" or high / low >= 10))
+    return _interval(name, low, high, log=is_logarithmic(name, low, high))
+
+
+def is_logarithmic(name: str, low: float, high: float) -> bool:
+    """Tell whether equal factors of a number are equal steps: a rate, a size, or a wide range."""
+    return low > 0 and (name in _SIZES or high / low >= 10)
 
 
 def was_drawn(results: SweepResults, method: str, name: str, values: Sequence[Level]) -> bool:

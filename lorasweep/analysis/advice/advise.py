@@ -102,11 +102,11 @@ def _is_grid(evidence: Evidence, method: str) -> bool:
 
 def expected_of(evidence: Evidence, method: str, standing: Standing) -> Estimate:
     """Give the learning expected of a configuration, with its interval."""
-    cases = evidence.frame(method).scored.cases
+    rows = evidence.table(method).scored.rows
     index = next(
         i
-        for i, case in enumerate(cases)
-        if case.configuration.hyperparameters == standing.configuration
+        for i, row in enumerate(rows)
+        if row.configuration.hyperparameters == standing.configuration
     )
     return evidence.expected[method].at(index)
 

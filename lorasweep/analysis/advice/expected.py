@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.frame import Frame
 from lorasweep.analysis.intervals import Estimate, Floats, t_interval
 from lorasweep.analysis.noise import Noise
+from lorasweep.analysis.table import Table
 
 SHRUNK = (
     "drawn towards a regression on all hyperparameters by the share of its spread that seeds "
@@ -35,7 +35,7 @@ MEASURED = "as measured, since there are too few configurations to tell noise fr
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Hold the expected learning of each scored case of a frame, in its order.
+    """Hold the expected learning of each scored row of a table, in its order.
 
     errors: standard errors with `df` degrees of freedom; None where noise is unknown.
     how: how the values came about.
@@ -48,7 +48,7 @@ class Expected:
     how: str
 
     def at(self, index: int) -> Estimate:
-        """Give the expected score of one case."""
+        """Give the expected score of one row."""
         value = float(self.values[index])
         if self.errors is None:
             return Estimate(effect=value, n=self.n, n_of="configurations", basis=self.how)
@@ -58,21 +58,21 @@ class Expected:
         )  # fmt: skip
 
 
-def expect(frame: Frame, noise: Noise) -> Expected:
-    """Expect the learning of every case of a method; all of them must be scored."""
-    scores, n = frame.learning, len(frame.cases)
+def expect(table: Table, noise: Noise) -> Expected:
+    """Expect the learning of every row of a method; all of them must be scored."""
+    scores, n = table.learning, len(table.rows)
     if n == 0 or noise.sd is None:
         return Expected(scores, None, 0, n, MEASURED)
-    fit = frame.fit("learning")
+    fit = table.fit("learning")
     if noise.basis != "seeds":
         if fit is None:
             return Expected(scores, None, 0, n, MEASURED)
         errors = fit.error * np.sqrt(1 + fit.leverage)
         return Expected(fit.fitted, errors, fit.df, n, PREDICTED)
-    seeds = np.array([case.n for case in frame.cases], dtype=np.float64)
+    seeds = np.array([row.seeds for row in table.rows], dtype=np.float64)
     of_mean = noise.sd**2 / seeds
     if fit is not None:
-        centre, variance, unsure = fit.fitted, fit.error**2, fit.error**2 * fit.leverage
+        centre, variance, unsure = fit.fitted, fit.variance, fit.variance * fit.leverage
     elif n >= 4:
         spread = float(np.var(scores, ddof=1))
         centre, variance, unsure = np.full(n, scores.mean()), spread, np.full(n, spread / n)

@@ -22,7 +22,6 @@ import numpy as np
 from lorasweep.analysis.advice.expected import Expected, spread_of
 from lorasweep.analysis.claims.searched import Side, allow_for_search, is_chosen
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.frame import Case, Frame
 from lorasweep.analysis.intervals import (
     FEWEST_VALUES,
     Estimate,
@@ -30,6 +29,7 @@ from lorasweep.analysis.intervals import (
     normal_quantile,
     t_interval,
 )
+from lorasweep.analysis.table import Row, Score, Table
 from lorasweep.spec.space import Level
 from lorasweep.spec.trial import HYPERPARAMETERS
 
@@ -38,61 +38,66 @@ _MANY = 5
 _TUNED = frozenset(name for name, own in HYPERPARAMETERS.items() if not own.held_equal)
 
 
-def best_case(cases: Sequence[Case], outcome: str) -> Case | None:
-    """Give the case that learned most; None where none has the outcome too."""
+def best_row(rows: Sequence[Row], outcome: Score) -> Row | None:
+    """Give the row that learned most; None where none has the outcome too."""
     known = [
-        c for c in cases if c.learning is not None and (outcome != "cost" or c.cost is not None)
+        c
+        for c in rows
+        if c.learning is not None and (outcome != "forgetting" or c.forgetting is not None)
     ]
-    return max(known, key=lambda case: (case.learning or 0.0, -(case.cost or 0.0)), default=None)
+    return max(known, key=lambda row: (row.learning or 0.0, -(row.forgetting or 0.0)), default=None)
 
 
-def best_of(cases: Sequence[Case], outcome: str) -> float | None:
-    """Give the outcome of the case that learned most; None where none has both."""
-    best = best_case(cases, outcome)
+def best_of(rows: Sequence[Row], outcome: Score) -> float | None:
+    """Give the outcome of the row that learned most; None where none has both."""
+    best = best_row(rows, outcome)
     if best is None:
         return None
-    return best.learning if outcome == "learning" else best.cost
+    return best.learning if outcome == "learning" else best.forgetting
 
 
-def floor_of(evidence: Evidence, outcome: str, n: int) -> float:
+def floor_of(evidence: Evidence, outcome: Score, n: int) -> float:
     """Give what rounding alone does to a mean of n differences of scores."""
     return normal_quantile() * evidence.noise[outcome].rounding * math.sqrt(2 / 12 / max(n, 1))
 
 
 def _settings(
-    frame: Frame, axis: str, left: Callable[[Level], bool], right: Callable[[Level], bool]
-) -> tuple[list[tuple[list[Case], list[Case]]], bool]:
-    """Group cases by all but the axis and the learning rate, where both levels were tried alike.
+    table: Table,
+    axis: str,
+    left: Callable[[Level], bool],
+    right: Callable[[Level], bool],
+) -> tuple[list[tuple[list[Row], list[Row]]], bool]:
+    """Group rows by all but the axis and the learning rate, where both levels were tried alike.
 
     Returns:
         The groups, and whether the learning rate was the same throughout.
     """
-    others = [name for name in frame.columns if name not in {axis, "lr"}]
-    groups: dict[object, tuple[list[Case], list[Case]]] = {}
-    for case in frame.cases:
-        level = case.levels.get(axis)
+    others = [name for name in table.columns if name not in {axis, "lr"}]
+    groups: dict[object, tuple[list[Row], list[Row]]] = {}
+    for row in table.rows:
+        level = row.levels.get(axis)
         if level is None or not (left(level) or right(level)):
             continue
-        key = tuple(case.levels.get(name) for name in others)
-        groups.setdefault(key, ([], []))[0 if left(level) else 1].append(case)
+        key = tuple(row.levels.get(name) for name in others)
+        groups.setdefault(key, ([], []))[0 if left(level) else 1].append(row)
     alike = [
         pair
         for pair in groups.values()
         if len({c.levels.get("lr") for c in pair[0]}) == len({c.levels.get("lr") for c in pair[1]})
     ]
-    return alike, "lr" not in frame.columns
+    return alike, "lr" not in table.columns
 
 
 def contrast(
     evidence: Evidence,
-    frame: Frame,
+    table: Table,
     axis: str,
     left: Level,
     right: Level,
-    outcome: str = "learning",
+    outcome: Score = "learning",
 ) -> Estimate | None:
     """Estimate an outcome at one level less that at another; None where they do not compare."""
-    groups, same_lr = _settings(frame, axis, lambda v: v == left, lambda v: v == right)
+    groups, same_lr = _settings(table, axis, lambda v: v == left, lambda v: v == right)
     pairs = [(best_of(a, outcome), best_of(b, outcome)) for a, b in groups]
     gaps = [a - b for a, b in pairs if a is not None and b is not None]
     basis = "settings that differ in nothing else" if same_lr else "each at its best learning rate"
@@ -104,16 +109,16 @@ def contrast(
     )
     if len(gaps) >= (FEWEST_VALUES if same_lr else _MANY):
         return settings
-    kept = frame.where(lambda c: c.levels.get(axis) in {left, right})
-    kept = kept.scored if outcome == "learning" else kept.measured
+    kept = table.where(lambda c: c.levels.get(axis) in {left, right})
+    kept = kept.with_score(outcome)
     column = kept.columns.get(axis)
     if column is None or len(column.levels) < 2:
         return None
-    fit = kept.fit(outcome, axis)
+    fit = kept.fit(outcome, levels_of=axis)
     if fit is not None:
         weights = np.zeros(len(column.levels))
         weights[column.levels.index(left)], weights[column.levels.index(right)] = 1.0, -1.0
-        if found := fit.contrast(weights, "regression on all hyperparameters"):
+        if found := fit.contrast(axis, weights, "regression on all hyperparameters"):
             return found
     if len(gaps) >= FEWEST_VALUES:
         return settings
@@ -121,27 +126,32 @@ def contrast(
 
 
 def _by_seeds(
-    evidence: Evidence, frame: Frame, axis: str, left: Level, right: Level, outcome: str
+    evidence: Evidence,
+    table: Table,
+    axis: str,
+    left: Level,
+    right: Level,
+    outcome: Score,
 ) -> Estimate | None:
     """Compare the best of each level by the noise of seeds; None where no seed was repeated."""
     noise = evidence.noise[outcome]
     if noise.basis != "seeds" or noise.sd is None:
         return None
-    own = [frame.at(axis, level) for level in (left, right)]
-    best = [best_case(one.cases, outcome) for one in own]
+    own = [table.at(axis, level) for level in (left, right)]
+    best = [best_row(one.rows, outcome) for one in own]
     if best[0] is None or best[1] is None:
         return None
     found = t_interval(
         _value(best[0], outcome) - _value(best[1], outcome),
-        noise.sd * math.sqrt(1 / best[0].n + 1 / best[1].n),
+        noise.sd * math.sqrt(1 / best[0].seeds + 1 / best[1].seeds),
         noise.df,
-        n=best[0].n + best[1].n,
+        n=best[0].seeds + best[1].seeds,
         of="trials",
         basis="the best of each, by the noise of seeds",
         floor=floor_of(evidence, outcome, 1),
     )
     method = best[0].configuration.method
-    is_searched = not is_chosen(evidence, method, frame, ())
+    is_searched = not is_chosen(evidence, method, table, ())
     sides = (
         Side(own[0], (best[0],), f"{_who(method)} with {axis} {left}", is_searched),
         Side(own[1], (best[1],), f"{_who(method)} with {axis} {right}", is_searched),
@@ -154,20 +164,23 @@ def _who(method: str) -> str:
 
 
 def _method_side(
-    evidence: Evidence, frame: Frame, best: Sequence[Case], held: Sequence[str]
+    evidence: Evidence, table: Table, best: Sequence[Row], held: Sequence[str]
 ) -> Side:
     method = best[0].configuration.method
-    is_searched = not is_chosen(evidence, method, frame, held)
-    return Side(frame, tuple(best), _who(method), is_searched)
+    is_searched = not is_chosen(evidence, method, table, held)
+    return Side(table, tuple(best), _who(method), is_searched)
 
 
-def shared_axes(left: Frame, right: Frame) -> list[str]:
+def shared_axes(left: Table, right: Table) -> list[str]:
     """Name what differs in both methods and is not a method's own to tune, such as duration."""
     return [name for name in left.columns if name in right.columns and name not in _TUNED]
 
 
 def contrast_methods(
-    evidence: Evidence, left: Frame, right: Frame, outcome: str = "learning"
+    evidence: Evidence,
+    left: Table,
+    right: Table,
+    outcome: Score = "learning",
 ) -> Estimate | None:
     """Estimate an outcome of one method's best less that of another's, at equal durations.
 
@@ -175,14 +188,12 @@ def contrast_methods(
     not laid out by hand, the interval has room for what its search may still gain.
     """
     shared = shared_axes(left, right)
-    by_key: tuple[dict[object, list[Case]], dict[object, list[Case]]] = ({}, {})
-    for frame, groups in zip((left, right), by_key, strict=True):
-        for case in frame.cases:
-            groups.setdefault(tuple(case.levels.get(name) for name in shared), []).append(case)
+    by_key: tuple[dict[object, list[Row]], dict[object, list[Row]]] = ({}, {})
+    for table, groups in zip((left, right), by_key, strict=True):
+        for row in table.rows:
+            groups.setdefault(tuple(row.levels.get(name) for name in shared), []).append(row)
     keys = [key for key in by_key[0] if key in by_key[1]]
-    pairs = [
-        (best_case(by_key[0][key], outcome), best_case(by_key[1][key], outcome)) for key in keys
-    ]
+    pairs = [(best_row(by_key[0][key], outcome), best_row(by_key[1][key], outcome)) for key in keys]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     if len(both) < FEWEST_VALUES:
         return _best_by_seeds(evidence, left, right, outcome)
@@ -201,31 +212,37 @@ def contrast_methods(
     return allow_for_search(evidence, found, len(gaps) - 1, sides, outcome, shared)
 
 
-def _value(case: Case, outcome: str) -> float:
-    return (case.learning if outcome == "learning" else case.cost) or 0.0
+def _value(row: Row, outcome: Score) -> float:
+    return (row.learning if outcome == "learning" else row.forgetting) or 0.0
 
 
-def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) -> Estimate | None:
+def _best_by_seeds(
+    evidence: Evidence, left: Table, right: Table, outcome: Score
+) -> Estimate | None:
     """Compare what the best of two methods are expected to score."""
     noise, values, errors, n = evidence.noise[outcome], [], [], 0
     if noise.sd is None:
         return None
     sides, shared = [], shared_axes(left, right)
-    for frame in (left, right):
-        scored = frame.scored if outcome == "learning" else frame.measured
-        if not scored.cases:
+    for table in (left, right):
+        scored = table.with_score(outcome)
+        if not scored.rows:
             return None
-        observed = scored.cases[int(np.argmax(scored.learning))]
-        n += observed.n
-        whole = evidence.frame(observed.configuration.method).scored
+        observed = scored.rows[int(np.argmax(scored.learning))]
+        n += observed.seeds
+        whole = evidence.table(observed.configuration.method).scored
         expected = evidence.expected[observed.configuration.method]
         if outcome == "learning":
-            case, value, error = _expected(whole.cases, expected, scored.cases)
+            row, value, error = _expected(whole.rows, expected, scored.rows)
             if error is None:
                 return None
         else:
-            case, value, error = observed, observed.cost or 0.0, noise.sd / math.sqrt(observed.n)
-        sides.append(_method_side(evidence, frame, [case], shared))
+            row, value, error = (
+                observed,
+                observed.forgetting or 0.0,
+                noise.sd / math.sqrt(observed.seeds),
+            )
+        sides.append(_method_side(evidence, table, [row], shared))
         values.append(value)
         errors.append(error)
     by_seeds = noise.basis == "seeds"
@@ -233,7 +250,7 @@ def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) 
         values[0] - values[1],
         math.hypot(*errors),
         noise.df,
-        n=n if by_seeds else len(left.scored.cases) + len(right.scored.cases),
+        n=n if by_seeds else len(left.scored.rows) + len(right.scored.rows),
         of="trials" if by_seeds else "configurations",
         basis="the best of each method, the luck of being best taken out"
         if by_seeds
@@ -244,30 +261,30 @@ def _best_by_seeds(evidence: Evidence, left: Frame, right: Frame, outcome: str) 
 
 
 def _expected(
-    whole: Sequence[Case], expected: Expected, kept: Sequence[Case]
-) -> tuple[Case, float, float | None]:
-    """Give the case with the highest expected learning among those kept, that and its error."""
-    wanted = {id(case) for case in kept}
-    places = [i for i, case in enumerate(whole) if id(case) in wanted]
+    whole: Sequence[Row], expected: Expected, kept: Sequence[Row]
+) -> tuple[Row, float, float | None]:
+    """Give the row with the highest expected learning among those kept, that and its error."""
+    wanted = {id(row) for row in kept}
+    places = [i for i, row in enumerate(whole) if id(row) in wanted]
     best = max(places, key=lambda i: float(expected.values[i]))
     return whole[best], float(expected.values[best]), spread_of(expected, best)
 
 
-def slope(frame: Frame, axis: str, outcome: str, *, per: str) -> Estimate | None:
+def slope(table: Table, axis: str, outcome: Score, *, per: str) -> Estimate | None:
     """Estimate how an outcome changes along an ordered hyperparameter, the others held equal.
 
     Args:
         per: `range` for the rise from the lowest to the highest level tried, `decade` for that
             over a factor of ten.
     """
-    kept = frame.scored if outcome == "learning" else frame.measured
+    kept = table.with_score(outcome)
     column = kept.columns.get(axis)
     if column is None or column.places is None:
         return None
-    fit = kept.fit(outcome, axis, "line")
+    fit = kept.fit(outcome, lines=(axis,))
     if fit is None:
         return None
-    found = fit.contrast(np.ones(1), "regression on all hyperparameters, along its logarithm")
+    found = fit.contrast(axis, np.ones(1), "regression on all hyperparameters, along its logarithm")
     if found is None:
         return None
     return found.scaled(float(np.ptp(column.places)) if per == "range" else 1.0)

@@ -19,8 +19,8 @@ from lorasweep.store.configurations import mean
 def _shares(evidence: Evidence, method: str, task: str) -> list[float]:
     """Give the share of distinct samples of each configuration, averaged over its seeds."""
     shares = []
-    for case in evidence.frame(method).scored.cases:
-        own = [t.code[task] for t in case.configuration.scored if task in t.code]
+    for row in evidence.table(method).scored.rows:
+        own = [t.code[task] for t in row.configuration.scored if task in t.code]
         share = mean(score.exact.all / score.samples for score in own if score.samples > 1)
         if share is not None:
             shares.append(share)

@@ -18,10 +18,10 @@ from lorasweep.analysis.evidence import Evidence
 
 def _with_duration(evidence: Evidence) -> Outcome:
     parts = []
-    for method, frame in evidence.frames.items():
-        duration = frame.measured.duration()
+    for method, table in evidence.tables.items():
+        duration = table.measured.duration()
         if duration is not None:
-            found = slope(frame, duration, "cost", per="range")
+            found = slope(table, duration, "forgetting", per="range")
             parts.append((f"{method}, forgetting from the shortest to the longest", found))
     known = [(what, found) for what, found in parts if found is not None]
     if not parts:
@@ -30,10 +30,10 @@ def _with_duration(evidence: Evidence) -> Outcome:
 
 
 def _with_rank(evidence: Evidence) -> Outcome:
-    frame = evidence.frame("lora")
-    if "rank" not in frame.measured.columns:
+    table = evidence.table("lora")
+    if "rank" not in table.measured.columns:
         return not_tested("forgetting was not measured at several ranks")
-    found = slope(frame, "rank", "cost", per="range")
+    found = slope(table, "rank", "forgetting", per="range")
     what = "rise of forgetting from the lowest rank to the highest"
     return one(what, found, Region(above=evidence.margin))
 

@@ -18,8 +18,8 @@ from lorasweep.analysis.claims.verdict import (
     one,
 )
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.frame import Case, Frame
 from lorasweep.analysis.intervals import Estimate, difference
+from lorasweep.analysis.table import Row, Table
 from lorasweep.analysis.tradeoff.equal import AT_EQUAL
 
 LOW_RANK = 64  # "the standard low-rank settings" of v2 are ranks 16 and 64
@@ -30,30 +30,30 @@ VARIANTS = (
 )  # fmt: skip
 
 
-def rank_of(case: Case) -> float | None:
-    """Give a case's rank; None where the trials do not say."""
-    rank = case.levels.get("rank")
+def rank_of(row: Row) -> float | None:
+    """Give a row's rank; None where the trials do not say."""
+    rank = row.levels.get("rank")
     return None if rank is None or isinstance(rank, str) else float(rank)
 
 
-def is_twice_rank(case: Case) -> bool:
+def is_twice_rank(row: Row) -> bool:
     """Tell whether alpha is twice the rank."""
-    alpha, rank = case.levels.get("alpha"), rank_of(case)
+    alpha, rank = row.levels.get("alpha"), rank_of(row)
     if isinstance(alpha, str):
         return alpha == "2r"
     return alpha is not None and rank is not None and float(alpha) == 2 * rank
 
 
-def _both(evidence: Evidence, lora: Frame, *, source: bool = False) -> str | None:
+def _both(evidence: Evidence, lora: Table, *, source: bool = False) -> str | None:
     """Say which of the two methods has no trial to compare."""
-    for name, frame in (("LoRA", lora), ("full finetuning", evidence.frame("full"))):
-        if not (frame.measured if source else frame.scored).cases:
+    for name, table in (("LoRA", lora), ("full finetuning", evidence.table("full"))):
+        if not (table.measured if source else table.scored).rows:
             also = " with a source score" if source else ""
             return f"no completed trial of {name}{also}"
     return None
 
 
-def _behind_unsettled(found: Estimate | None, full: Frame, lora: Frame) -> str | None:
+def _behind_unsettled(found: Estimate | None, full: Table, lora: Table) -> str | None:
     """Say that the method which is behind was not searched to its best.
 
     Args:
@@ -65,30 +65,30 @@ def _behind_unsettled(found: Estimate | None, full: Frame, lora: Frame) -> str |
 
 
 def _learns_less(evidence: Evidence) -> Outcome:
-    lora = evidence.frame("lora").where(lambda c: (rank_of(c) or 0) <= LOW_RANK)
+    lora = evidence.table("lora").where(lambda c: (rank_of(c) or 0) <= LOW_RANK)
     if missing := _both(evidence, lora):
         return not_tested(f"{missing}, of LoRA at rank {LOW_RANK} or less")
-    found = contrast_methods(evidence, evidence.frame("full"), lora)
-    if missing := _behind_unsettled(found, evidence.frame("full"), lora):
+    found = contrast_methods(evidence, evidence.table("full"), lora)
+    if missing := _behind_unsettled(found, evidence.table("full"), lora):
         return Outcome(missing=missing)
     what = f"learning, full less LoRA of rank {LOW_RANK} or less"
     return one(what, found, Region(above=evidence.margin))
 
 
 def _forgets_less(evidence: Evidence) -> Outcome:
-    lora, full = evidence.frame("lora"), evidence.frame("full")
+    lora, full = evidence.table("lora"), evidence.table("full")
     if missing := _both(evidence, lora, source=True):
         return not_tested(missing)
     missing = unsettled(full, "full finetuning") or unsettled(lora, "LoRA")
     if missing:
         return Outcome(missing=missing)
-    found = contrast_methods(evidence, full.measured, lora.measured, "cost")
+    found = contrast_methods(evidence, full.measured, lora.measured, "forgetting")
     what = "forgetting at the best learning, full less LoRA"
     return one(what, found, Region(above=evidence.margin))
 
 
 def _less_at_equal(evidence: Evidence) -> Outcome:
-    if missing := _both(evidence, evidence.frame("lora"), source=True):
+    if missing := _both(evidence, evidence.table("lora"), source=True):
         return not_tested(missing)
     for found in evidence.at_equal:
         if found.what != AT_EQUAL["forgetting"] or {found.method, found.other} != {"lora", "full"}:
@@ -110,29 +110,29 @@ def _less_at_equal(evidence: Evidence) -> Outcome:
 
 
 def _high_rank(evidence: Evidence) -> Outcome:
-    lora = evidence.frame("lora").where(
+    lora = evidence.table("lora").where(
         lambda c: (rank_of(c) or 0) >= HIGH_RANK and is_twice_rank(c)
     )
     if missing := _both(evidence, lora):
         return not_tested(f"{missing}, of LoRA at rank {HIGH_RANK} or more with alpha = 2r")
-    full = evidence.frame("full")
+    full = evidence.table("full")
     found = contrast_methods(evidence, full, lora)
     if missing := _behind_unsettled(found, full, lora):
         return Outcome(missing=missing)
-    edge = 0.05 * abs(best_of(full.cases, "learning") or 0.0)
+    edge = 0.05 * abs(best_of(full.rows, "learning") or 0.0)
     what = f"learning, full less LoRA of rank {HIGH_RANK} or more at alpha = 2r"
     return one(what, found, Region(below=max(edge, evidence.margin)))
 
 
 def _regularises_more(evidence: Evidence) -> Outcome:
-    lora, full = evidence.frame("lora"), evidence.frame("full")
+    lora, full = evidence.table("lora"), evidence.table("full")
     if missing := _both(evidence, lora, source=True):
         return not_tested(missing)
     parts: list[tuple[str, Estimate | None]] = []
     for name in ("weight_decay", "attention_dropout", "dropout"):
         own = full.measured.above_zero(name)
-        if own.cases:
-            found = contrast_methods(evidence, own, lora.measured, "cost")
+        if own.rows:
+            found = contrast_methods(evidence, own, lora.measured, "forgetting")
             said = name.replace("_", " ")
             parts.append((f"forgetting, full finetuning with {said} less LoRA", found))
     if not parts:
@@ -141,7 +141,7 @@ def _regularises_more(evidence: Evidence) -> Outcome:
 
 
 def _large_batch(evidence: Evidence) -> Outcome:
-    lora, full = evidence.frame("lora"), evidence.frame("full")
+    lora, full = evidence.table("lora"), evidence.table("full")
     sizes = [
         size
         for size in lora.scored.levels_of("batch_size")
@@ -168,13 +168,13 @@ def _large_batch(evidence: Evidence) -> Outcome:
 
 
 def _variants(evidence: Evidence) -> Outcome:
-    lora = evidence.frame("lora")
-    others = [m for m, f in evidence.frames.items() if m.lower() in VARIANTS and f.scored.cases]
-    if not others or not lora.scored.cases:
+    lora = evidence.table("lora")
+    others = [m for m, f in evidence.tables.items() if m.lower() in VARIANTS and f.scored.rows]
+    if not others or not lora.scored.rows:
         return not_tested("no LoRA and no variant of it beside each other")
-    edge = 0.02 * abs(best_of(lora.cases, "learning") or 0.0)
+    edge = 0.02 * abs(best_of(lora.rows, "learning") or 0.0)
     parts = [
-        (f"learning, {m} less LoRA", contrast_methods(evidence, evidence.frame(m), lora))
+        (f"learning, {m} less LoRA", contrast_methods(evidence, evidence.table(m), lora))
         for m in others
     ]
     return every(parts, Region(above=-edge, below=edge))

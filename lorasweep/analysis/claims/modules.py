@@ -21,30 +21,30 @@ from lorasweep.analysis.claims.verdict import (
     one,
 )
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.frame import Frame
 from lorasweep.analysis.intervals import difference
+from lorasweep.analysis.table import Table
 
 _REFERENCE = 16
 
 
-def _lacking(frame: Frame, targets: Iterable[str]) -> str | None:
-    found = set(frame.scored.levels_of("targets"))
+def _lacking(table: Table, targets: Iterable[str]) -> str | None:
+    found = set(table.scored.levels_of("targets"))
     lacking = [name for name in targets if name not in found]
     return f"no completed LoRA trial with targets {', '.join(lacking)}" if lacking else None
 
 
 def _all_mlp_attention(evidence: Evidence) -> Outcome:
-    frame = evidence.frame("lora")
-    if missing := _lacking(frame, ("all", "mlp", "attention")):
+    table = evidence.table("lora")
+    if missing := _lacking(table, ("all", "mlp", "attention")):
         return not_tested(missing)
     first = one(
         "learning, all less mlp",
-        contrast(evidence, frame, "targets", "all", "mlp"),
+        contrast(evidence, table, "targets", "all", "mlp"),
         Region(above=-evidence.margin),
     )
     second = one(
         "learning, mlp less attention",
-        contrast(evidence, frame, "targets", "mlp", "attention"),
+        contrast(evidence, table, "targets", "mlp", "attention"),
         Region(above=evidence.margin),
     )
     if first.missing or second.missing:
@@ -53,90 +53,92 @@ def _all_mlp_attention(evidence: Evidence) -> Outcome:
 
 
 def _mlp_alone(evidence: Evidence) -> Outcome:
-    frame = evidence.frame("lora")
-    if missing := _lacking(frame, ("all", "mlp")):
+    table = evidence.table("lora")
+    if missing := _lacking(table, ("all", "mlp")):
         return not_tested(missing)
-    edge = 0.05 * abs(best_of(frame.cases, "learning") or 0.0)
-    found = contrast(evidence, frame, "targets", "all", "mlp")
+    edge = 0.05 * abs(best_of(table.rows, "learning") or 0.0)
+    found = contrast(evidence, table, "targets", "all", "mlp")
     return one("learning, all less mlp", found, Region(below=max(edge, evidence.margin)))
 
 
 def _equal_parameters(evidence: Evidence) -> Outcome:
     """Regress on the number of trained parameters in the place of the rank."""
-    frame = evidence.frame("lora").scored.where(
+    table = evidence.table("lora").scored.where(
         lambda c: c.levels.get("targets") in {"attention", "mlp"}
     )
-    if missing := _lacking(frame, ("attention", "mlp")):
+    if missing := _lacking(table, ("attention", "mlp")):
         return not_tested(missing)
-    if any(case.trainable <= 0 for case in frame.cases):
+    if any(row.trainable <= 0 for row in table.rows):
         return not_tested("the numbers of trained parameters are unknown")
     sizes = {
-        name: [case.trainable for case in frame.cases if case.levels["targets"] == name]
+        name: [row.trainable for row in table.rows if row.levels["targets"] == name]
         for name in ("attention", "mlp")
     }
     low, high = (f(g(own) for own in sizes.values()) for f, g in ((max, min), (min, max)))
     if low > high:
         return not_tested("attention and mlp were never near in their trained parameters")
-    kept = [c for c in frame.cases if low / 2 <= c.trainable <= high * 2]
-    cases = [
+    kept = [c for c in table.rows if low / 2 <= c.trainable <= high * 2]
+    rows = [
         replace(
             c,
             levels={**{k: v for k, v in c.levels.items() if k != "rank"}, "trainable": c.trainable},
         )
         for c in kept
     ]
-    own = Frame(tuple(cases))
+    own = Table(tuple(rows))
     column = own.columns.get("targets")
-    fit = own.fit("learning", "targets", line="trainable") if column else None
+    fit = own.fit("learning", levels_of="targets", lines=("trainable",)) if column else None
     if fit is None or column is None:
         return Outcome(missing="too few comparable trials to estimate it")
     weights = np.array([1.0 if level == "mlp" else -1.0 for level in column.levels])
-    found = fit.contrast(weights, "regression on all hyperparameters at equal trained parameters")
+    found = fit.contrast(
+        "targets", weights, "regression on all hyperparameters at equal trained parameters"
+    )
     return one("learning, mlp less attention", found, Region(above=evidence.margin))
 
 
 def _rank_16(evidence: Evidence) -> Outcome:
-    frame = evidence.frame("lora")
-    ranks = [r for r in frame.scored.levels_of("rank") if not isinstance(r, str)]
+    table = evidence.table("lora")
+    ranks = [r for r in table.scored.levels_of("rank") if not isinstance(r, str)]
     if _REFERENCE not in ranks or max(ranks) <= _REFERENCE:
         return not_tested(f"no completed LoRA trials at rank {_REFERENCE} and at a higher one")
     top = max(ranks)
-    best = best_of([c for c in frame.cases if rank_of(c) == top], "learning")
+    best = best_of([c for c in table.rows if rank_of(c) == top], "learning")
     edge = 0.1 * abs(best or 0.0)
-    found = contrast(evidence, frame, "rank", top, _REFERENCE)
+    found = contrast(evidence, table, "rank", top, _REFERENCE)
     return one(f"learning, rank {top:g} less rank 16", found, Region(below=edge))
 
 
 def _grows_with_rank(evidence: Evidence) -> Outcome:
-    frame = evidence.frame("lora")
-    if "rank" not in frame.scored.columns:
+    table = evidence.table("lora")
+    if "rank" not in table.scored.columns:
         return not_tested("LoRA's rank was not varied")
-    found = slope(frame, "rank", "learning", per="range")
+    found = slope(table, "rank", "learning", per="range")
     what = "rise of learning from the lowest rank to the highest"
     return one(what, found, Region(above=evidence.margin))
 
 
-def _by_rule(frame: Frame) -> Frame:
+def _by_rule(table: Table) -> Table:
     """Name alpha `2r` where it is that."""
-    cases = [
+    rows = [
         replace(
             c, levels={**c.levels, "alpha": "2r" if is_twice_rank(c) else str(c.levels["alpha"])}
         )
-        for c in frame.cases
+        for c in table.rows
         if "alpha" in c.levels
     ]
-    return Frame(tuple(cases))
+    return Table(tuple(rows))
 
 
 def _twice_rank(evidence: Evidence) -> Outcome:
-    frame = _by_rule(evidence.frame("lora").where(lambda c: (rank_of(c) or 0) >= LOW_RANK))
-    rules = frame.scored.levels_of("alpha")
+    table = _by_rule(evidence.table("lora").where(lambda c: (rank_of(c) or 0) >= LOW_RANK))
+    rules = table.scored.levels_of("alpha")
     if "2r" not in rules or len(rules) < 2:
         return not_tested(
             f"no LoRA trials of rank {LOW_RANK} or more at alpha 2r and another alpha"
         )
     parts = [
-        (f"learning, alpha 2r less {rule}", contrast(evidence, frame, "alpha", "2r", rule))
+        (f"learning, alpha 2r less {rule}", contrast(evidence, table, "alpha", "2r", rule))
         for rule in rules
         if rule != "2r"
     ]
@@ -144,15 +146,15 @@ def _twice_rank(evidence: Evidence) -> Outcome:
 
 
 def _rank_needs_alpha(evidence: Evidence) -> Outcome:
-    lora = evidence.frame("lora")
+    lora = evidence.table("lora")
     twice = lora.where(is_twice_rank)
     fixed = lora.where(lambda c: not isinstance(c.levels.get("alpha", ""), str))
     ends = []
-    for frame in (twice, fixed):
-        ranks = [r for r in frame.scored.levels_of("rank") if not isinstance(r, str)]
+    for table in (twice, fixed):
+        ranks = [r for r in table.scored.levels_of("rank") if not isinstance(r, str)]
         if len(set(ranks)) < 2:
             return not_tested("rank was not varied both at alpha = 2r and at a fixed alpha")
-        ends.append(contrast(evidence, frame, "rank", max(ranks), min(ranks)))
+        ends.append(contrast(evidence, table, "rank", max(ranks), min(ranks)))
     if ends[0] is None or ends[1] is None:
         return Outcome(missing="too few comparable trials to estimate it")
     found = difference(ends[0], ends[1], f"gain by rank under either rule; {ends[0].basis}")

@@ -19,9 +19,9 @@ from lorasweep.analysis.claims.verdict import (
     one,
 )
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.frame import Case
 from lorasweep.analysis.intervals import FEWEST_VALUES, SEED, Estimate, mean_interval, middle
 from lorasweep.analysis.sensitivity.peak import FEWEST_LRS, are_rates, find_peak, rate_of, ratio_of
+from lorasweep.analysis.table import Row
 
 _TOO_FEW = (
     f"{{}} did not complete at enough learning rates, {FEWEST_LRS} and more where other "
@@ -37,7 +37,7 @@ def _within(what: str, found: Estimate, region: Region) -> Outcome:
 
 
 def _ten_times(evidence: Evidence) -> Outcome:
-    lora, full = (find_peak(evidence, evidence.frame(m)) for m in ("lora", "full"))
+    lora, full = (find_peak(evidence, evidence.table(m)) for m in ("lora", "full"))
     if lora is None or full is None:
         missing = "full finetuning" if lora else "LoRA"
         return not_tested(_TOO_FEW.format(missing))
@@ -47,19 +47,19 @@ def _ten_times(evidence: Evidence) -> Outcome:
 
 
 def _recommended(evidence: Evidence) -> Outcome:
-    peak = find_peak(evidence, evidence.frame("lora"))
+    peak = find_peak(evidence, evidence.table("lora"))
     if peak is None:
         return not_tested(_TOO_FEW.format("LoRA"))
     return _within("best learning rate of LoRA", rate_of(peak), Region(above=1e-5, below=5e-4))
 
 
 def _same_for_ranks(evidence: Evidence) -> Outcome:
-    frame = evidence.frame("lora")
-    ranks = [r for r in frame.scored.levels_of("rank") if not isinstance(r, str) and r >= 4]
+    table = evidence.table("lora")
+    ranks = [r for r in table.scored.levels_of("rank") if not isinstance(r, str) and r >= 4]
     if len(ranks) < 2:
         return not_tested("LoRA was not tried at two ranks of 4 or more")
     low, high = min(ranks), max(ranks)
-    peaks = [find_peak(evidence, frame.at("rank", rank)) for rank in (high, low)]
+    peaks = [find_peak(evidence, table.at("rank", rank)) for rank in (high, low)]
     if peaks[0] is None or peaks[1] is None:
         return not_tested(f"ranks {low:g} and {high:g} were not tried at {FEWEST_LRS} rates each")
     what = f"best learning rate at rank {high:g} over that at rank {low:g}"
@@ -67,30 +67,30 @@ def _same_for_ranks(evidence: Evidence) -> Outcome:
 
 
 def _below_divergence(evidence: Evidence) -> Outcome:
-    frame = evidence.frame("lora")
-    if "lr" not in frame.columns or not are_rates(frame):
+    table = evidence.table("lora")
+    if "lr" not in table.columns or not are_rates(table):
         return not_tested("LoRA's learning rate was not varied, or not always given")
-    lost = [case for case in frame.cases if case.diverged]
+    lost = [row for row in table.rows if row.diverged]
     if not lost:
         return not_tested("no LoRA trial diverged, so the learning rates end below divergence")
-    others = [name for name in frame.columns if name != "lr"]
-    groups: dict[object, list[Case]] = {}
-    for case in frame.cases:
-        groups.setdefault(tuple(case.levels.get(name) for name in others), []).append(case)
-    gaps = [gap for cases in groups.values() if (gap := _short_of(cases)) is not None]
+    others = [name for name in table.columns if name != "lr"]
+    groups: dict[object, list[Row]] = {}
+    for row in table.rows:
+        groups.setdefault(tuple(row.levels.get(name) for name in others), []).append(row)
+    gaps = [gap for rows in groups.values() if (gap := _short_of(rows)) is not None]
     what = "highest stable learning rate over the best one, in decades"
     if len(gaps) >= FEWEST_VALUES:
         found = mean_interval(
             gaps, of="matched settings", basis="settings in which a higher rate diverged"
         )
         return one(what, found, Region(below=0.5))
-    whole = _short_of(frame.cases)
+    whole = _short_of(table.rows)
     if whole is None or len(lost) < FEWEST_VALUES:
         return Outcome(missing=f"only {len(lost)} LoRA trials diverged")
     rng = np.random.default_rng(SEED)
-    cases = sorted(frame.cases, key=lambda c: (float(c.levels["lr"]), c.learning or -math.inf))
-    n = len(cases)
-    redrawn = ([cases[i] for i in rng.integers(0, n, n)] for _ in range(200))
+    rows = sorted(table.rows, key=lambda c: (float(c.levels["lr"]), c.learning or -math.inf))
+    n = len(rows)
+    redrawn = ([rows[i] for i in rng.integers(0, n, n)] for _ in range(200))
     draws = [gap for own in redrawn if (gap := _short_of(own)) is not None]
     if len(draws) < 160:
         return Outcome(missing="too few trials that completed below one that diverged")
@@ -106,25 +106,25 @@ def _below_divergence(evidence: Evidence) -> Outcome:
     return one(what, found, Region(below=0.5))
 
 
-def _short_of(cases: list[Case] | tuple[Case, ...]) -> float | None:
+def _short_of(rows: list[Row] | tuple[Row, ...]) -> float | None:
     """Give the decades from the best rate up to the highest stable one, below a diverged one."""
-    stable = [case for case in cases if case.learning is not None]
-    lost = [float(case.levels["lr"]) for case in cases if case.diverged and not case.n]
+    stable = [row for row in rows if row.learning is not None]
+    lost = [float(row.levels["lr"]) for row in rows if row.diverged and not row.seeds]
     if len(stable) < 2 or not lost:
         return None
-    highest = max(float(case.levels["lr"]) for case in stable)
+    highest = max(float(row.levels["lr"]) for row in stable)
     if max(lost) <= highest or best_of(stable, "learning") is None:
         return None
-    best = max(stable, key=lambda case: case.learning or 0.0)
+    best = max(stable, key=lambda row: row.learning or 0.0)
     return math.log10(highest / float(best.levels["lr"]))
 
 
 def _more_forgetting(evidence: Evidence) -> Outcome:
-    frame = evidence.frame("lora")
-    if "lr" not in frame.measured.columns:
+    table = evidence.table("lora")
+    if "lr" not in table.measured.columns:
         return not_tested("forgetting was not measured at several LoRA learning rates")
     what = "LoRA's forgetting for each decade of learning rate"
-    found = slope(frame, "lr", "cost", per="decade")
+    found = slope(table, "lr", "forgetting", per="decade")
     return one(what, found, Region(above=evidence.margin))
 
 

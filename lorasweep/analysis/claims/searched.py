@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lorasweep.analysis.design import Codes
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.frame import Case, Codes, Fit, Frame, settings_of
 from lorasweep.analysis.intervals import (
     SEED,
     TAIL,
@@ -27,9 +27,11 @@ from lorasweep.analysis.intervals import (
     Unfinished,
     t_quantile,
 )
+from lorasweep.analysis.regression import Fit
 from lorasweep.analysis.scale import was_drawn
 from lorasweep.analysis.sensitivity.anova import is_factorial
 from lorasweep.analysis.sensitivity.peak import are_rates
+from lorasweep.analysis.table import Row, Score, Table
 from lorasweep.spec.space import Level
 
 DRAWS = 1000
@@ -57,13 +59,13 @@ class Room:
 class Side:
     """Hold one of two methods, or of two levels of one method, that are compared.
 
-    frame: its cases; best: the best of them at each setting of what is held equal.
+    table: its rows; best: the best of them at each setting of what is held equal.
     who: what it is, in a sentence.
     is_searched: something of it was tuned by a search, and not laid out by hand.
     """
 
-    frame: Frame
-    best: tuple[Case, ...]
+    table: Table
+    best: tuple[Row, ...]
     who: str
     is_searched: bool
 
@@ -73,7 +75,7 @@ def allow_for_search(
     found: Estimate,
     df: float,
     sides: tuple[Side, Side],
-    outcome: str,
+    outcome: Score,
     held: Sequence[str],
 ) -> Estimate:
     """Widen the interval of one side's best less the other's by what searches may still gain.
@@ -122,15 +124,15 @@ def _bound(chance: Floats, moved: tuple[Floats | None, Floats | None], side: flo
 
 
 def _room(
-    evidence: Evidence, side: Side, outcome: str, held: Sequence[str], number: int
+    evidence: Evidence, side: Side, outcome: Score, held: Sequence[str], number: int
 ) -> Room | None:
     if not side.is_searched:
         return Room(np.zeros(DRAWS), "")
-    frame = side.frame.scored if outcome == "learning" else side.frame.measured
-    return room_beyond(frame, side.best, outcome, held, evidence.margin, stream=number)
+    table = side.table.with_score(outcome)
+    return room_beyond(table, side.best, outcome, held, evidence.margin, stream=number)
 
 
-def _said(side: Side, room: Room | None, outcome: str) -> Unfinished | None:
+def _said(side: Side, room: Room | None, outcome: Score) -> Unfinished | None:
     """Say what the search of a method leaves open, and what to run."""
     if room is None:
         return Unfinished(
@@ -139,7 +141,7 @@ def _said(side: Side, room: Room | None, outcome: str) -> Unfinished | None:
         )
     if not room.draws.any():
         return None
-    if outcome == "cost":
+    if outcome == "forgetting":
         why = f"further search of {side.who} may learn more where it forgets more or less"
     else:
         gain = float(np.quantile(room.draws, 1 - TAIL))
@@ -154,26 +156,26 @@ def _said(side: Side, room: Room | None, outcome: str) -> Unfinished | None:
     )
 
 
-def is_chosen(evidence: Evidence, method: str, frame: Frame, held: Sequence[str]) -> bool:
+def is_chosen(evidence: Evidence, method: str, table: Table, held: Sequence[str]) -> bool:
     """Tell whether the levels that differ were chosen by hand and crossed: nothing was searched.
 
     Args:
         held: hyperparameters at which methods are compared, which are not theirs to tune.
     """
-    tuned = [name for name in frame.columns if name not in held]
+    tuned = [name for name in table.columns if name not in held]
     if not tuned or evidence.results.is_laid_out(method):
         return True
     for name in tuned:
-        values = [level for case in frame.cases if (level := case.levels.get(name)) is not None]
+        values = [level for row in table.rows if (level := row.levels.get(name)) is not None]
         if was_drawn(evidence.results, method, name, values):
             return False
-    return is_factorial(np.stack([column.codes for column in frame.columns.values()], axis=1))
+    return is_factorial(np.stack([column.codes for column in table.columns.values()], axis=1))
 
 
 def room_beyond(
-    frame: Frame,
-    best: Sequence[Case],
-    outcome: str,
+    table: Table,
+    best: Sequence[Row],
+    outcome: Score,
     held: Sequence[str],
     margin: float,
     *,
@@ -182,8 +184,8 @@ def room_beyond(
     """Draw what the best setting may gain over the best that were found, averaged over these.
 
     Args:
-        frame: the cases of one side that have the outcome.
-        best: the best case at each setting of what is held.
+        table: the rows of one side that have the outcome.
+        best: the best row at each setting of what is held.
         outcome: `learning`, or `cost` for what forgetting changes by at that best setting.
         stream: of random numbers, one for each side.
         margin: a gain of less learning does not matter and leaves forgetting as it was found.
@@ -191,14 +193,14 @@ def room_beyond(
     Returns:
         None where the trials are too few to tell.
     """
-    near = _near(frame, best)
+    near = _near(table, best)
     surface = _surface(near, "learning", held, stream)
-    costs = _surface(near, "cost", held, stream) if outcome == "cost" else None
-    if surface is None or (outcome == "cost" and costs is None):
+    costs = _surface(near, "forgetting", held, stream) if outcome == "forgetting" else None
+    if surface is None or (outcome == "forgetting" and costs is None):
         return None
-    draws = np.zeros(len(surface.beta))
-    for case in best:
-        index = next(i for i, own in enumerate(near.cases) if own is case)
+    draws = np.zeros(len(surface.drawn))
+    for row in best:
+        index = next(i for i, own in enumerate(near.rows) if own is row)
         # What the best has beyond the surface is not held against it: where the surface is too
         # flat, the best setting has as much.
         gain, tops = surface.climb(index)
@@ -208,18 +210,18 @@ def room_beyond(
     return Room(draws, surface.top)
 
 
-def _near(frame: Frame, best: Sequence[Case]) -> Frame:
-    """Keep the cases around the best learning rates, where there are enough of them."""
-    if "lr" not in frame.columns or not are_rates(frame):
-        return frame
-    rates = np.log10([float(case.levels["lr"]) for case in frame.cases])
-    wanted = np.log10([float(case.levels["lr"]) for case in best])
+def _near(table: Table, best: Sequence[Row]) -> Table:
+    """Keep the rows around the best learning rates, where there are enough of them."""
+    if "lr" not in table.columns or not are_rates(table):
+        return table
+    rates = np.log10([float(row.levels["lr"]) for row in table.rows])
+    wanted = np.log10([float(row.levels["lr"]) for row in best])
     off = np.abs(rates[:, None] - wanted).min(axis=1)
-    enough = max(_ENOUGH, _EACH * (1 + sum(b.shape[1] for b in frame.coded().values())))
+    enough = max(_ENOUGH, _EACH * (1 + sum(b.columns.shape[1] for b in table.blocks())))
     reach = next((w for w in _WINDOWS if int((off <= w).sum()) >= enough), None)
     if reach is None:
-        return frame
-    return Frame(tuple(c for c, own in zip(frame.cases, off, strict=True) if own <= reach))
+        return table
+    return Table(tuple(c for c, own in zip(table.rows, off, strict=True) if own <= reach))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,27 +237,26 @@ class _Ridge:
 class _Surface:
     """Hold a regression whose coefficients are redrawn, (draws, coefficients)."""
 
-    design: Floats
     fit: Fit
-    beta: Floats
+    drawn: Floats
     ridges: Mapping[str, _Ridge]
 
     def climb(self, index: int) -> tuple[Floats, dict[str, Codes]]:
-        """Give the rise from a case to the top, draw by draw, and which settings are the top."""
-        rise, tops = np.zeros(len(self.beta)), {}
+        """Give the rise from a row to the top, draw by draw, and which settings are the top."""
+        rise, tops = np.zeros(len(self.drawn)), {}
         for name, ridge in self.ridges.items():
-            heights = self.beta[:, ridge.own] @ ridge.rows.T
-            here = self.beta[:, ridge.own] @ self.design[index, ridge.own]
+            heights = self.drawn[:, ridge.own] @ ridge.rows.T
+            here = self.drawn[:, ridge.own] @ self.fit.design[index, ridge.own]
             tops[name] = heights.argmax(axis=1)
             rise += np.maximum(heights.max(axis=1) - here, 0.0)
         return rise, tops
 
     def change(self, index: int, tops: Mapping[str, Codes]) -> Floats:
-        """Give the change from a case to those settings, draw by draw."""
-        moved = np.zeros(len(self.beta))
+        """Give the change from a row to those settings, draw by draw."""
+        moved = np.zeros(len(self.drawn))
         for name, ridge in self.ridges.items():
-            step = ridge.rows[tops[name]] - self.design[index, ridge.own]
-            moved += np.einsum("nd,nd->n", self.beta[:, ridge.own], step)
+            step = ridge.rows[tops[name]] - self.fit.design[index, ridge.own]
+            moved += np.einsum("nd,nd->n", self.drawn[:, ridge.own], step)
         return moved
 
     @property
@@ -263,33 +264,30 @@ class _Surface:
         """Name the settings at the top of the surface as it was fitted."""
         said = []
         for name, ridge in self.ridges.items():
-            level = ridge.levels[int((ridge.rows @ self.fit.beta[ridge.own]).argmax())]
+            level = ridge.levels[int((ridge.rows @ self.fit.coefficients[ridge.own]).argmax())]
             said.append(f"{name} {level if isinstance(level, str) else f'{float(level):.3g}'}")
         return ", ".join(said)
 
 
-def _surface(frame: Frame, outcome: str, held: Sequence[str], stream: int) -> _Surface | None:
-    fit = frame.fit(outcome)
+def _surface(table: Table, outcome: Score, held: Sequence[str], stream: int) -> _Surface | None:
+    fit = table.fit(outcome)
     if fit is None:
         return None
-    coded, ridges, start = frame.coded(), {}, 1
-    for name, block in coded.items():
-        own = slice(start, start + block.shape[1])
-        start = own.stop
-        levels, rows = settings_of(frame.columns[name])
+    ridges = {}
+    for (name, column), own in zip(table.columns.items(), fit.spans, strict=True):
+        levels, rows = column.settings()
         if levels and name not in held:
             ridges[name] = _Ridge(levels, rows, own)
-    design = np.hstack([np.ones((len(frame.cases), 1)), *coded.values()])
-    rng = np.random.default_rng([SEED, stream, int(outcome == "cost")])
-    return _Surface(design, fit, _redrawn(frame, design, fit, rng), ridges)
+    rng = np.random.default_rng([SEED, stream, int(outcome == "forgetting")])
+    return _Surface(fit, _redrawn(table, fit, rng), ridges)
 
 
-def _redrawn(frame: Frame, design: Floats, fit: Fit, rng: np.random.Generator) -> Floats:
-    """Redraw the coefficients by redrawing the scores, the same for any order of the cases."""
-    n = len(frame.cases)
+def _redrawn(table: Table, fit: Fit, rng: np.random.Generator) -> Floats:
+    """Redraw the coefficients by redrawing the scores, the same for any order of the rows."""
+    n = len(table.rows)
     draws = DRAWS if n <= _MANY else _FEW_DRAWS
     noise = np.empty((draws, n))
-    noise[:, np.lexsort((frame.cost, frame.learning))] = rng.standard_normal((draws, n))
+    noise[:, np.lexsort((table.forgetting, table.learning))] = rng.standard_normal((draws, n))
     scale = fit.error * np.sqrt(fit.df / rng.chisquare(fit.df, size=(draws, 1)))
-    beta: Floats = fit.beta + scale * ((noise @ design) @ fit.spread)
-    return beta
+    drawn: Floats = fit.coefficients + scale * ((noise @ fit.design) @ fit.inverse)
+    return drawn

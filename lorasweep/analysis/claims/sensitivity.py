@@ -15,8 +15,8 @@ from lorasweep.analysis.claims.verdict import (
     not_tested,
 )
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.frame import DURATIONS
 from lorasweep.analysis.intervals import Estimate
+from lorasweep.analysis.scale import DURATIONS
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
 
 _ORDER = ("lr", "targets", "rank")
@@ -53,7 +53,7 @@ def _gap(ranking: Ranking, left: Sensitivity, right: Sensitivity) -> Part:
 
 def _few_rates(evidence: Evidence) -> Outcome | None:
     """Refuse to judge how much the learning rate matters where it was hardly varied."""
-    column = evidence.frame("lora").scored.columns.get("lr")
+    column = evidence.table("lora").scored.columns.get("lr")
     if column is None or len(column.levels) >= _FEWEST_RATES:
         return None
     return not_tested(

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from lorasweep.analysis.frame import Case, Frame
 from lorasweep.analysis.sensitivity.peak import FEWEST_LRS, are_rates
+from lorasweep.analysis.table import Row, Table
 
 
-def unsettled(frame: Frame, who: str) -> str | None:
+def unsettled(table: Table, who: str) -> str | None:
     """Say that a method may do better beyond the learning rates that were tried, or None.
 
     Methods are compared at their best. One whose best lies at the end of what was tried has not
     been searched to its best, and being behind says nothing. Rates that were stopped early or
     diverged count as tried; a few rates, set by hand, count as chosen.
     """
-    scored = [case for case in frame.cases if case.learning is not None]
-    if not scored or not are_rates(frame):
+    scored = [row for row in table.rows if row.learning is not None]
+    if not scored or not are_rates(table):
         return None
-    tried = sorted({_rate(case) for case in frame.cases})
+    tried = sorted({_rate(row) for row in table.rows})
     if len(tried) < FEWEST_LRS:
         return None
-    best = _rate(max(scored, key=lambda case: case.learning or 0.0))
+    best = _rate(max(scored, key=lambda row: row.learning or 0.0))
     ends = {tried[0]: "lowest", tried[-1]: "highest"}
     if best not in ends:
         return None
@@ -29,5 +29,5 @@ def unsettled(frame: Frame, who: str) -> str | None:
     )
 
 
-def _rate(case: Case) -> float:
-    return float(case.levels["lr"])
+def _rate(row: Row) -> float:
+    return float(row.levels["lr"])

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.intervals import SEED, TAIL, middle
-from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
+from lorasweep.analysis.design import Codes
+from lorasweep.analysis.factors import Factors, lay_out_factors
+from lorasweep.analysis.intervals import SEED, TAIL, Floats, middle
+from lorasweep.analysis.regression import Fit
 from lorasweep.analysis.scale import Scale
-from lorasweep.analysis.sensitivity.anova import is_factorial
-from lorasweep.analysis.sensitivity.costs import range_interval
-from lorasweep.analysis.sensitivity.effects import Fit, fit_factorial, fit_sampled, sampled_blocks
+from lorasweep.analysis.sensitivity.effects import fit_effects
+from lorasweep.analysis.sensitivity.level_means import range_interval
 from lorasweep.analysis.sensitivity.redraw import Redrawn, redraw_scores
 from lorasweep.store.configurations import Configuration
 
@@ -88,27 +89,27 @@ def compare_levels(
     scored = [c for c in configurations if c.learning is not None]
     if not scored:
         return ()
-    sample = lay_out_sample(scored, scales)
-    fit = _fit(sample)
+    factors = lay_out_factors(scored, scales)
+    fit = _fit(factors)
     drawn = _redrawn(fit) if fit else None
     found = []
     for name, scale in scales.items():
         having = [c for c in configurations if name in c.hyperparameters]
         tried = sorted({scale.part(c.hyperparameters[name]) for c in having})
         labels = tuple(scale.labels[part] for part in tried)
-        if name not in sample.names:
+        if name not in factors.names:
             best = max(c.learning for c in scored if c.learning is not None)
             reach = tuple(_alone(label, having, scale, best) for label in labels)
             reason = "not enough evidence: only one level completed"
-            moved = dict(sample.moved_along).get(name)
+            moved = dict(factors.moved_along).get(name)
             if moved:
                 reason = f"it changed only together with {moved}"
             found.append(
                 Alternatives(name, reach, None, None, None, None, None, None, 0, 0, reason)
             )
             continue
-        column = sample.names.index(name)
-        found.append(_compare(name, labels, sample, column, fit, drawn))
+        column = factors.names.index(name)
+        found.append(_compare(name, labels, factors, column, fit, drawn))
     return tuple(found)
 
 
@@ -124,17 +125,11 @@ def _alone(label: str, having: Sequence[Configuration], scale: Scale, best: floa
     return Reach(label, len(own), top, cost, None, None, None, None)
 
 
-def _fit(sample: Sample) -> Fit | None:
+def _fit(factors: Factors) -> Fit | None:
     """Fit effects, or give None where noise cannot be told, or trials are too many to redraw."""
-    if not sample.scales or len(sample.scores) > _MOST_ROWS:
+    if not factors.scales or len(factors.scores) > _MOST_ROWS:
         return None
-    codes = np.stack(
-        [np.unique(column, return_inverse=True)[1] for column in sample.points.T], axis=1
-    )
-    if is_factorial(codes) and len(sample.scales) > 1:
-        fit = fit_factorial(codes, sample.scores, sample.noise)
-    else:
-        fit = fit_sampled(sampled_blocks(sample), sample.scores)
+    fit = fit_effects(factors)
     return fit if fit.df > 0 else None
 
 
@@ -147,20 +142,20 @@ def _bests(parts: Codes, starts: Codes, scores: Floats) -> Floats:
 def _compare(
     name: str,
     labels: tuple[str, ...],
-    sample: Sample,
+    factors: Factors,
     column: int,
     fit: Fit | None,
     drawn: Redrawn | None,
 ) -> Alternatives:
-    parts = sample.parts[:, column]
+    parts = factors.parts[:, column]
     order = np.argsort(parts, kind="stable")
     present, starts, counts = np.unique(parts[order], return_index=True, return_counts=True)
-    bests = _bests(order, starts, sample.scores[None])[0]
+    bests = _bests(order, starts, factors.scores[None])[0]
     top = float(bests.max())
     costs = top - bests
     low = high = spread_low = spread_high = odds = counted = None
     if fit is not None and drawn is not None:
-        with_pairs = len(sample.scales) == 1 or len(fit.blocks) > len(sample.scales)
+        with_pairs = len(factors.scales) == 1 or len(fit.blocks) > len(factors.scales)
         true = _bests(order, starts, drawn.true)
         found = _bests(order, starts, fit.fitted[None])[0] if with_pairs else bests
         error = _bests(order, starts, drawn.fitted if with_pairs else drawn.noisy) - true
@@ -182,8 +177,8 @@ def _compare(
     sayable = top > 0
     is_close = bests >= CLOSE * top
     reached = {
-        sample.labels[column][int(part)]: Reach(
-            level=sample.labels[column][int(part)],
+        factors.labels[column][int(part)]: Reach(
+            level=factors.labels[column][int(part)],
             n=int(counts[i]),
             best=float(bests[i]),
             cost=float(costs[i]),

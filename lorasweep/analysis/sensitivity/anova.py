@@ -12,7 +12,8 @@ import math
 
 import numpy as np
 
-from lorasweep.analysis.sample import Codes, Floats
+from lorasweep.analysis.design import Codes
+from lorasweep.analysis.intervals import Floats
 
 
 def is_factorial(codes: Codes) -> bool:
@@ -35,13 +36,16 @@ def main_effect_shares(codes: Codes, scores: Floats) -> Floats:
     return _shares(effects, scores)
 
 
-def pair_shares(codes: Codes, scores: Floats) -> dict[tuple[int, int], float]:
-    """Give the share of each pairwise interaction: what two levels do beyond their main effects."""
+def pair_shares(codes: Codes, scores: Floats) -> list[float]:
+    """Compute the share of each pairwise interaction, in the order of `itertools.combinations`.
+
+    It is what two levels do together beyond their main effects.
+    """
     centred = scores - scores.mean()
     mains = [_cell_means(column[:, None], centred) for column in codes.T]
-    pairs = list(itertools.combinations(range(codes.shape[1]), 2))
+    pairs = itertools.combinations(range(codes.shape[1]), 2)
     effects = [_cell_means(codes[:, [i, j]], centred) - mains[i] - mains[j] for i, j in pairs]
-    return dict(zip(pairs, _shares(effects, scores).tolist(), strict=True))
+    return list(_shares(effects, scores).tolist())
 
 
 def _shares(effects: list[Floats], scores: Floats) -> Floats:

@@ -17,8 +17,8 @@ from typing import Literal
 
 import numpy as np
 
-from lorasweep.analysis.intervals import SIGNIFICANCE, TAIL, normal_quantile, wilson_bounds
-from lorasweep.analysis.sample import Codes, Floats
+from lorasweep.analysis.design import Codes
+from lorasweep.analysis.intervals import SIGNIFICANCE, TAIL, Floats, normal_quantile, wilson_bounds
 from lorasweep.analysis.scale import Scale
 from lorasweep.store.results import TrialResult
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from lorasweep.analysis.sample import Floats
+from lorasweep.analysis.intervals import Floats
 from lorasweep.analysis.scale import Scale
 
 

@@ -8,14 +8,21 @@ from typing import Literal
 
 import numpy as np
 
-from lorasweep.analysis.intervals import SEED, SIGNIFICANCE, middle
-from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
+from lorasweep.analysis.design import Codes
+from lorasweep.analysis.factors import Factors, lay_out_factors
+from lorasweep.analysis.intervals import SEED, SIGNIFICANCE, Floats, middle
+from lorasweep.analysis.regression import Fit
 from lorasweep.analysis.scale import Scale
-from lorasweep.analysis.sensitivity.anova import is_factorial, main_effect_shares
-from lorasweep.analysis.sensitivity.costs import MeanCost, mean_costs
-from lorasweep.analysis.sensitivity.effects import Fit, fit_factorial, fit_sampled, sampled_blocks
+from lorasweep.analysis.sensitivity.anova import main_effect_shares
+from lorasweep.analysis.sensitivity.effects import (
+    fit_factorial,
+    fit_sampled,
+    is_full_factorial,
+    sampled_blocks,
+)
 from lorasweep.analysis.sensitivity.forest import functional_shares
 from lorasweep.analysis.sensitivity.interactions import Interaction, rank_interactions
+from lorasweep.analysis.sensitivity.level_means import MeanRange, mean_ranges
 from lorasweep.analysis.sensitivity.redraw import chance_variances, redraw_shares
 from lorasweep.store.configurations import Configuration
 
@@ -105,49 +112,46 @@ def rank_hyperparameters(
             f"{axes} hyperparameters"
         )
         return Ranking(method, "none", n, reason=reason)
-    sample = lay_out_sample(scored, scales)
-    if np.ptp(sample.scores) <= 1e-12 * np.abs(sample.scores).max():
+    factors = lay_out_factors(scored, scales)
+    if np.ptp(factors.scores) <= 1e-12 * np.abs(factors.scores).max():
         return Ranking(method, "none", n, reason="not enough evidence: all scores are the same")
-    if not sample.scales:
+    if not factors.scales:
         return Ranking(method, "none", n, reason="not enough evidence: nothing varied")
-    limit = _limits(sample, scales)
-    codes = np.stack(
-        [np.unique(column, return_inverse=True)[1] for column in sample.points.T], axis=1
-    )
-    if len(sample.scales) > 1 and is_factorial(codes):
-        return _rank_factorial(method, sample, codes, limit)
-    return _rank_sampled(method, sample, limit)
+    limit = _limits(factors, scales)
+    if is_full_factorial(factors):
+        return _rank_factorial(method, factors, limit)
+    return _rank_sampled(method, factors, limit)
 
 
-def _limits(sample: Sample, scales: Mapping[str, Scale]) -> str | None:
+def _limits(factors: Factors, scales: Mapping[str, Scale]) -> str | None:
     limits = []
-    moved = dict(sample.moved_along)
-    constant = [name for name in scales if name not in {*sample.names, *moved}]
+    moved = dict(factors.moved_along)
+    constant = [name for name in scales if name not in {*factors.names, *moved}]
     if constant:
         limits.append(f"{', '.join(constant)} did not vary among them")
     limits += [
         f"{name} changed only together with {other} and shares its place"
         for name, other in moved.items()
     ]
-    if len(sample.scales) == 1:
-        limits.append(f"only {sample.names[0]} varied, so there is nothing to rank it against")
+    if len(factors.scales) == 1:
+        limits.append(f"only {factors.names[0]} varied, so there is nothing to rank it against")
     return "; ".join(limits) or None
 
 
-def _rank_factorial(method: str, sample: Sample, codes: Codes, reason: str | None) -> Ranking:
+def _rank_factorial(method: str, factors: Factors, reason: str | None) -> Ranking:
     rng = np.random.default_rng(SEED)
-    fit = fit_factorial(codes, sample.scores, sample.noise)
-    importance = main_effect_shares(codes, sample.scores)
-    total = float(sample.scores.var())
-    chance = chance_variances(fit, SIGNIFICANCE / len(sample.scales))[: len(importance)] / total
+    fit = fit_factorial(factors)
+    importance = main_effect_shares(factors.codes, factors.scores)
+    total = float(factors.scores.var())
+    chance = chance_variances(fit, SIGNIFICANCE / len(factors.scales))[: len(importance)] / total
     shares = redraw_shares(fit, 1000, rng)
-    costs = mean_costs(sample, fit, rng)
+    ranges = mean_ranges(factors, fit, rng)
     return Ranking(
         method=method,
         design="anova",
-        configurations=len(sample.scores),
-        rows=_rows(sample, importance, shares[:, : len(importance)], chance, costs),
-        interactions=rank_interactions(sample, fit, shares, level=SIGNIFICANCE, is_factorial=True),
+        configurations=len(factors.scores),
+        rows=_rows(factors, importance, shares[:, : len(importance)], chance, ranges),
+        interactions=rank_interactions(factors, fit, shares, level=SIGNIFICANCE, is_factorial=True),
         redrawn=len(shares),
         reason=reason,
     )
@@ -160,17 +164,22 @@ def _effort(n: int) -> tuple[int, int, int]:
     return 1000, _FULL_TREES // 2, 8
 
 
-def _rank_sampled(method: str, sample: Sample, reason: str | None) -> Ranking:
+def _rank_sampled(method: str, factors: Factors, reason: str | None) -> Ranking:
     rng = np.random.default_rng(SEED)
-    n, axes = sample.points.shape
-    fit = _fit(sample, rng)
+    n, axes = factors.points.shape
+    fit = _fit(factors, rng)
     if fit.df < 1:
         limit = f"not enough evidence: {n} completed configurations for as many levels"
         return Ranking(method, "none", n, reason=limit)
     draws, trees, depth = _effort(n)
     rows = _some(n, _FOREST_ROWS, rng)
     importance = functional_shares(
-        sample.points[rows], sample.scores[rows], sample.scales, trees=trees, depth=depth, seed=SEED
+        factors.points[rows],
+        factors.scores[rows],
+        factors.scales,
+        trees=trees,
+        depth=depth,
+        seed=SEED,
     )
     shares = redraw_shares(fit, draws, rng)
     # What chance can make of the least squares is put on the scale of the forest's shares.
@@ -181,8 +190,10 @@ def _rank_sampled(method: str, sample: Sample, reason: str | None) -> Ranking:
         method=method,
         design="functional anova",
         configurations=n,
-        rows=_rows(sample, importance, shares[:, :axes], chance, mean_costs(sample, fit, rng)),
-        interactions=rank_interactions(sample, fit, shares, level=SIGNIFICANCE, is_factorial=False),
+        rows=_rows(factors, importance, shares[:, :axes], chance, mean_ranges(factors, fit, rng)),
+        interactions=rank_interactions(
+            factors, fit, shares, level=SIGNIFICANCE, is_factorial=False
+        ),
         redrawn=draws,
         forest_rows=len(rows),
         reason=reason,
@@ -195,23 +206,21 @@ def _some(n: int, most: int, rng: np.random.Generator) -> Codes:
     return rows
 
 
-def _fit(sample: Sample, rng: np.random.Generator) -> Fit:
-    rows = _some(len(sample.scores), _MOST_ROWS, rng)
-    part = Sample(
-        sample.scales, sample.points[rows], sample.parts[rows], sample.labels, sample.scores[rows]
-    )
-    return fit_sampled(sampled_blocks(part), part.scores)
+def _fit(factors: Factors, rng: np.random.Generator) -> Fit:
+    rows = _some(len(factors.scores), _MOST_ROWS, rng)
+    part = factors if len(rows) == len(factors.scores) else factors.take(rows)
+    return fit_sampled(sampled_blocks(part), part)
 
 
 def _rows(
-    sample: Sample,
+    factors: Factors,
     importance: Floats,
     shares: Floats,
     chance: Floats,
-    costs: Sequence[MeanCost],
+    ranges: Sequence[MeanRange],
 ) -> tuple[Sensitivity, ...]:
     """Put estimate, redrawn shares and chance together into a ranking with its ties."""
-    names = sample.names
+    names = factors.names
     order = sorted(range(len(names)), key=lambda i: (-importance[i], names[i]))
     low, high = middle(shares, axis=0)
 
@@ -240,11 +249,11 @@ def _rows(
                 holds=float((places[:, place] == place).mean()),
                 above_next=odds(i, order[place + 1]) if place + 1 < len(order) else None,
                 chance=float(chance[i]),
-                cost_of_wrong_level=costs[i].cost,
-                cost_low=costs[i].low,
-                cost_high=costs[i].high,
-                best_level=costs[i].best,
-                worst_level=costs[i].worst,
+                cost_of_wrong_level=ranges[i].range,
+                cost_low=ranges[i].low,
+                cost_high=ranges[i].high,
+                best_level=ranges[i].best,
+                worst_level=ranges[i].worst,
             )
         )
     return tuple(rows)

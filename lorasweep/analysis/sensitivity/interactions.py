@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.intervals import middle
-from lorasweep.analysis.sample import Floats, Sample
+from lorasweep.analysis.factors import Factors
+from lorasweep.analysis.intervals import Floats, middle
+from lorasweep.analysis.regression import Fit
 from lorasweep.analysis.sensitivity.anova import pair_shares
-from lorasweep.analysis.sensitivity.effects import Fit
 from lorasweep.analysis.sensitivity.redraw import chance_variances
 
 
@@ -38,7 +38,7 @@ class Interaction:
 
 
 def rank_interactions(
-    sample: Sample, fit: Fit, shares: Floats, *, level: float, is_factorial: bool
+    factors: Factors, fit: Fit, shares: Floats, *, level: float, is_factorial: bool
 ) -> tuple[Interaction, ...]:
     """Give all pairs by falling importance; empty in a sampled design too small to model them.
 
@@ -47,34 +47,33 @@ def rank_interactions(
         shares: of its blocks, redrawn.
         level: the chance that any pair is shown without an effect.
     """
-    names = sample.names
-    pairs = list(itertools.combinations(range(len(names)), 2))
-    place = {block.axes: i for i, block in enumerate(fit.blocks) if len(block.axes) == 2}
+    names = factors.names
+    pairs = list(itertools.combinations(names, 2))
+    place = {block.names: i for i, block in enumerate(fit.blocks) if len(block.names) == 2}
     if not pairs or not (place or is_factorial):
         return ()
     found = fit.variances
     noise = np.array([np.trace(covariance) for covariance in fit.covariances])
     if is_factorial:
-        exact = pair_shares(sample.parts, sample.scores)
-        total = float(sample.scores.var())
+        exact = dict(zip(pairs, pair_shares(factors.parts, factors.scores), strict=True))
+        total = float(factors.scores.var())
     else:
         corrected = np.maximum(found - noise, 0.0)
-        total = float(corrected.sum()) + fit.rest
+        total = float(corrected.sum()) + fit.variance
         exact = {pair: float(corrected[place[pair]] / total) for pair in pairs}
     chance = chance_variances(fit, level / len(pairs))
     rows = []
     for pair in pairs:
-        both = (names[pair[0]], names[pair[1]])
         share = exact[pair]
         if pair not in place:
-            rows.append(Interaction(both, share, 0.0, share, 1.0, is_testable=False))
+            rows.append(Interaction(pair, share, 0.0, share, 1.0, is_testable=False))
             continue
         i = place[pair]
         low, high = middle(shares[:, i])
         bound = chance[i] if is_factorial else max(0.0, float(chance[i] - noise[i]))
         rows.append(
             Interaction(
-                hyperparameters=both,
+                hyperparameters=pair,
                 importance=share,
                 low=float(min(low, share)),
                 high=float(max(high, share)),

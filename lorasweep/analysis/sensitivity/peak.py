@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.frame import FEWEST_FREE, Frame
 from lorasweep.analysis.intervals import SEED, TAIL, Estimate, Floats
+from lorasweep.analysis.regression import FEWEST_DF
 from lorasweep.analysis.scale import was_drawn
+from lorasweep.analysis.table import Table
 
 DRAWS = 1000
 FEWEST_LRS = 4
@@ -37,54 +38,52 @@ class Peak:
     basis: str
 
 
-def find_peak(evidence: Evidence, frame: Frame) -> Peak | None:
+def find_peak(evidence: Evidence, table: Table) -> Peak | None:
     """Find the best learning rate with the others' levels held equal; None where it cannot be."""
-    scored = frame.scored
+    scored = table.scored
     column = scored.columns.get("lr")
     if column is None or len(column.levels) < FEWEST_LRS or not are_rates(scored):
         return None
     rng = np.random.default_rng(SEED)
     many = len(column.levels) > _GRID
-    method = scored.cases[0].configuration.method
-    tried = [case.levels["lr"] for case in scored.cases]
+    method = scored.rows[0].configuration.method
+    tried = [row.levels["lr"] for row in scored.rows]
     if many or was_drawn(evidence.results, method, "lr", tried):
-        found = _on_a_curve(frame, rng)
+        found = _on_a_curve(table, rng)
         if found or many:
             return found
     rates = np.log10([float(level) for level in column.levels])
-    fit = scored.fit("learning", "lr")
+    fit = scored.fit("learning", levels_of="lr")
     if fit is not None:
-        drawn, basis = fit.draws(DRAWS, rng), "regression on all hyperparameters"
+        drawn, basis = fit.draws("lr", DRAWS, rng), "regression on all hyperparameters"
     else:
         noise = evidence.noise["learning"]
         if noise.basis != "seeds" or not set(scored.columns) <= {"lr"}:
-            return _on_a_curve(frame, rng)
-        seeds = np.array([case.n for case in scored.cases])
+            return _on_a_curve(table, rng)
+        seeds = np.array([row.seeds for row in scored.rows])
         scale = np.sqrt(noise.df / rng.chisquare(noise.df, size=(DRAWS, 1)))
         steps = rng.standard_normal((DRAWS, len(seeds))) * (noise.sd or 0.0) / np.sqrt(seeds)
         drawn, basis = (scored.learning + scale * steps)[:, np.argsort(column.codes)], "seeds"
     top = np.argmax(drawn, axis=1)
-    lost = _lost_above(frame, float(column.levels[-1]))
+    lost = _lost_above(table, float(column.levels[-1]))
     return Peak(
         _between(rates, drawn, top, rng),
         float(np.mean(top == 0)),
         0.0 if lost else float(np.mean(top == len(rates) - 1)),
-        len(scored.cases),
+        len(scored.rows),
         f"best of {len(rates)} rates, by {basis}",
     )
 
 
-def are_rates(frame: Frame) -> bool:
-    """Tell whether every case has a learning rate above 0."""
-    rates = (case.levels.get("lr") for case in frame.cases)
+def are_rates(table: Table) -> bool:
+    """Tell whether every row has a learning rate above 0."""
+    rates = (row.levels.get("lr") for row in table.rows)
     return all(not isinstance(rate, str | None) and rate > 0 for rate in rates)
 
 
-def _lost_above(frame: Frame, rate: float) -> bool:
+def _lost_above(table: Table, rate: float) -> bool:
     return any(
-        case.diverged and float(case.levels["lr"]) >= rate
-        for case in frame.cases
-        if "lr" in case.levels
+        row.diverged and float(row.levels["lr"]) >= rate for row in table.rows if "lr" in row.levels
     )
 
 
@@ -110,7 +109,7 @@ def _between(rates: Floats, drawn: Floats, top: Floats, rng: np.random.Generator
     return found
 
 
-def _on_a_curve(frame: Frame, rng: np.random.Generator) -> Peak | None:
+def _on_a_curve(table: Table, rng: np.random.Generator) -> Peak | None:
     """Fit a parabola on each side of the top around the best of many rates; None for too few.
 
     Learning falls off more steeply above the best rate than below it, so that the top of a single
@@ -118,20 +117,20 @@ def _on_a_curve(frame: Frame, rng: np.random.Generator) -> Peak | None:
     what that leaves unexplained says how likely the place is (Student's t of the residuals, every
     place as likely beforehand).
     """
-    scored = frame.scored
-    best = max(scored.cases, key=lambda case: case.learning or 0.0)
+    scored = table.scored
+    best = max(scored.rows, key=lambda row: row.learning or 0.0)
     centre = math.log10(float(best.levels["lr"]))
     near = scored.where(lambda c: abs(math.log10(float(c.levels["lr"])) - centre) <= _NEAR)
-    kept = near if len(near.cases) >= max(10, 2 * len(near.columns) + 6) else scored
+    kept = near if len(near.rows) >= max(10, 2 * len(near.columns) + 6) else scored
     column = kept.columns.get("lr")
     if column is None or column.places is None:
         return None
-    n = len(kept.cases)
-    others = [block for name, block in kept.coded().items() if name != "lr"]
+    n = len(kept.rows)
+    others = [block.columns for block in kept.blocks() if block.names != ("lr",)]
     basis, sizes, _ = np.linalg.svd(np.hstack([np.ones((n, 1)), *others]), full_matrices=False)
     basis = basis[:, sizes > 1e-9 * sizes[0]]
     df = n - basis.shape[1] - _OWN
-    if df < FEWEST_FREE:
+    if df < FEWEST_DF:
         return None
 
     def alone(values: Floats) -> Floats:
@@ -152,7 +151,7 @@ def _on_a_curve(frame: Frame, rng: np.random.Generator) -> Peak | None:
     return Peak(
         drawn,
         float(np.mean(drawn < low)),
-        0.0 if _lost_above(frame, 10**high) else float(np.mean(drawn > high)),
+        0.0 if _lost_above(table, 10**high) else float(np.mean(drawn > high)),
         n,
         "top of a curve with two sides, by regression on all hyperparameters",
     )
@@ -162,7 +161,7 @@ def _explained(below: Floats, above: Floats, learning: Floats) -> Floats:
     """Give the sum of squares that the two sides explain, (tops,), neither of them rising.
 
     Args:
-        below, above: (tops, cases), how far a case lies off the top on that side, squared.
+        below, above: (tops, rows), how far a row lies off the top on that side, squared.
     """
     ll, rr, lr = (
         np.einsum("tn,tn->t", a, b) for a, b in ((below, below), (above, above), (below, above))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasweep.analysis.sample import Floats
-from lorasweep.analysis.sensitivity.effects import Fit
+from lorasweep.analysis.intervals import Floats
+from lorasweep.analysis.regression import Fit, covariance_root
 
 # Above it a sum of squares is as good as normal on the scale of its root.
 _LARGE = 60.0
@@ -30,11 +30,11 @@ def redraw_shares(fit: Fit, draws: int, rng: np.random.Generator) -> Floats:
     """
     factor = fit.df / np.maximum(rng.chisquare(fit.df, size=draws), 1e-12) if fit.df else 1.0
     spread = np.broadcast_to(np.asarray(factor, dtype=np.float64), (draws,))
-    found = [float(w @ w) for w in fit.weights]
+    found = fit.variances.tolist()
     moments = [(float(np.trace(c)), float((c**2).sum())) for c in fit.covariances]
-    if fit.beyond is not None:
-        variance, df = fit.beyond
-        error = fit.rest / len(fit.fitted)
+    if fit.unmodelled is not None:
+        variance, df = fit.unmodelled
+        error = fit.variance / len(fit.fitted)
         found.append(variance)
         moments.append((df * error, df * error**2))
     together = (sum(found), sum(t for t, _ in moments), sum(s for _, s in moments))
@@ -45,7 +45,7 @@ def redraw_shares(fit: Fit, draws: int, rng: np.random.Generator) -> Floats:
         others = _redraw(
             max(0.0, together[0] - found[i]), together[1] - trace, together[2] - square, spread, rng
         )
-        total = own + others + fit.rest * spread
+        total = own + others + fit.variance * spread
         shares[:, i] = own / np.where(total > 0, total, 1.0)
     return shares
 
@@ -125,12 +125,11 @@ def redraw_scores(fit: Fit, draws: int, rng: np.random.Generator) -> Redrawn:
     n = len(fit.fitted)
     factor = fit.df / np.maximum(rng.chisquare(fit.df, draws), 1e-12)
     noise = np.sqrt(factor)[:, None]
-    mean = np.sqrt(fit.rest / n) * noise * rng.standard_normal((draws, 1))
+    mean = np.sqrt(fit.variance / n) * noise * rng.standard_normal((draws, 1))
     true, error = np.full((draws, n), fit.fitted.mean()), mean + np.zeros((draws, n))
     for block, weights, covariance in zip(fit.blocks, fit.weights, fit.covariances, strict=True):
         found, trace, k = float(weights @ weights), float(np.trace(covariance)), len(weights)
-        values, turn = np.linalg.eigh(covariance)
-        root = (turn * np.sqrt(np.maximum(values, 0.0))).T @ block.columns.T
+        root = covariance_root(covariance) @ block.columns.T
         error += noise * (rng.standard_normal((draws, k)) @ root)
         if found == 0 or trace == 0:
             true += block.columns @ weights
@@ -143,5 +142,5 @@ def redraw_scores(fit: Fit, draws: int, rng: np.random.Generator) -> Redrawn:
         true += kept * (block.columns @ weights)
         true += np.sqrt(kept) * noise * (rng.standard_normal((draws, k)) @ root)
     true += mean
-    spread = np.sqrt(fit.rest) * noise
+    spread = np.sqrt(fit.variance) * noise
     return Redrawn(true, true + error, true + spread * rng.standard_normal((draws, n)))

@@ -18,8 +18,9 @@ from datetime import datetime
 
 import numpy as np
 
-from lorasweep.analysis.intervals import SEED, SIGNIFICANCE, middle, normal_quantile
-from lorasweep.analysis.sample import Codes, Floats, Sample, lay_out_sample
+from lorasweep.analysis.design import Codes
+from lorasweep.analysis.factors import Factors, lay_out_factors
+from lorasweep.analysis.intervals import SEED, SIGNIFICANCE, Floats, middle, normal_quantile
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.forest import quiet
 from lorasweep.store.configurations import Configuration
@@ -87,29 +88,29 @@ def rank_near_top(
             "are needed to tell the best ones from the rest"
         )
         return TopRanking(method, quantile, n, n, reason=reason)
-    sample = lay_out_sample(scored, scales)
-    if not sample.scales or np.ptp(sample.scores) <= 1e-12 * np.abs(sample.scores).max():
+    factors = lay_out_factors(scored, scales)
+    if not factors.scales or np.ptp(factors.scores) <= 1e-12 * np.abs(factors.scores).max():
         reason = "not enough evidence: nothing varied"
         return TopRanking(method, quantile, n, n, reason=reason)
     rng = np.random.default_rng(SEED)
     rows = np.arange(n) if n <= _MOST_ROWS else np.sort(rng.permutation(n)[:_MOST_ROWS])
-    points, scores = sample.points[rows], sample.scores[rows]
-    found = _divergences(sample, points, scores, quantile)
-    noise = math.sqrt(sample.noise.variance) if sample.noise else 0.0
+    points, scores = factors.points[rows], factors.scores[rows]
+    found = _divergences(factors, points, scores, quantile)
+    noise = math.sqrt(factors.noise[0]) if factors.noise else 0.0
     redrawn, feigned = [], []
     for _ in range(_DRAWS):
         drawn: Codes = rng.integers(0, len(rows), size=len(rows))
         again = scores[drawn] + noise * rng.standard_normal(len(rows))
-        redrawn.append(_divergences(sample, points[drawn], again, quantile))
+        redrawn.append(_divergences(factors, points[drawn], again, quantile))
         shuffled = rng.permutation(scores)
-        feigned.append(_divergences(sample, points, shuffled, quantile))
+        feigned.append(_divergences(factors, points, shuffled, quantile))
     # Chance is alike for all draws; a normal tail steadies the quantile of a few dozen.
     null = np.sqrt(np.array(feigned))
     reach = normal_quantile(1 - SIGNIFICANCE / len(found))
     chance = (null.mean(axis=0) + reach * null.std(axis=0, ddof=1)) ** 2
     share = _shares(found[None])[0]
     low, high = middle(_shares(np.array(redrawn)), axis=0)
-    order = sorted(range(len(found)), key=lambda i: (-found[i], sample.names[i]))
+    order = sorted(range(len(found)), key=lambda i: (-found[i], factors.names[i]))
     return TopRanking(
         method=method,
         quantile=quantile,
@@ -117,7 +118,7 @@ def rank_near_top(
         rows_used=len(rows),
         rows=tuple(
             TopImportance(
-                hyperparameter=sample.names[i],
+                hyperparameter=factors.names[i],
                 importance=float(share[i]),
                 low=float(min(low[i], share[i])),
                 high=float(max(high[i], share[i])),
@@ -136,7 +137,7 @@ def _shares(divergences: Floats) -> Floats:
     return shares
 
 
-def _divergences(sample: Sample, points: Floats, scores: Floats, quantile: float) -> Floats:
+def _divergences(factors: Factors, points: Floats, scores: Floats, quantile: float) -> Floats:
     """Give each hyperparameter's divergence, by Optuna's evaluator."""
     import optuna
     from optuna.distributions import (
@@ -148,8 +149,8 @@ def _divergences(sample: Sample, points: Floats, scores: Floats, quantile: float
 
     found = np.zeros(points.shape[1])
     spaces: dict[str, BaseDistribution] = {}
-    for i, scale in enumerate(sample.scales):
-        whole = sample.points[:, i]
+    for i, scale in enumerate(factors.scales):
+        whole = factors.points[:, i]
         low, high = float(whole.min()), float(whole.max())
         if scale.kind == "text":
             spaces[str(i)] = CategoricalDistribution([int(level) for level in np.unique(whole)])
@@ -160,7 +161,7 @@ def _divergences(sample: Sample, points: Floats, scores: Floats, quantile: float
     if np.ptp(scores) == 0:
         return found
     values = [
-        [float(v) if s.is_interval else int(v) for s, v in zip(sample.scales, row, strict=True)]
+        [float(v) if s.is_interval else int(v) for s, v in zip(factors.scales, row, strict=True)]
         for row in points.tolist()
     ]
     trials = [

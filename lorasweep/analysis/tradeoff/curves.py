@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorasweep.analysis.frame import DURATIONS
+from lorasweep.analysis.scale import DURATIONS
 from lorasweep.spec.space import Level
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import TrialResult

@@ -13,9 +13,9 @@ from itertools import combinations
 
 import numpy as np
 
-from lorasweep.analysis.frame import Frame
 from lorasweep.analysis.intervals import SEED, Floats, interval_from_draws
 from lorasweep.analysis.noise import Noise, by_content, redraw_points, seed_spreads
+from lorasweep.analysis.table import Table
 
 AT_EQUAL = {
     "learning": "learning at equal forgetting",
@@ -79,16 +79,16 @@ def _difference(left: Floats, right: Floats, column: int) -> float | None:
     return float(np.mean(_read(left, column, at) - _read(right, column, at)))
 
 
-def _points(frame: Frame) -> Floats:
-    measured = frame.measured
-    return by_content(np.stack([measured.learning, measured.cost], axis=1))
+def _points(table: Table) -> Floats:
+    measured = table.measured
+    return by_content(np.stack([measured.learning, measured.forgetting], axis=1))
 
 
 def compare_at_equal(
-    frames: Mapping[str, Frame], noise: Mapping[str, Noise]
+    tables: Mapping[str, Table], noise: Mapping[str, Noise]
 ) -> tuple[AtEqual, ...]:
     """Compare every two methods that have a front, both ways."""
-    points = {m: _points(frame) for m, frame in frames.items() if frame.measured.cases}
+    points = {m: _points(table) for m, table in tables.items() if table.measured.rows}
     return tuple(
         _compare(left, right, points[left], points[right], what, noise)
         for left, right in combinations(points, 2)

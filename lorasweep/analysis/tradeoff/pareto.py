@@ -152,9 +152,9 @@ def fronts(
 
 def noise_margins(noise: Mapping[str, Noise] | None) -> tuple[float, float] | None:
     """Give what differences of learning and of cost may come to by noise; None where unknown."""
-    if noise is None or any(noise[name].sd is None for name in ("learning", "cost")):
+    if noise is None or any(noise[name].sd is None for name in ("learning", "forgetting")):
         return None
-    return noise["learning"].margin, noise["cost"].margin
+    return noise["learning"].margin, noise["forgetting"].margin
 
 
 def contenders(

@@ -25,9 +25,9 @@ def test_the_expected_score_of_the_winner_is_not_biased_by_its_luck():
         truths = [0.5 + draw.gauss(0, 0.02) for _ in range(20)]
         scores = [[truth + draw.gauss(0, 0.02) for _ in range(2)] for truth in truths]
         found = evidence(scores)
-        best = int(np.argmax(found.frame("lora").learning))
+        best = int(np.argmax(found.table("lora").learning))
         estimate = found.expected["lora"].at(best)
-        naive.append(float(found.frame("lora").learning[best]) - truths[best])
+        naive.append(float(found.table("lora").learning[best]) - truths[best])
         shrunk.append(estimate.effect - truths[best])
         covered.append(estimate.low <= truths[best] <= estimate.high)
     assert np.mean(naive) > 0.006

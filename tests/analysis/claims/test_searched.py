@@ -35,7 +35,7 @@ def judge(trials):
 
 def compared(trials, outcome="learning"):
     evidence = look(trials)
-    return contrast_methods(evidence, evidence.frame("full"), evidence.frame("lora"), outcome)
+    return contrast_methods(evidence, evidence.table("full"), evidence.table("lora"), outcome)
 
 
 @pytest.mark.parametrize("learns", [False, True])
@@ -109,7 +109,7 @@ def test_order_of_trials_and_names_of_levels_play_no_part():
         else t
         for t in reversed(trials)
     ]
-    for outcome in ("learning", "cost"):
+    for outcome in ("learning", "forgetting"):
         one, two = compared(trials, outcome), compared(turned, outcome)
         assert (two.effect, two.low, two.high) == pytest.approx(
             (one.effect, one.low, one.high), rel=1e-6
@@ -119,13 +119,13 @@ def test_order_of_trials_and_names_of_levels_play_no_part():
 def test_levels_that_were_crossed_by_hand_are_compared_as_they_are():
     world = World()
     trials = [*lora_trials(world), *full_trials(world)]
-    for outcome in ("learning", "cost"):
+    for outcome in ("learning", "forgetting"):
         assert compared(trials, outcome).as_found is None
     evidence = look(trials)
-    assert is_chosen(evidence, "lora", evidence.frame("lora"), ("epochs",))
+    assert is_chosen(evidence, "lora", evidence.table("lora"), ("epochs",))
     evidence = look(searched())
-    assert not is_chosen(evidence, "lora", evidence.frame("lora"), ())
-    assert not is_chosen(evidence, "full", evidence.frame("full"), ())
+    assert not is_chosen(evidence, "lora", evidence.table("lora"), ())
+    assert not is_chosen(evidence, "full", evidence.table("full"), ())
 
 
 def test_a_search_that_is_too_short_for_a_regression_decides_nothing():

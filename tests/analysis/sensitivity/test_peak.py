@@ -19,7 +19,7 @@ def peak_of(rates, learning):
     ]
     results = sweep(trials)
     evidence = collect(results, configurations(results.trials), {})
-    return find_peak(evidence, evidence.frame("full"))
+    return find_peak(evidence, evidence.table("full"))
 
 
 def rise_and_fall(decades, top, below=0.05, above=0.5):

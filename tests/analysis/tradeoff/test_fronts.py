@@ -15,7 +15,7 @@ from lorasweep.store.configurations import configurations
 from tests.analysis.planted import sweep, trial
 from tests.analysis.published import setting
 
-QUIET = {name: Noise(None, 0, "unknown", 0.0) for name in ("learning", "cost")}
+QUIET = {name: Noise(None, 0, "unknown", 0.0) for name in ("learning", "forgetting")}
 PLACE = st.integers(0, 8)
 
 

@@ -90,7 +90,7 @@ def test_no_full_finetuning_survives_on_the_pooled_front_of_code_instructions():
 def noisy(learning, cost):
     return {
         "learning": Noise(learning, 50, "seeds", 0.0),
-        "cost": Noise(cost, 50, "seeds", 0.0),
+        "forgetting": Noise(cost, 50, "seeds", 0.0),
     }
 
 
@@ -124,7 +124,7 @@ def test_noise_is_taken_from_seeds_and_rounding_from_digits():
     assert noise["learning"].df == 3
     assert noise["learning"].sd == pytest.approx(0.02 / 2**0.5)
     assert noise["learning"].rounding == 0.01
-    assert noise["cost"].sd == 0
+    assert noise["forgetting"].sd == 0
     again = [
         *trials,
         trials[0].model_copy(update={"trial": "again"}),

@@ -1,42 +1,30 @@
-"""The completed configurations of one method as arrays, in an order that content decides."""
+"""The scored configurations of one method as factors, in an order that content decides."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from lorasweep.analysis.design import Codes
+from lorasweep.analysis.intervals import Floats
+from lorasweep.analysis.noise import variance_of_means
 from lorasweep.analysis.scale import Scale
 from lorasweep.spec.space import Level
 from lorasweep.store.configurations import Configuration
 
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """Hold what seeds say of chance.
-
-    variance: of a configuration's mean over its seeds, averaged over the configurations.
-    df: degrees of freedom behind it, the seeds beyond the first of each configuration.
-    """
-
-    variance: float
-    df: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Hold configurations (rows) on the scales that vary among them (columns).
+@dataclass(frozen=True)
+class Factors:
+    """Configurations (rows) on the scales that vary among them (columns), with their scores.
 
     points: coordinates; parts: index of the level, or of the part of an interval. Levels without an
-        order of their own stand in the order of their scores, so that their names play no part.
+        order of their own are ordered by their scores, so that their names play no part.
     labels: of the parts, for each scale in the order of `parts`.
     scores: learning, averaged over seeds.
-    noise: None where no configuration ran on several seeds, or they all agree.
+    noise: variance of a score by repeated seeds, and its degrees of freedom; None where unknown.
     moved_along: scales left out because they vary only together with one that is kept.
     """
 
@@ -45,16 +33,29 @@ class Sample:
     parts: Codes
     labels: tuple[tuple[str, ...], ...]
     scores: Floats
-    noise: Noise | None = None
+    noise: tuple[float, int] | None = None
     moved_along: tuple[tuple[str, str], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Name the hyperparameters, column by column."""
+        """Hyperparameters, column by column."""
         return tuple(scale.name for scale in self.scales)
 
+    @cached_property
+    def codes(self) -> Codes:
+        """Index of each distinct coordinate, column by column."""
+        return np.stack(
+            [np.unique(column, return_inverse=True)[1] for column in self.points.T], axis=1
+        )
 
-def lay_out_sample(scored: Sequence[Configuration], scales: Mapping[str, Scale]) -> Sample:
+    def take(self, rows: Codes) -> Factors:
+        """Keep some of the configurations; which noise they have is no longer asked."""
+        return Factors(
+            self.scales, self.points[rows], self.parts[rows], self.labels, self.scores[rows]
+        )
+
+
+def lay_out_factors(scored: Sequence[Configuration], scales: Mapping[str, Scale]) -> Factors:
     """Lay configurations out so that neither their order nor the names of levels play a part."""
     varied, moved = _distinct([s for name, s in scales.items() if _varies(scored, name)], scored)
     learned = [c.learning or 0.0 for c in scored]
@@ -87,7 +88,7 @@ def lay_out_sample(scored: Sequence[Configuration], scales: Mapping[str, Scale])
                 [scale.part(scored[r].hyperparameters[scale.name]) for r in rows], dtype=np.float64
             )
         parts[:, i] = column
-    return Sample(
+    return Factors(
         scales=tuple(varied),
         points=points,
         parts=parts,
@@ -96,7 +97,7 @@ def lay_out_sample(scored: Sequence[Configuration], scales: Mapping[str, Scale])
             for scale, ranked in zip(varied, order, strict=True)
         ),
         scores=np.array([learned[r] for r in rows], dtype=np.float64),
-        noise=_noise([scored[r] for r in rows]),
+        noise=variance_of_means([scored[r] for r in rows]),
         moved_along=moved,
     )
 
@@ -138,39 +139,3 @@ def _by_content(
         mean = sum(row[0] for row in own) / len(own) if own else float("-inf")
         keys.append(((mean, own), index))
     return [index for _, index in sorted(keys)]
-
-
-def _noise(scored: Sequence[Configuration]) -> Noise | None:
-    squares, df, inverse = 0.0, 0, 0.0
-    for configuration in scored:
-        runs = configuration.replicates
-        inverse += 1 / max(1, len(runs))
-        if len(runs) > 1:
-            centre = sum(runs) / len(runs)
-            squares += sum((run - centre) ** 2 for run in runs)
-            df += len(runs) - 1
-    if df == 0 or squares == 0.0:
-        return None
-    return Noise(squares / df * inverse / len(scored), df)
-
-
-def adjusted_means(parts: Codes, scores: Floats) -> list[dict[int, float]]:
-    """Give for each scale the mean score at each level, the other scales' levels held equal.
-
-    This is least squares on main effects. In a full factorial it gives the plain means; where a
-    search has tried the levels unevenly it halves their error (planted effects, 20 to 100 trials).
-    """
-    members = []
-    for column in parts.T:
-        levels, codes = np.unique(column, return_inverse=True)
-        members.append((levels, np.eye(len(levels))[codes]))
-    centre = scores.mean()
-    # The solution of least norm also answers where some combinations are missing.
-    design = np.hstack([np.ones((len(scores), 1)), *(member for _, member in members)])
-    weights = np.linalg.lstsq(design, scores - centre, rcond=None)[0][1:]
-    means = []
-    for levels, member in members:
-        own, weights = np.split(weights, [len(levels)])
-        base = centre - (member @ own).mean()
-        means.append({int(lv): float(base + w) for lv, w in zip(levels, own, strict=True)})
-    return means

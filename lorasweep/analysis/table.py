@@ -1,0 +1,182 @@
+"""The configurations of one method as a table, and regressions on its columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from lorasweep.analysis.design import Block, Column, make_column
+from lorasweep.analysis.intervals import Floats
+from lorasweep.analysis.regression import FEWEST_DF, Fit, least_squares
+from lorasweep.analysis.scale import DURATIONS
+from lorasweep.spec.space import Level
+from lorasweep.store.configurations import Configuration, mean
+from lorasweep.store.results import TrialResult
+
+Score = Literal["learning", "forgetting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One configuration with the means over its seeds.
+
+    levels: its hyperparameters, alpha by its rule where one rule fits all trials.
+    learning, forgetting: None where no seed completed; forgetting is source accuracy with its sign
+        turned where the base is unknown.
+    seeds: behind learning; diverged: trials that were lost to divergence.
+    """
+
+    configuration: Configuration
+    levels: Mapping[str, Level]
+    learning: float | None
+    forgetting: float | None
+    seeds: int
+    diverged: int
+    trainable: int
+
+
+def forgetting_of(trial: TrialResult, *, by_forgetting: bool) -> float | None:
+    """Read forgetting, or source accuracy with its sign turned where the base is unknown."""
+    if by_forgetting:
+        return trial.forgetting
+    return None if trial.source_accuracy is None else -trial.source_accuracy
+
+
+def make_rows(grouped: Iterable[Configuration], *, by_forgetting: bool) -> tuple[Row, ...]:
+    """Average each configuration over its seeds."""
+    grouped = tuple(grouped)
+    ratio = _alpha_ratio(grouped)
+    rows = []
+    for configuration in grouped:
+        levels = dict(configuration.hyperparameters)
+        if ratio is not None and not isinstance(levels.get("alpha", "2r"), str):
+            levels["alpha"] = f"{ratio:g}r"
+        scored = configuration.scored
+        rows.append(
+            Row(
+                configuration,
+                levels,
+                mean(trial.learning for trial in scored),
+                mean(forgetting_of(t, by_forgetting=by_forgetting) for t in scored),
+                len({trial.seed for trial in scored}),
+                sum(trial.status == "DIVERGED" for trial in configuration.trials),
+                max(trial.trainable for trial in configuration.trials),
+            )
+        )
+    return tuple(rows)
+
+
+def _alpha_ratio(grouped: Sequence[Configuration]) -> float | None:
+    """Compute alpha / rank where alpha is a number at several ranks and always one multiple."""
+    pairs = {
+        (float(alpha), float(rank))
+        for c in grouped
+        if not isinstance(alpha := c.hyperparameters.get("alpha"), str | None)
+        and not isinstance(rank := c.hyperparameters.get("rank"), str | None)
+        and float(rank) > 0
+    }
+    ratios = {alpha / rank for alpha, rank in pairs}
+    return ratios.pop() if len(ratios) == 1 and len(pairs) > 1 else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Configurations of one method, one a row, those without a score too.
+
+    In its arrays NaN stands for what was not measured.
+    """
+
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def columns(self) -> Mapping[str, Column]:
+        """Hyperparameters that differ between the rows."""
+        names = dict.fromkeys(name for row in self.rows for name in row.levels)
+        found = {}
+        for name in names:
+            values = [row.levels.get(name) for row in self.rows]
+            if any(value != values[0] for value in values):
+                found[name] = make_column(name, values)
+        return found
+
+    @cached_property
+    def learning(self) -> Floats:
+        """Learning, row by row."""
+        return np.array([math.nan if r.learning is None else r.learning for r in self.rows])
+
+    @cached_property
+    def forgetting(self) -> Floats:
+        """Forgetting as `Row` has it, row by row."""
+        return np.array([math.nan if r.forgetting is None else r.forgetting for r in self.rows])
+
+    def where(self, keep: Callable[[Row], bool]) -> Table:
+        """Keep some of the rows."""
+        return Table(tuple(row for row in self.rows if keep(row)))
+
+    def at(self, name: str, level: Level) -> Table:
+        """Keep the rows at one level of a hyperparameter."""
+        return self.where(lambda row: row.levels.get(name) == level)
+
+    def above_zero(self, name: str) -> Table:
+        """Keep the rows in which a hyperparameter is a number above zero."""
+        return self.where(
+            lambda row: not isinstance(value := row.levels.get(name), str | None) and value > 0
+        )
+
+    @cached_property
+    def scored(self) -> Table:
+        """Rows with a learning score."""
+        return self.where(lambda row: row.learning is not None)
+
+    @cached_property
+    def measured(self) -> Table:
+        """Rows with a learning score and a forgetting score."""
+        return self.where(lambda row: row.learning is not None and row.forgetting is not None)
+
+    def with_score(self, score: Score) -> Table:
+        """Keep the rows that can be compared by a score: all scored, or all measured."""
+        return self.scored if score == "learning" else self.measured
+
+    def duration(self) -> str | None:
+        """Name the hyperparameter that says how long a trial is, where it differs."""
+        return next((name for name in DURATIONS if name in self.columns), None)
+
+    def levels_of(self, name: str) -> tuple[Level, ...]:
+        """List the levels of a hyperparameter that occur, whether or not they differ."""
+        if name in self.columns:
+            return self.columns[name].levels
+        return tuple({row.levels[name]: None for row in self.rows if name in row.levels})
+
+    def blocks(self) -> tuple[Block, ...]:
+        """Code each hyperparameter by itself."""
+        return tuple(column.block() for column in self.columns.values())
+
+    def fit(
+        self, score: Score, *, levels_of: str | None = None, lines: tuple[str, ...] = ()
+    ) -> Fit | None:
+        """Regress a score on all hyperparameters; every row must have it.
+
+        Args:
+            levels_of: a hyperparameter of which each level has a coefficient, however many.
+            lines: hyperparameters that are taken as lines on their own scale.
+
+        Returns:
+            None where fewer than `FEWEST_DF` degrees of freedom are left.
+        """
+        if len(self.rows) <= FEWEST_DF:
+            return None
+        blocks = [
+            column.line()
+            if name in lines
+            else column.indicators()
+            if name == levels_of
+            else column.block()
+            for name, column in self.columns.items()
+        ]
+        fit = least_squares(blocks, self.learning if score == "learning" else self.forgetting)
+        return None if fit.df < FEWEST_DF else fit
