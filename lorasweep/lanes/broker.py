@@ -225,7 +225,7 @@ class SlotBroker:
         return lease.reports[number]
 
     async def save(self, trial: str) -> bool:
-        """Have a trial saved at the next step; False if it is in no slot."""
+        """Save a trial's state at the lane's next step; False if it is in no slot."""
         lease = self._leases.get(trial)
         if lease is None or lease.lane is None or lease.ended:
             return False
@@ -289,7 +289,7 @@ class SlotBroker:
         """Requeue the trials of a dead lane; one that keeps dying with its lanes fails.
 
         Which trial killed a lane cannot be seen. One that was in two lanes when they died, and made
-        no progress in between, may have, and would go on to kill every lane it is given to.
+        no progress in between, may have, and would then kill every other lane too.
         """
         self._released.pop(lane, None)
         for lease in self._leases.values():
@@ -300,7 +300,7 @@ class SlotBroker:
                 self._fail(lease, f"its lane died {lease.deaths} times while it trained ({reason})")
 
     async def exchange(self, news: LaneNews) -> LaneCommands:
-        """Take a lane's news and return its commands; an idle lane waits here for work."""
+        """Exchange a lane's news for its commands; an idle lane waits here for work."""
         self._facts[news.lane] = news.facts
         self._base = self._base or news.base
         self._deliver(news.lane, news.messages)
@@ -308,7 +308,7 @@ class SlotBroker:
         await self._notify()
         if news.idle and not self._has_work(news.lane):
             await self._wait(lambda: self._has_work(news.lane), IDLE_LANE_S)
-        return self._commands(news.lane, news.room)
+        return self._commands(news.lane, news.wanted)
 
     def _deliver(self, lane: int, messages: Sequence[LaneMessage]) -> None:
         for message in messages:
@@ -338,8 +338,8 @@ class SlotBroker:
     def _over(self) -> bool:
         return self._closed or self._failure is not None
 
-    def _commands(self, lane: int, room: int) -> LaneCommands:
-        assigned = self._queue()[: max(0, room)]
+    def _commands(self, lane: int, wanted: int) -> LaneCommands:
+        assigned = self._queue()[: max(0, wanted)]
         for lease in assigned:
             lease.lane = lane
         mine = {t: lease for t, lease in self._leases.items() if lease.lane == lane}

@@ -1,4 +1,4 @@
-"""The Tune trial of a study that trains in lanes: it leases a slot and hands on the reports."""
+"""The Tune trial of a study that trains in lanes: it leases a slot and passes on the reports."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class SlotClient(tune.Trainable):  # type: ignore[misc]
         return SweepPaths(Path(self._root)).trial(self._trial.id)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Save the trial where it stands; without a slot, its last saved state, if any."""
+        """Copy the trial's state, saved now if it is in a slot, into a checkpoint."""
         ray.get(self._broker.save.remote(self._trial.id))
         if self._paths.state.is_dir():
             shutil.copytree(self._paths.state, checkpoint_dir, dirs_exist_ok=True)

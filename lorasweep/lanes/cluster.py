@@ -65,7 +65,7 @@ def connect(address: str | None, name: str) -> Cluster:
         except ray.exceptions.AuthenticationError as error:
             raise ResourceError(token_sentence(address)) from error
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            # That a token was missing or wrong stands only in the text of the cause.
+            # Only the text of the cause tells that a token was missing or wrong.
             if "AuthenticationError" in f"{error} {error.__cause__}":
                 raise ResourceError(token_sentence(address)) from error
             raise _no_answer(address, error) from error

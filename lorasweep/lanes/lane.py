@@ -52,7 +52,7 @@ def serve(lane: LaneConfig) -> None:
 
 
 def train(lane: LaneConfig, runner: Runner, *, died: bool) -> None:
-    """Take step after step as rank 0 plans them.
+    """Carry out the steps that rank 0 plans.
 
     Args:
         lane: its settings.
@@ -136,7 +136,7 @@ class StepExecutor:
         return messages, base
 
     def admit(self, trial: str) -> list[LaneMessage]:
-        """Give a prepared trial a slot.
+        """Admit a prepared trial to a slot.
 
         Returns:
             Reports of the rungs that it passed before; or its failure, or its requeueing.
@@ -172,9 +172,9 @@ class StepExecutor:
         steps[shard.worker] = -1 if failed else ready.result().position.step
         found = shard.total(steps).tolist()
         if len({*found}) > 1 and not failed:
-            told = ", ".join("none" if step < 0 else str(step) for step in found)
+            listed = ", ".join("none" if step < 0 else str(step) for step in found)
             raise LorasweepError(
                 f"--out: every worker must restore the same state of trial {trial}, and they found "
-                f"those of steps {told}; the folder's storage shows files late, or another trial "
+                f"those of steps {listed}; the folder's storage shows files late, or another trial "
                 "was writing; run the sweep again"
             )

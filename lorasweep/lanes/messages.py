@@ -282,13 +282,13 @@ class LaneFacts:
 class LaneNews:
     """What a lane reports in one exchange.
 
-    room: trials that it could take.
+    wanted: trials that it could take.
     base: the base's scores, once this lane has measured it.
     idle: whether the lane has nothing to do, and so may be kept waiting for an answer.
     """
 
     lane: int
-    room: int
+    wanted: int
     facts: LaneFacts
     messages: tuple[LaneMessage, ...] = ()
     base: MeasuredBase | None = None

@@ -1,4 +1,4 @@
-"""Keep libraries' output out of the live view, and their threads off other workers' cores."""
+"""Silence libraries, and limit the threads of processes that share a machine."""
 
 from __future__ import annotations
 

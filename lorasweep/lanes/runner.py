@@ -34,7 +34,7 @@ from lorasweep.lanes.messages import (
 )
 from lorasweep.lanes.quiet import set_up_process
 from lorasweep.lanes.trunks import Trunks
-from lorasweep.model.base import load_tokenizer, read_facts
+from lorasweep.model.base import BaseReader
 from lorasweep.model.served import Served
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
@@ -106,7 +106,8 @@ class Runner:
                 f"--out: every node must see the results folder, and this worker does not see "
                 f"{root}; put it on storage that the nodes share"
             )
-        self.tokenizer = load_tokenizer(spec.model)
+        self._base = BaseReader(spec.model)
+        self.tokenizer = self._base.tokenizer
         self.engine = open_engine(spec, shard, device, trial)
         self.base_bytes = self.engine.base_bytes
         # Runs the model, which nothing else may use at the same time; so it comes first.
@@ -125,7 +126,7 @@ class Runner:
         self._too_large: dict[str, str] = {}  # trials that memory did not hold in this step, why
 
     def _sample_base(self) -> BaseSamples:
-        facts, first = read_facts(self.spec.model), self.tokenizer.bos_token_id
+        facts, first = self._base.facts, self.tokenizer.bos_token_id
         known = first is not None and first < facts.vocabulary
         with self.engine.serving_base() as served, served.together() as model:
             return sample_base(
@@ -143,7 +144,7 @@ class Runner:
         return scores
 
     def prepare(self, trial: TrialSpec) -> Slot:
-        """Make a trial ready for a slot, from its saved state if it has one.
+        """Build a trial's slot, from its saved state if it has one.
 
         Touches nothing that trains, so it may run in another thread.
 

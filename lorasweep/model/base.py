@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def _refuse(spec: ModelSpec, what: str, error: Exception) -> ModelError:
     return ModelError(f"model.path: the {what} of {spec.path!r} cannot be loaded ({reason})")
 
 
-def load_tokenizer(spec: ModelSpec) -> Any:
+def load_tokenizer(spec: ModelSpec, facts: BaseFacts | None = None) -> Any:
     """Load the tokenizer; one without a padding token pads with its end-of-text token.
 
     Raises:
@@ -95,7 +96,7 @@ def load_tokenizer(spec: ModelSpec) -> Any:
             f"model.path: must hold a tokenizer, found none in {spec.path!r}; save the tokenizer "
             "into the same folder with save_pretrained()"
         )
-    vocabulary = read_facts(spec).vocabulary
+    vocabulary = (facts or read_facts(spec)).vocabulary
     if tokenizer.eos_token_id is None or tokenizer.eos_token_id >= vocabulary:
         raise ModelError(
             f"model.path: the tokenizer of {spec.path!r} must have an end-of-text token below the "
@@ -133,6 +134,23 @@ def read_facts(spec: ModelSpec) -> BaseFacts:
         positions=positions_of(text),
         vocabulary=int(text.vocab_size),
     )
+
+
+@dataclass(frozen=True)
+class BaseReader:
+    """Facts and tokenizer of a base, each read once, when it is first needed."""
+
+    spec: ModelSpec
+
+    @cached_property
+    def facts(self) -> BaseFacts:
+        """The facts that its configuration states."""
+        return read_facts(self.spec)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer, with a padding token."""
+        return load_tokenizer(self.spec, self.facts)
 
 
 def compute_dtype(spec: ModelSpec, device: Any) -> Any:

@@ -84,7 +84,7 @@ class Recorder(Callback):  # type: ignore[misc]
         announce: Callable[[TrialFinished], None],
         pool: LanePool | None = None,
     ) -> None:
-        """Keep what is written to.
+        """Connect Tune to the journal and the views.
 
         Args:
             journal: of the sweep.

@@ -16,11 +16,12 @@ from rich.console import Console
 
 from lorasweep.lanes.cluster import Cluster, connect
 from lorasweep.lanes.quiet import libraries_quiet, quiet_loggers
+from lorasweep.model.base import BaseReader
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store import journal
 from lorasweep.store.claim import check_folder
 from lorasweep.store.paths import SweepPaths
-from lorasweep.tune.prepare import BaseReader, check_inputs, prepare_studies, published_points
+from lorasweep.tune.prepare import check_inputs, prepare_studies, published_points
 from lorasweep.tune.say import say
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ class Interrupt(Stopper):  # type: ignore[misc]
     Trials that it stops are not journalled as ended, so the same command resumes them. A second
     signal ends the process at once.
 
-    asked: whether the session ends because of a signal.
+    requested: whether the session ends because of a signal.
     given_up: whether the session ends because its trials fail.
     wake: called once before all trials are stopped; it wakes the trials that wait for a report,
         because Tune cannot stop one in the midst of a call.
@@ -23,7 +23,7 @@ class Interrupt(Stopper):  # type: ignore[misc]
 
     def __init__(self) -> None:
         """Start without a reason to end."""
-        self.asked = self.given_up = False
+        self.requested = self.given_up = False
         self.wake: Callable[[], None] | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -33,7 +33,7 @@ class Interrupt(Stopper):  # type: ignore[misc]
     @property
     def ending(self) -> bool:
         """Whether all trials are being stopped, for either reason."""
-        return self.asked or self.given_up
+        return self.requested or self.given_up
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -45,9 +45,9 @@ class Interrupt(Stopper):  # type: ignore[misc]
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: object) -> None:
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Stop no single trial."""

@@ -49,7 +49,7 @@ class View:
         axes: tuple[str, ...],
         study: tuple[str, ...] = (),
     ) -> None:
-        """Keep what to draw.
+        """Configure the table.
 
         Args:
             name: of the sweep.
@@ -128,7 +128,7 @@ class View:
 
 
 def announcer(console: Console, progress: SweepProgress) -> Callable[[TrialFinished], None]:
-    """Make what prints a line per ended trial, if there is no terminal for a live view."""
+    """Build the callback that prints a line per ended trial, if there is no terminal."""
 
     def announce(record: TrialFinished) -> None:
         if console.is_terminal:
@@ -150,7 +150,7 @@ def announcer(console: Console, progress: SweepProgress) -> Callable[[TrialFinis
 
 
 def live_view(console: Console, view: View) -> AbstractContextManager[object]:
-    """Make the context in which the view redraws itself, if there is a terminal."""
+    """Context in which the view redraws itself, if there is a terminal."""
     if not console.is_terminal:
         return nullcontext()
     return Live(view, console=console, refresh_per_second=2, transient=False)

@@ -4,42 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from lorasweep.data.prepare import prepare_data
 from lorasweep.data.sources import find_source
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import SpecError
 from lorasweep.evaluate.tasks import check_tasks, resolve_suites
-from lorasweep.model.base import BaseFacts, base_path, empty_base, load_tokenizer, read_facts
+from lorasweep.model.base import BaseReader, base_path, empty_base
 from lorasweep.model.shape import FAMILIES
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
-from lorasweep.spec.sweep import DataSpec, EvaluateSpec, ModelSpec, SweepSpec
+from lorasweep.spec.sweep import DataSpec, EvaluateSpec, SweepSpec
 from lorasweep.spec.trial import TARGET_SETS
 from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import BaseMeasured
 from lorasweep.tune.stream import stream
-
-
-@dataclass(frozen=True)
-class BaseReader:
-    """Configuration and tokenizer of a sweep's base, each read once, when it is first needed."""
-
-    spec: ModelSpec
-
-    @cached_property
-    def facts(self) -> BaseFacts:
-        """What the configuration says of the base."""
-        return read_facts(self.spec)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The tokenizer, with a padding token."""
-        return load_tokenizer(self.spec)
 
 
 @dataclass(frozen=True)

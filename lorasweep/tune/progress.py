@@ -36,7 +36,7 @@ class RunningTrial:
     percent: int | None = None
 
     def update(self, report: TuneReport) -> None:
-        """Take in a report."""
+        """Update the trial's state from a report."""
         if (rung := rung_of(report)) is not None:
             self.rung, self.step, self.percent = rung, rung.step, rung.percent
         if isinstance(report, TrialProgress):

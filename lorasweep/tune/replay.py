@@ -59,7 +59,7 @@ def window_of(study: SweepSpec, records: Sequence[Record], otherwise: int) -> in
 def ordered_search(
     study: SweepSpec, points: list[dict[str, Level]], records: Sequence[Record], window: int
 ) -> tuple[OrderedSearch, TrialSequence]:
-    """Make the search of a study, which replays what the journal knows, and its trial sequence."""
+    """Build the search of a study, which replays what the journal knows, and its sequence."""
     sequence = TrialSequence(window)
     inner = build_search(study, points)
     return OrderedSearch(inner, study, sequence, final_records(records)), sequence

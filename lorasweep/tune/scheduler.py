@@ -27,7 +27,7 @@ TIME = "percent"  # of a trial's own steps, never wall time: a trial that waited
 
 
 def scheduler_factory(search: SearchSpec) -> Callable[[], TrialScheduler]:
-    """Get the factory of the scheduler that a sweep asks for."""
+    """Choose the factory of the scheduler that a study configures."""
     if search.scheduler == "asha":
         return lambda: ASHAScheduler(
             time_attr=TIME,

@@ -36,7 +36,7 @@ class GridSearch(Searcher):  # type: ignore[misc]
     """Search that suggests given configurations one by one."""
 
     def __init__(self, points: Iterable[dict[str, Level]]) -> None:
-        """Take the configurations in the order in which they are to run."""
+        """Start with all configurations, in the order in which they are to run."""
         super().__init__(metric=METRIC, mode="max")
         self._points = list(points)  # not an iterator, since Tune pickles its searcher
 
@@ -51,7 +51,7 @@ class GridSearch(Searcher):  # type: ignore[misc]
 
 
 def build_search(spec: SweepSpec, first_points: list[dict[str, Level]]) -> Searcher:
-    """Make the searcher that a study asks for, seeded by the sweep.
+    """Build the searcher that a study configures, seeded by the sweep.
 
     Args:
         spec: the study.
@@ -295,7 +295,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
         return self._sequence.number(entry.trial.id)
 
     def finish(self, trial_id: str, outcome: Outcome) -> None:
-        """Take a trial's outcome from the driver, which knows why the trial ended."""
+        """Record a trial's outcome; only the driver knows why the trial ended."""
         self._running.pop(trial_id).outcome = outcome
         self._at_first = None
 

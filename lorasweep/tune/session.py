@@ -132,9 +132,11 @@ class Session:
             progress.start_study(study.method, study.domain)
             base = self._known_base(one.spec)
             run_study(name, one, context, cluster, base, lambda: self._start(prepared))
-            if context.interrupt.asked:
+            if context.interrupt.requested:
                 break
-        return Ending("interrupted" if context.interrupt.asked else "complete", progress.ended_here)
+        return Ending(
+            "interrupted" if context.interrupt.requested else "complete", progress.ended_here
+        )
 
     def _start(self, prepared: Sequence[Prepared]) -> None:
         """Journal, once, that trials are about to run."""

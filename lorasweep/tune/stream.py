@@ -87,7 +87,7 @@ def _longest(study: SweepSpec, seq_len: int) -> int | None:
 
 
 def _progress_printer(path: str, say: Callable[[str], None]) -> Callable[[Filled], None]:
-    """Make what prints every few seconds how far a stream has been read."""
+    """Build the callback that prints every few seconds how far a stream has been read."""
     last = time.monotonic()
 
     def show(filled: Filled) -> None:

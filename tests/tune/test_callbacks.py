@@ -139,7 +139,7 @@ def test_a_trial_stopped_at_a_rung_that_it_passed_before_has_no_costs_here(journ
 def test_a_trial_that_is_cut_off_is_not_journalled_as_ended(journal: Journal):
     driver = Driver(journal, "lanes")
     driver.hear(progress())
-    driver.interrupt.asked = True
+    driver.interrupt.requested = True
     assert driver.complete() == []
     driver.recorder.on_trial_error(0, [], driver.trial)
     assert len(journal.records) == 1

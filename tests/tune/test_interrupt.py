@@ -7,7 +7,7 @@ import pytest
 from lorasweep.tune.interrupt import Interrupt
 
 
-@pytest.mark.parametrize("reason", ["asked", "given_up"])
+@pytest.mark.parametrize("reason", ["requested", "given_up"])
 def test_either_reason_stops_all_trials_and_wakes_who_waits_once(reason: str):
     woken = []
     interrupt = Interrupt()
@@ -18,14 +18,14 @@ def test_either_reason_stops_all_trials_and_wakes_who_waits_once(reason: str):
     assert interrupt.stop_all()
     assert woken == [1]
     assert interrupt.ending
-    assert interrupt.asked == (reason == "asked")
+    assert interrupt.requested == (reason == "requested")
 
 
 def test_the_first_request_after_giving_up_does_not_end_the_process():
     interrupt = Interrupt()
     interrupt.given_up = True
     interrupt._ask(2, None)
-    assert interrupt.asked
+    assert interrupt.requested
     with pytest.raises(KeyboardInterrupt):
         interrupt._ask(2, None)
 

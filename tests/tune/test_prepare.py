@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lorasweep.errors import ModelError, SpecError
+from lorasweep.model import base
+from lorasweep.model.base import BaseReader
 from lorasweep.spec.sweep import parse_sweep
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import BaseMeasured
 from lorasweep.store.scores import Scores
-from lorasweep.tune.prepare import BaseReader, prepare, prepare_studies
+from lorasweep.tune.prepare import prepare, prepare_studies
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +49,29 @@ def test_what_auto_stood_for_when_the_base_was_measured_it_stands_for_ever_after
     (one,) = prepare_studies(spec, paths, BaseReader(spec.model), print)
     assert one.spec.evaluate.source == ("testbed_arc",)
     assert one.study.evaluate.source == ("auto",)  # the sweep is the same as before
+
+
+def test_the_base_is_read_once_for_all_studies(tmp_path, monkeypatch):
+    reads: list[str] = []
+
+    def counted(name: str) -> Callable[..., object]:
+        load = getattr(base, name)
+
+        def read(*arguments: object) -> object:
+            reads.append(name)
+            return load(*arguments)
+
+        return read
+
+    for name in ("read_facts", "load_tokenizer"):
+        monkeypatch.setattr(base, name, counted(name))
+    spec = parse_sweep(
+        {
+            "data": {"seq_len": 96, "limit": 40},
+            "methods": {"lora": {}, "full": {}},
+            "space": {"lr": True},
+            "evaluate": {"source": ["base_agreement"]},
+        }
+    )
+    prepare_studies(spec, SweepPaths(tmp_path), BaseReader(spec.model), print)
+    assert sorted(reads) == ["load_tokenizer", "read_facts"]

@@ -9,12 +9,13 @@ import pytest
 
 from lorasweep.data import fill as filling
 from lorasweep.errors import DataError, UsageError
+from lorasweep.model.base import BaseReader
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.store.claim import check_folder
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.tune import stream as module
-from lorasweep.tune.prepare import BaseReader, Prepared, prepare, prepare_studies
+from lorasweep.tune.prepare import Prepared, prepare, prepare_studies
 from lorasweep.tune.stream import longest
 
 
