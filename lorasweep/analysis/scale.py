@@ -115,7 +115,7 @@ def is_logarithmic(name: str, low: float, high: float) -> bool:
 
 def was_drawn(results: SweepResults, method: str, name: str, values: Sequence[Level]) -> bool:
     """Tell whether values of a hyperparameter were drawn from an interval, not chosen by hand."""
-    if results.is_laid_out(method):
+    if results.has_factorial(method):
         return False
     study = results.study(method)
     return lay_out(name, values, study.space.axes.get(name) if study else None).is_interval
@@ -126,7 +126,7 @@ def scales(results: SweepResults, trials: Iterable[TrialResult]) -> Mapping[str,
     trials = tuple(trials)
     study = results.study(trials[0].method) if trials else None
     space = study.space.axes if study else {}
-    is_grid = bool(trials) and results.is_laid_out(trials[0].method)
+    is_grid = bool(trials) and results.has_factorial(trials[0].method)
     laid_out = {}
     for name in results.axes:
         values = [t.hyperparameters[name] for t in trials if name in t.hyperparameters]

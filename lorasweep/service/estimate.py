@@ -61,7 +61,7 @@ def configurations(study: SweepSpec) -> list[Hyperparameters]:
     Before a search runs, nothing better is known than that it draws from these evenly.
     """
     fixed = study.hyperparameters
-    if study.search.algorithm == "grid":
+    if study.search.is_grid:
         points = grid_points(study)
     else:
         levels = {name: values for name, values in _levels(study).items() if name in _COSTLY}
@@ -115,7 +115,7 @@ def tokens_without_trunks(
     once, and each run continues from it for its own decay (Biderman et al. 2024, v2, section 3).
     """
     tokens = [cost.tokens or 0.0 for cost in costs]
-    if not study.has_trunk or study.search.algorithm != "grid":
+    if not study.has_trunk or not study.search.is_grid:
         return tokens
     longest: dict[str, int] = {}  # by everything but the duration
     for index, hyperparameters in enumerate(chosen):

@@ -34,4 +34,4 @@ def trunk_axis(spec: SweepSpec) -> str | None:
 
 def planned_trials(spec: SweepSpec) -> int:
     """Count the suggestions of a study's search, without confirmations."""
-    return len(grid_points(spec)) if spec.search.algorithm == "grid" else spec.search.trials
+    return len(grid_points(spec)) if spec.search.is_grid else spec.search.trials

@@ -158,9 +158,19 @@ class SearchSpec(Frozen):
 
     @model_validator(mode="after")
     def _points_of_a_grid(self) -> Self:
-        if self.points and self.algorithm != "grid":
+        if self.points and not self.is_grid:
             raise ValueError(f"points need algorithm grid, got {self.algorithm}")
         return self
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the trials are enumerated, so that none depends on the outcome of another."""
+        return self.algorithm == "grid"
+
+    @property
+    def is_factorial(self) -> bool:
+        """Whether every combination of levels runs, which an exact analysis of variance needs."""
+        return self.is_grid and not self.points
 
     def repetitions(self, configurations: int) -> int:
         """Count the trials that repeat the best of so many configurations on further seeds."""

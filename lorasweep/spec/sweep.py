@@ -351,13 +351,6 @@ class SweepSpec(Frozen):
             return (*DURATIONS, *warmup)
         return ("tokens" if hyperparameters.tokens is None else "epochs", *warmup)
 
-    @property
-    def is_grid(self) -> bool:
-        """Tell whether the trials are a full factorial, which the analysis may rely on."""
-        return all(
-            study.search.algorithm == "grid" and not study.search.points for study in self.studies
-        )
-
 
 def _filled(sections: Any) -> Any:
     """Let a method or a domain be named without sections of its own."""

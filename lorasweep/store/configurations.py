@@ -49,6 +49,18 @@ def is_scored(trial: TrialResult) -> bool:
     return trial.status == "COMPLETE" and trial.learning is not None
 
 
+def forgetting_of(trial: TrialResult, *, by_forgetting: bool) -> float | None:
+    """Forgetting of a trial up to a constant: where the base is unknown, minus source accuracy.
+
+    Args:
+        by_forgetting: whether forgetting is known of any trial; source accuracies of the others
+            may then stem from another base.
+    """
+    if by_forgetting:
+        return trial.forgetting
+    return None if trial.source_accuracy is None else -trial.source_accuracy
+
+
 def configurations(trials: Iterable[TrialResult]) -> tuple[Configuration, ...]:
     """Group trials by domain, method and hyperparameters, in the order of their numbers.
 

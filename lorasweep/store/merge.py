@@ -66,7 +66,7 @@ def merge(sweeps: Sequence[SweepResults]) -> SweepResults:
         axes=tuple(axis for axis in dict.fromkeys((*AXES, *extra)) if axis in named),
         trials=trials,
         origin=" ".join(sweep.origin for sweep in sweeps),
-        is_grid=all(sweep.is_grid for sweep in sweeps),
+        is_factorial=all(sweep.is_factorial for sweep in sweeps),
         base=bases.get(""),
         bases=bases,
         state=next((state for state in _STATES if state in states), None),

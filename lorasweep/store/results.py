@@ -65,7 +65,7 @@ class SweepResults:
 
     domain: which it is, of a part; bases: scores by domain, of the whole.
     axes: the searched hyperparameters, in the order of the space.
-    is_grid: the trials are a full factorial, not a search's adaptive sample.
+    is_factorial: all trials together are a full factorial, not a search's adaptive sample.
     base: scores of the model before tuning; None for a table of trials made elsewhere.
     state: of the last session (`started`, `complete`, `interrupted`, `failed`), None if none began.
     origin: the results folder or table that the trials come from.
@@ -78,7 +78,7 @@ class SweepResults:
     axes: tuple[str, ...]
     trials: tuple[TrialResult, ...]
     origin: str
-    is_grid: bool = False
+    is_factorial: bool = False
     domain: str = ""
     base: Scores | None = None
     bases: Mapping[str, Scores] = field(default_factory=dict)
@@ -122,10 +122,15 @@ class SweepResults:
         )
         return next(own, None)
 
-    def is_laid_out(self, method: str) -> bool:
-        """Tell whether the trials of a method are a full factorial, and no search's sample."""
+    def has_factorial(self, method: str) -> bool:
+        """Check whether a method's trials are a full factorial, and not a search's sample."""
         study = self.study(method)
-        return self.is_grid if study is None else study.is_grid
+        return self.is_factorial if study is None else study.search.is_factorial
+
+    def has_grid(self, method: str) -> bool:
+        """Check whether a method's trials were enumerated, all combinations or some points."""
+        study = self.study(method)
+        return self.is_factorial if study is None else study.search.is_grid
 
 
 def last_states(records: Iterable[Record]) -> dict[str, TrialStarted | TrialFinished]:
@@ -220,7 +225,7 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
         axes=spec.axes,
         trials=trials,
         origin=str(folder),
-        is_grid=spec.is_grid,
+        is_factorial=all(study.search.is_factorial for study in spec.studies),
         base=bases.get(""),
         bases=bases,
         spec=spec,

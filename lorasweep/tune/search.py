@@ -58,7 +58,7 @@ def build_search(spec: SweepSpec, first_points: list[dict[str, Level]]) -> Searc
         first_points: configurations that Optuna suggests first.
     """
     search = spec.search
-    if search.algorithm == "grid":
+    if search.is_grid:
         return GridSearch(grid_points(spec))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler: optuna.samplers.BaseSampler
@@ -193,7 +193,7 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
             return None
         trial = self._spec.trial(values)
         # Only a grid is sorted by duration, so that the trial that leaves a trunk comes first.
-        is_grid = self._spec.search.algorithm == "grid"
+        is_grid = self._spec.search.is_grid
         entry = self._sequence.add(trial, self._spec.trunk(trial) if is_grid else None)
         if trial.id in self._known:
             _restore(entry, self._known[trial.id][0])

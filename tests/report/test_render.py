@@ -137,7 +137,7 @@ def test_a_sweeps_own_report_says_how_it_was_done(tmp_path):
     results = replace(
         planted_grid(noise=0.01),
         spec=spec,
-        is_grid=True,
+        is_factorial=True,
         base=Scores(learning=0.1, source_accuracy=0.6, response_loss=2.5),
         state="interrupted",
         trials_planned=40,

@@ -575,13 +575,13 @@ def test_dropout_on_several_workers_needs_a_fixed_micro_batch(where):
 
 
 def test_only_a_grid_is_a_full_factorial():
-    assert parse_sweep(small(search={"algorithm": "grid"})).is_grid
-    assert not parse_sweep(small()).is_grid
+    assert parse_sweep(small(search={"algorithm": "grid"})).search.is_factorial
+    assert not parse_sweep(small()).search.is_factorial
 
 
 def test_points_are_no_full_factorial():
     points = {"algorithm": "grid", "points": [{"rank": 4}]}
-    assert not parse_sweep(small(search=points)).is_grid
+    assert not parse_sweep(small(search=points)).search.is_factorial
 
 
 @pytest.mark.parametrize(

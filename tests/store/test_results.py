@@ -157,7 +157,7 @@ def test_a_results_folder_is_read_with_its_spec_base_and_sessions(paths):
     assert results.spec == parse_sweep(default_sweep(None, None))
     assert results.name == "default"
     assert results.axes == ("lr", "targets", "rank")
-    assert not results.is_grid
+    assert not results.is_factorial
     assert results.base == Scores(source_accuracy=0.5)
     assert [trial.status for trial in results.trials] == ["COMPLETE"]
     assert (results.state, results.trials_planned, results.started) == ("complete", 18, 10.0)

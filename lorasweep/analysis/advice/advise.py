@@ -83,7 +83,7 @@ def _advise(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> Advi
     plateau = find_plateau(
         [t for t in results.trials if t.method == best.method and t.stage == "search"],
         evidence.margin,
-        is_grid=_is_grid(evidence, best.method),
+        is_grid=evidence.results.has_grid(best.method),
     )
     return Advice(
         expected,
@@ -93,11 +93,6 @@ def _advise(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> Advi
         plateau,
         tuple(_steps(evidence, best, scales, lead, plateau)),
     )
-
-
-def _is_grid(evidence: Evidence, method: str) -> bool:
-    study = evidence.results.study(method)
-    return evidence.results.is_grid if study is None else study.search.algorithm == "grid"
 
 
 def expected_of(evidence: Evidence, method: str, standing: Standing) -> Estimate:

@@ -163,7 +163,7 @@ def is_chosen(evidence: Evidence, method: str, table: Table, held: Sequence[str]
         held: hyperparameters at which methods are compared, which are not theirs to tune.
     """
     tuned = [name for name in table.columns if name not in held]
-    if not tuned or evidence.results.is_laid_out(method):
+    if not tuned or evidence.results.has_factorial(method):
         return True
     for name in tuned:
         values = [level for row in table.rows if (level := row.levels.get(name)) is not None]

@@ -30,6 +30,7 @@ from lorasweep.analysis.intervals import (
     wilson_interval,
 )
 from lorasweep.analysis.tradeoff.spectral import is_rounded
+from lorasweep.store.configurations import forgetting_of
 from lorasweep.store.records import MatrixSpectrum
 from lorasweep.store.results import TrialResult
 
@@ -82,16 +83,12 @@ def _with_forgetting(evidence: Evidence) -> Outcome:
     pairs = [
         (_intruders(trial), cost)
         for trial in _measured(evidence, "lora")
-        if (cost := trial.forgetting if evidence.by_forgetting else _lost(trial)) is not None
+        if (cost := forgetting_of(trial, by_forgetting=evidence.by_forgetting)) is not None
     ]
     if not pairs:
         return not_tested("no LoRA trial has both its spectrum and its forgetting measured")
     found = correlation_interval([a for a, _ in pairs], [b for _, b in pairs], of="trials")
     return one("correlation of intruders and forgetting", found, Region(above=_WEAK))
-
-
-def _lost(trial: TrialResult) -> float | None:
-    return None if trial.source_accuracy is None else -trial.source_accuracy
 
 
 def _with_rate(evidence: Evidence) -> Outcome:

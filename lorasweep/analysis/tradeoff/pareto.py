@@ -10,7 +10,7 @@ import numpy as np
 
 from lorasweep.analysis.intervals import Floats
 from lorasweep.analysis.noise import Noise
-from lorasweep.store.configurations import is_scored, methods
+from lorasweep.store.configurations import forgetting_of, is_scored, methods
 from lorasweep.store.results import TrialResult
 
 POOLED = "pooled"
@@ -93,22 +93,19 @@ def comparable(trials: Iterable[TrialResult]) -> list[TrialResult]:
     Where forgetting is known for some trials only, those are compared, since source accuracies
     alone could stem from another base.
     """
-    scored = [trial for trial in trials if is_scored(trial) and _cost(trial) is not None]
-    if any(trial.forgetting is not None for trial in scored):
-        scored = [trial for trial in scored if trial.forgetting is not None]
+    scored = [trial for trial in trials if is_scored(trial)]
+    by_forgetting = any(trial.forgetting is not None for trial in scored)
+    scored = [t for t in scored if forgetting_of(t, by_forgetting=by_forgetting) is not None]
     return sorted(scored, key=lambda trial: (trial.number, trial.seed, trial.trial))
-
-
-def _cost(trial: TrialResult) -> float | None:
-    """Give forgetting, or the source accuracy it falls with where the base was not measured."""
-    if trial.forgetting is not None:
-        return trial.forgetting
-    return None if trial.source_accuracy is None else -trial.source_accuracy
 
 
 def places(trials: Sequence[TrialResult]) -> Floats:
     """Give learning and cost of comparable trials."""
-    pairs = [(trial.learning or 0.0, _cost(trial) or 0.0) for trial in trials]
+    by_forgetting = any(trial.forgetting is not None for trial in trials)
+    pairs = [
+        (trial.learning or 0.0, forgetting_of(trial, by_forgetting=by_forgetting) or 0.0)
+        for trial in trials
+    ]
     return np.array(pairs, dtype=np.float64).reshape(len(pairs), 2)
 
 
