@@ -1,23 +1,30 @@
-"""Continued pretraining: documents end to end with EOS between them, cut into full sequences."""
+"""Continued pretraining: documents joined end to end with EOS, cut into full sequences."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lorasweep.data.sources import Example
-from lorasweep.data.tokens import Tokens, token_ids
+from lorasweep.data.tokens import Tokens, sequence_starts, token_ids
+
+
+def join_documents(texts: list[str], tokenizer: Any) -> list[int]:
+    """Tokenise documents and join them, with EOS after each."""
+    end = tokenizer.eos_token_id
+    return [token for ids in token_ids(tokenizer, texts, special=False) for token in (*ids, end)]
 
 
 def pack_documents(examples: list[Example], tokenizer: Any, seq_len: int) -> Tokens:
-    """Join documents with EOS after each and cut the stream every `seq_len` tokens.
+    """Join documents with EOS and cut them into sequences of `seq_len` tokens.
 
-    No token is lost or invented: the last sequence may be shorter, and one that would be a single
-    token, which predicts nothing, takes the last token of the sequence before it.
+    No token is lost or invented; `sequence_starts` says what becomes of the last ones.
     """
-    stream: list[int] = []
-    for ids in token_ids(tokenizer, [e.response for e in examples], special=False):
-        stream += [*ids, tokenizer.eos_token_id]
-    sequences = [stream[i : i + seq_len] for i in range(0, len(stream), seq_len)]
-    if len(sequences) > 1 and len(sequences[-1]) == 1:
-        sequences[-1].insert(0, sequences[-2].pop())
-    return Tokens.pack([(sequence, 0) for sequence in sequences if len(sequence) > 1])
+    stream = join_documents([example.response for example in examples], tokenizer)
+    starts_N1 = sequence_starts(len(stream), seq_len)
+    return Tokens(
+        ids_S=np.asarray(stream[: starts_N1[-1]], dtype=np.int32),
+        starts_N1=starts_N1,
+        prompts_N=np.zeros(len(starts_N1) - 1, dtype=np.int32),
+    )

@@ -1,4 +1,4 @@
-"""Instruction finetuning: prompt and response as tokens, loss on the response only."""
+"""Instruction finetuning: prompts and responses as tokens, with loss on the responses only."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def tokenise_instructions(
 ) -> tuple[Tokens, int, int]:
     """Tokenise examples as prompt + response + EOS, at most `seq_len` tokens each.
 
-    Prompt and response are tokenised apart, as lm-eval does with context and continuation, so that
-    no token spans the border.
+    Prompt and response are tokenised separately, as lm-eval does with context and continuation, so
+    that no token spans their border.
 
     Returns:
-        The tokens, how many responses were cut at `seq_len`, and how many examples were left out
+        The tokens, the number of responses cut at `seq_len`, and the number of examples left out
         because their prompt alone fills it.
     """
     prompts = token_ids(tokenizer, [e.prompt for e in examples], special=True)
-    # A chat template has already written BOS, so the tokenizer must not write a second one.
+    # A chat template has already added BOS, so the tokenizer must not add another.
     bare = token_ids(tokenizer, [e.prompt for e in examples], special=False)
     responses = token_ids(tokenizer, [e.response for e in examples], special=False)
     kept: list[tuple[list[int], int]] = []

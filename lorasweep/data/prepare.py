@@ -1,4 +1,4 @@
-"""From a sweep's data section to the arrays that all its trials share."""
+"""Prepare the data of a sweep: from its data section to token arrays that all trials share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_SEQ_LEN = 1024
 
 
 def sequence_length(spec: DataSpec, positions: int) -> int:
-    """Give the sequence length, checked against the model's positions.
+    """Choose the sequence length; by default the model's positions, at most 1024.
 
     Raises:
         SpecError: the sweep asks for more positions than the model has.
@@ -32,16 +32,16 @@ def sequence_length(spec: DataSpec, positions: int) -> int:
 
 
 def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int) -> TrainingData:
-    """Read, split and tokenise a sweep's data; of documents that are streamed, the first ones.
+    """Read, split and tokenise a sweep's data; of streamed documents, the first ones.
 
     Args:
         spec: the sweep's data section.
         tokenizer: of the base model; it must have an end-of-text token.
-        positions: longest sequence that the model can take, in tokens.
+        positions: longest sequence the model accepts, in tokens.
         vocabulary: tokens that the model embeds.
 
     Raises:
-        DataError: nothing can be read, or nothing is left at this sequence length.
+        DataError: the source cannot be read, or no example fits the sequence length.
         SpecError: the sequence is longer than the model's positions.
     """
     seq_len = sequence_length(spec, positions)
@@ -75,10 +75,10 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
 def recipe_of(
     spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int, sequences: int | None
 ) -> Recipe:
-    """Say what the tokens of a streamed source are to be.
+    """Describe the tokens that a streamed source is to be made into.
 
     Args:
-        sequences: that the longest run takes; None where it takes all there are.
+        sequences: that the longest run needs; None for all there are.
 
     Raises:
         SpecError: the sequence is longer than the model's positions.

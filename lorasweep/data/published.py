@@ -1,4 +1,4 @@
-"""How large the published data sets are, for plans that do not read them.
+"""Sizes of published data sets, for planning without downloading them.
 
 As Biderman et al. (2024, v2, section 3) count them, with the tokenizer of Llama 2.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PublishedData:
-    """Hold what is known of a data set.
+    """Size of a published data set.
 
     kind: `instruction` or `documents`.
     examples: rows of its hub page; None where only tokens are counted.
@@ -27,6 +27,6 @@ PUBLISHED_DATA = {
     "meta-math/MetaMathQA": PublishedData("instruction", 395_000, 103_000_000),
     "allenai/tulu-v2-sft-mixture": PublishedData("instruction", 326_154, None),
     "open-web-math/open-web-math": PublishedData("documents", None, 14_700_000_000),
-    # The subset of Python, which the study cut at 20 billion tokens.
+    # The Python subset, which Biderman et al. cut at 20 billion tokens.
     "bigcode/starcoderdata": PublishedData("documents", None, 20_000_000_000),
 }

@@ -1,4 +1,4 @@
-"""Read training data from a hub name or a local file, and find what is prompt and what response."""
+"""Read training data from the hub or local files, and find prompts and responses in its columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EMBEDDED = {
     "testbed": (testbed.DATA, testbed.HELDOUT, testbed.DOCUMENTS),
     "testbed-code": (testbed.CODE_DATA, testbed.CODE_HELDOUT, testbed.CODE_DOCUMENTS),
 }
-PARTS = 1024  # of a saved folder that is streamed
+PARTS = 1024  # shards of a saved folder that is streamed
 
 Kind = Literal["instruction", "documents"]
 Row = Mapping[str, Any]
@@ -29,9 +29,9 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Example:
-    """Hold one example as text; a document has no prompt.
+    """One example as text; a document has no prompt.
 
-    ends: the text already ends the way its chat template ends a turn, so no EOS is added.
+    ends: whether a chat template has already ended the text, so that no EOS is added.
     """
 
     prompt: str
@@ -41,7 +41,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Source:
-    """Hold examples as text, training and held-out ones apart."""
+    """Examples as text, for training and held out."""
 
     kind: Kind
     train: list[Example]
@@ -49,13 +49,13 @@ class Source:
     columns: str
 
 
-def find_source(spec: DataSpec) -> None:
-    """Look whether the files that a sweep names are there; a hub name is not asked for.
+def check_local_files(spec: DataSpec) -> None:
+    """Check that the local files named in a sweep exist; the hub is not asked.
 
     Raises:
-        DataError: one of them is not.
+        DataError: one of them does not.
     """
-    for key, path in (("path", located(spec)[0]), ("heldout", spec.heldout)):
+    for key, path in (("path", data_paths(spec)[0]), ("heldout", spec.heldout)):
         if path is None or Path(path).expanduser().exists():
             continue
         if path.startswith((".", "/", "~")) or Path(path).suffix in _READERS:
@@ -65,10 +65,10 @@ def find_source(spec: DataSpec) -> None:
             )
 
 
-def located(spec: DataSpec) -> tuple[str, str | None]:
-    """Give the paths of a sweep's data and held-out data; an embedded set's are in the package.
+def data_paths(spec: DataSpec) -> tuple[str, str | None]:
+    """Resolve the paths of a sweep's data and held-out data; embedded sets are in the package.
 
-    Embedded documents have no held-out file: some of them are held out.
+    Embedded documents have no held-out file; part of the documents is held out.
     """
     if spec.path not in _EMBEDDED:
         return spec.path, spec.heldout
@@ -79,45 +79,43 @@ def located(spec: DataSpec) -> tuple[str, str | None]:
 
 
 def open_dataset(path: str, spec: DataSpec) -> Any:
-    """Open a data set, as an iterable of rows where the sweep streams its data.
+    """Open a data set with `datasets`; an iterable one if the sweep streams its data.
 
     Raises:
-        DataError: nothing readable is at the path, or the split is not there.
+        DataError: the path cannot be read, or lacks the split.
     """
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
     datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity(logging.CRITICAL)  # what it says comes back as errors
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else reading a local file asks the network
-    place = Path(path).expanduser()
-    # Local data is read where it lies; a file of one's own changes between sweeps, and a cache of
-    # it is keyed by its time stamp and size.
+    datasets.utils.logging.set_verbosity(logging.CRITICAL)  # its warnings come back as errors
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # local reads are not reported to the hub
+    local = Path(path).expanduser()
     try:
-        if place.is_file():
-            if place.suffix not in _READERS:
+        if local.is_file():
+            if local.suffix not in _READERS:
                 raise DataError(
                     f"data.path: a file must end in {', '.join(_READERS)}, got {path!r}"
                 )
-            if place.stat().st_size == 0:
+            if local.stat().st_size == 0:
                 raise DataError(f"data.path: {path} is empty; give a file with examples")
-            reader = _READERS[place.suffix]
-            escaped = glob.escape(str(place))  # datasets reads file names as patterns
+            reader = _READERS[local.suffix]
+            escaped = glob.escape(str(local))  # datasets reads file names as patterns
             return datasets.load_dataset(
                 reader, data_files=escaped, split="train", streaming=spec.streaming
             )
-        if (place / "state.json").is_file() or (place / "dataset_dict.json").is_file():
-            loaded = datasets.load_from_disk(str(place))
+        if (local / "state.json").is_file() or (local / "dataset_dict.json").is_file():
+            loaded = datasets.load_from_disk(str(local))
             if isinstance(loaded, datasets.DatasetDict):
                 if spec.split not in loaded:
                     raise DataError(
                         f"data.split: must be one of {', '.join(loaded)}, got {spec.split!r}"
                     )
                 loaded = loaded[spec.split]
-            if spec.streaming:  # its rows stay on the disk; parts of it are shuffled as files are
+            if spec.streaming:  # rows stay on disk, and shards are shuffled like files
                 return loaded.to_iterable_dataset(num_shards=min(PARTS, max(1, len(loaded))))
             return loaded
-        where = str(place) if place.exists() else path
+        where = str(local) if local.exists() else path
         return datasets.load_dataset(
             where,
             spec.subset,
@@ -127,8 +125,8 @@ def open_dataset(path: str, spec: DataSpec) -> Any:
         )
     except DataError:
         raise
-    except Exception as error:  # datasets raises nearly every kind; the user needs one sentence
-        # "An error occurred while generating the dataset" wraps the error that says where.
+    except Exception as error:  # datasets raises nearly every kind of error
+        # "An error occurred while generating the dataset" wraps the error that says what and where.
         said = (error.__cause__ if isinstance(error, DatasetGenerationError) else None) or error
         reason = in_a_line(said) or "there is no row in it"
         where = "as a local file, a folder or a hub name"
@@ -152,7 +150,7 @@ def _verbatim(prompt: str, response: str) -> Callable[[Row], Example]:
 
 
 def _instruction(prompt: str, response: str, context: str | None) -> Callable[[Row], Example]:
-    """Set an instruction in the plain frame that base models are commonly tuned with."""
+    """Format instructions in the Alpaca template without its preamble."""
 
     def example(row: Row) -> Example:
         given = _text(row, context) if context else ""
@@ -164,18 +162,18 @@ def _instruction(prompt: str, response: str, context: str | None) -> Callable[[R
 
 
 def _question(question: str, answer: str) -> Callable[[Row], Example]:
-    """Set a question as lm-eval's gsm8k sets it, so that training and evaluation agree."""
+    """Format questions as lm-eval's gsm8k does, so that training and evaluation agree."""
     return lambda row: Example(
         f"Question: {_text(row, question)}\nAnswer:", f" {_text(row, answer)}"
     )
 
 
 def _chat(column: str, tokenizer: Any) -> Callable[[Row], Example]:
-    """Render a conversation with the tokenizer's template; the last assistant turn is the response.
+    """Render conversations with the chat template; the last assistant turn is the response.
 
     Raises:
-        DataError: the tokenizer has no chat template, or a conversation does not suit it or does
-            not end with an assistant turn.
+        DataError: the tokenizer has no chat template, or a conversation does not fit it or does not
+            end with an assistant turn.
     """
     if not tokenizer.chat_template:
         raise DataError(
@@ -200,7 +198,7 @@ def _chat(column: str, tokenizer: Any) -> Callable[[Row], Example]:
                 "data.messages: every conversation must suit the tokenizer's chat template, which "
                 f"says {str(error)!r} of roles {[turn['role'] for turn in turns]}"
             ) from error
-        # Some templates render a turn differently once another follows; what both share is prompt.
+        # Some templates render a turn differently once another follows; the common part is prompt.
         shared = len(prompt) if whole.startswith(prompt) else _common(whole, prompt)
         return Example(whole[:shared], whole[shared:], ends=True)
 
@@ -208,7 +206,7 @@ def _chat(column: str, tokenizer: Any) -> Callable[[Row], Example]:
 
 
 def _turn(turn: Mapping[str, Any]) -> dict[str, str]:
-    """Read both spellings of a turn, role/content and ShareGPT's from/value."""
+    """Normalise a turn from role/content or ShareGPT's from/value."""
     role = str(turn.get("role") or turn.get("from"))
     content = turn.get("content") or turn.get("value") or ""
     if not isinstance(content, str):
@@ -229,10 +227,10 @@ def _common(left: str, right: str) -> int:
 def choose_reader(
     spec: DataSpec, columns: list[str], tokenizer: Any
 ) -> tuple[Kind, str, Callable[[Row], Example]]:
-    """Choose how to read a row: the columns named in the sweep, else the first known form present.
+    """Choose the columns to read: those named in the sweep, else the first known format present.
 
     Raises:
-        DataError: a named column is missing, no known form fits, or it cannot be streamed.
+        DataError: a named column is missing, no known format fits, or it cannot be streamed.
     """
     named = {
         field: column
@@ -294,7 +292,7 @@ def _examples(rows: Iterable[Row], read: Callable[[Row], Example]) -> list[Examp
 
 
 def read_source(spec: DataSpec, tokenizer: Any) -> Source:
-    """Read a sweep's data as text and split off what the response loss is measured on.
+    """Read a sweep's data as text and split off the held-out examples.
 
     Without `data.heldout`, a tenth of the examples, `data.heldout_examples` at most, is drawn with
     a fixed seed, so that every trial of every seed is measured on the same examples.
@@ -302,7 +300,7 @@ def read_source(spec: DataSpec, tokenizer: Any) -> Source:
     Raises:
         DataError: nothing can be read, a column is missing, or no example is left.
     """
-    path, heldout = located(spec)
+    path, heldout = data_paths(spec)
     dataset = open_dataset(path, spec)
     if spec.limit is not None:
         dataset = dataset.select(range(min(spec.limit, len(dataset))))
@@ -312,13 +310,13 @@ def read_source(spec: DataSpec, tokenizer: Any) -> Source:
         apart = open_dataset(heldout, spec)
         _, _, read_apart = choose_reader(spec, list(apart.column_names), tokenizer)
         examples = _examples(apart, read_apart)[: spec.heldout_examples]
-        return checked(Source(kind, train, examples, columns), spec)
+        return check_not_empty(Source(kind, train, examples, columns), spec)
     import numpy as np
 
     count = min(spec.heldout_examples, max(1, len(train) // 10))
     order = np.random.default_rng(0).permutation(len(train))
     chosen = set(order[:count].tolist())
-    return checked(
+    return check_not_empty(
         Source(
             kind,
             [example for i, example in enumerate(train) if i not in chosen],
@@ -329,11 +327,11 @@ def read_source(spec: DataSpec, tokenizer: Any) -> Source:
     )
 
 
-def checked(source: Source, spec: DataSpec) -> Source:
-    """Give a source back if neither part of it is empty.
+def check_not_empty(source: Source, spec: DataSpec) -> Source:
+    """Check that there are training and held-out examples.
 
     Raises:
-        DataError: one is.
+        DataError: one part is empty.
     """
     for name, examples in (("training", source.train), ("held-out", source.heldout)):
         if not examples:

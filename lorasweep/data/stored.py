@@ -1,6 +1,6 @@
-"""Tokens of documents in a folder: what they were made from, and whether they are whole.
+"""A folder of tokenised documents, and the check that it is complete and up to date.
 
-manifest.json    written last, so that without it the rest is not whole
+manifest.json    written last, so a folder without it is incomplete
 train.bin        token ids of the training documents, end to end
 heldout.npz      the held-out documents, as `Tokens`
 """
@@ -19,16 +19,16 @@ from lorasweep.data.tokens import StoredTokens, Tokens, TrainingData
 from lorasweep.spec.sweep import DataSpec
 from lorasweep.spec.trial import Frozen, content_hash
 
-NARROW = 2**16  # tokens that two bytes tell apart
+UINT16_VOCABULARY = 2**16
 
 
 class Recipe(Frozen):
-    """Say what tokens are made from; equal recipes make equal tokens.
+    """Everything that tokens are made from; equal recipes make equal tokens.
 
-    tokenizer: hash of all that decides how it splits a text.
+    tokenizer: `hash_tokenizer` of it.
     vocabulary: tokens that the model embeds.
     seq_len: tokens of a full sequence.
-    sequences: that the longest run takes; None where it takes all there are.
+    sequences: that the longest run needs; None for all there are.
     """
 
     data: DataSpec
@@ -39,26 +39,26 @@ class Recipe(Frozen):
 
     @property
     def key(self) -> str:
-        """Name the folder: one for each data section of a sweep, whatever else has changed."""
+        """Name of the folder; it depends on the sweep's data section alone."""
         return content_hash(self.data.model_dump(mode="json"))
 
     @property
     def dtype(self) -> str:
-        """Give the narrowest type that holds the vocabulary."""
-        return "uint16" if self.vocabulary <= NARROW else "int32"
+        """The narrowest type that holds the vocabulary."""
+        return "uint16" if self.vocabulary <= UINT16_VOCABULARY else "int32"
 
     @property
     def wanted(self) -> int | None:
-        """Count the tokens that the longest run takes."""
+        """Tokens that the longest run needs; None for all there are."""
         return None if self.sequences is None else self.sequences * self.seq_len
 
 
 class Manifest(Frozen):
-    """Say what a folder of tokens holds.
+    """Description of a folder of tokens.
 
-    documents: that were trained on; tokens: of them.
-    highest: token id.
-    fingerprint: hash of the tokens and how they are cut.
+    documents, tokens: for training.
+    highest: the highest token id.
+    fingerprint: hash of the tokens and of how they are cut into sequences.
     """
 
     recipe: Recipe
@@ -68,11 +68,11 @@ class Manifest(Frozen):
     fingerprint: str
 
 
-class Folder:
-    """Name the files of a folder of tokens."""
+class TokenFolder:
+    """Paths of the files in a folder of tokens."""
 
     def __init__(self, root: Path) -> None:
-        """Name them; the folder need not be there."""
+        """Build the paths; the folder need not exist."""
         self.root = root
         self.manifest = root / "manifest.json"
         self.train = root / "train.bin"
@@ -80,7 +80,7 @@ class Folder:
 
 
 def hash_tokenizer(tokenizer: Any) -> str:
-    """Hash what decides the tokens of a text; what a call may set for itself is left out."""
+    """Hash what decides the tokens of a text; settings that each call overrides are left out."""
     if tokenizer.is_fast:
         content = json.loads(tokenizer.backend_tokenizer.to_str())
         content = {k: v for k, v in content.items() if k not in {"padding", "truncation"}}
@@ -91,14 +91,14 @@ def hash_tokenizer(tokenizer: Any) -> str:
 
 
 def read_stored(root: Path, recipe: Recipe) -> TrainingData | None:
-    """Read the tokens that a folder holds; None where they are not whole, or of another recipe."""
-    folder = Folder(root)
+    """Open a folder of tokens; None if it is incomplete or was made from another recipe."""
+    folder = TokenFolder(root)
     try:
         manifest = Manifest.model_validate_json(folder.manifest.read_text(encoding="utf-8"))
         size = folder.train.stat().st_size
         with folder.heldout.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             heldout = Tokens(arrays["ids_S"], arrays["starts_N1"], arrays["prompts_N"])
-    except (OSError, BadZipFile, ValueError, KeyError):  # pydantic's are of ValueError
+    except (OSError, BadZipFile, ValueError, KeyError):  # pydantic raises a ValueError
         return None
     if manifest.recipe != recipe or size != manifest.tokens * np.dtype(recipe.dtype).itemsize:
         return None

@@ -1,4 +1,4 @@
-"""Read documents one by one, from a source of any size, in an order that `datasets` shuffles."""
+"""Stream documents one by one from a source of any size, shuffled by `datasets`."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from lorasweep.data.sources import (
     Example,
     Row,
     Source,
-    checked,
+    check_not_empty,
     choose_reader,
-    located,
+    data_paths,
     open_dataset,
 )
 from lorasweep.errors import DataError, in_a_line
 from lorasweep.spec.sweep import DataSpec
 
-SEED = 0  # the same documents, in the same order, for every trial of every seed
-BUFFER = 10_000  # documents that are shuffled among one another; the files are shuffled besides
-EVERY = 10  # the first of so many documents is held out
-SAMPLE = 1000
+SEED = 0  # trials of every seed see the same documents in the same order
+BUFFER = 10_000  # documents in the shuffle buffer; files are shuffled as well
+EVERY = 10  # one document in this many is held out
+SAMPLE = 1000  # documents that stand for all of them in a plan
 
 
 def split_documents(spec: DataSpec, tokenizer: Any) -> Generator[tuple[bool, str]]:
-    """Give documents one by one, each with whether it is held out.
+    """Stream documents, each with whether it is held out.
 
     Held out are those of `data.heldout`, which come first, or else the first of every ten, until
     there are `data.heldout_examples`.
 
     Raises:
-        DataError: nothing can be read, or no more of it; or these are no documents.
+        DataError: the source cannot be read, or not to its end, or holds no documents.
     """
-    path, apart = located(spec)
+    path, apart = data_paths(spec)
     lacking = spec.heldout_examples
     if apart is not None:
         with closing(_documents(apart, spec, tokenizer, shuffled=False)) as documents:
@@ -52,10 +52,10 @@ def split_documents(spec: DataSpec, tokenizer: Any) -> Generator[tuple[bool, str
 
 
 def sample_documents(spec: DataSpec, tokenizer: Any) -> Source:
-    """Read the first documents of a stream, for a look at what a sweep would do.
+    """Read the first documents of a stream, for planning a sweep.
 
     Raises:
-        DataError: nothing can be read, or these are no documents.
+        DataError: the source cannot be read or holds no documents.
     """
     train: list[Example] = []
     heldout: list[Example] = []
@@ -64,14 +64,16 @@ def sample_documents(spec: DataSpec, tokenizer: Any) -> Source:
             (heldout if held else train).append(Example("", text))
             if len(train) == SAMPLE:
                 break
-    return checked(Source("documents", train, heldout, spec.text or "text or content"), spec)
+    return check_not_empty(
+        Source("documents", train, heldout, spec.text or "text or content"), spec
+    )
 
 
 def _documents(path: str, spec: DataSpec, tokenizer: Any, *, shuffled: bool) -> Generator[str]:
-    """Give the documents of one source, empty ones left out.
+    """Stream the documents of one source, empty ones left out.
 
     Args:
-        shuffled: whether this is the training data, to which `data.limit` applies too.
+        shuffled: whether this is the training data, which is shuffled and cut at `data.limit`.
     """
     opened = open_dataset(path, spec)
     _, column, read = choose_reader(spec, opened.column_names or _columns(opened, path), tokenizer)
@@ -84,15 +86,15 @@ def _documents(path: str, spec: DataSpec, tokenizer: Any, *, shuffled: bool) -> 
 
 
 def _shuffled(opened: Any) -> Generator[Row]:
-    """Shuffle rows in a buffer that several parts of the source fill, taken in shuffled order."""
-    if hasattr(opened, "reshard"):  # which older versions of the library lack
-        # Row groups of Parquet files in place of the files, several of which would be in memory.
+    """Shuffle the order of the source's parts, and rows in a buffer filled from several parts."""
+    if hasattr(opened, "reshard"):  # older versions of the library lack it
+        # Parts become row groups of Parquet files instead of whole files: several are in memory.
         opened = opened.reshard()
     yield from opened.shuffle(seed=SEED, buffer_size=BUFFER)
 
 
 def _columns(opened: Any, path: str) -> list[str]:
-    """Name the columns of a source that does not say them, from its first row."""
+    """Read the columns of a source without a schema from its first row."""
     with closing(_rows(opened, path)) as rows:
         first = next(rows, None)
     if first is None:
@@ -101,7 +103,7 @@ def _columns(opened: Any, path: str) -> list[str]:
 
 
 def _rows(opened: Any, path: str) -> Generator[Row]:
-    """Give rows, and one sentence where they cannot be read on."""
+    """Iterate over rows, turning any error of reading into one sentence."""
     rows, broken = iter(opened), ""
     try:
         for count in itertools.count():
@@ -111,9 +113,9 @@ def _rows(opened: Any, path: str) -> Generator[Row]:
                 reason = f"{type(error).__name__}: {in_a_line(error, 200)}"
                 broken = (
                     f"data.path: every row must be readable, and after {count:,} rows of {path!r} "
-                    f"reading broke off{_place(error)} ({reason}); mend or remove what is broken"
+                    f"reading broke off{_file_of(error)} ({reason}); mend or remove what is broken"
                 )
-            if broken:  # raised here, where it holds nothing of what has failed
+            if broken:  # raised outside of `except`, to keep no reference to the failed reader
                 raise DataError(broken)
             if row is None:
                 return
@@ -124,8 +126,8 @@ def _rows(opened: Any, path: str) -> Generator[Row]:
         gc.collect()
 
 
-def _place(error: Exception) -> str:
-    """Name the file that could not be read; `datasets` keeps it to the frames that read it."""
+def _file_of(error: Exception) -> str:
+    """Name the file that could not be read, found in the frames of `datasets`' traceback."""
     names = [frame.f_locals.get("file") for frame, _ in traceback.walk_tb(error.__traceback__)]
     known = [name for name in names if isinstance(name, str)]
     return f" in {known[-1]!r}" if known else ""

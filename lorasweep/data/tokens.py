@@ -1,4 +1,4 @@
-"""Tokenised examples, made once per sweep and shared by all trials: as flat arrays, or in a file.
+"""Tokenised examples, made once per sweep and shared by all trials, in memory or in a file.
 
 Shape legend: N examples, S tokens in all.
 """
@@ -18,11 +18,11 @@ from lorasweep.errors import DataError
 
 @dataclass(frozen=True)
 class Tokens:
-    """Hold N examples end to end; plain arrays, so that Ray's object store shares them uncopied.
+    """N examples end to end, in plain arrays that Ray's object store shares without a copy.
 
     ids_S: token ids, all examples one after the other.
-    starts_N1: where each example begins, and at the end S.
-    prompts_N: leading tokens of each example that carry no loss.
+    starts_N1: where each example begins; the last entry is S.
+    prompts_N: number of leading tokens of each example that carry no loss.
     """
 
     ids_S: NDArray[np.int32]
@@ -31,7 +31,7 @@ class Tokens:
 
     @classmethod
     def pack(cls, examples: list[tuple[list[int], int]]) -> Tokens:
-        """Lay out examples, each its token ids and the length of its prompt."""
+        """Lay out examples, each given by its token ids and the length of its prompt."""
         lengths = [len(ids) for ids, _ in examples]
         flat = [token for ids, _ in examples for token in ids]
         return cls(
@@ -41,28 +41,28 @@ class Tokens:
         )
 
     def __len__(self) -> int:
-        """Count the examples."""
+        """Number of examples."""
         return len(self.prompts_N)
 
     def example(self, index: int) -> tuple[NDArray[np.int32], int]:
-        """Give one example's token ids and the length of its prompt."""
+        """Slice out one example's token ids, with the length of its prompt."""
         ids = self.ids_S[self.starts_N1[index] : self.starts_N1[index + 1]]
         return ids, int(self.prompts_N[index])
 
     @cached_property
     def lengths_N(self) -> NDArray[np.int64]:
-        """Count the tokens of each example."""
+        """Number of tokens of each example."""
         return np.diff(self.starts_N1)
 
     @cached_property
     def loss_tokens_N(self) -> NDArray[np.int64]:
-        """Count the tokens of each example that carry loss; the first one has nothing before it."""
+        """Number of tokens of each example that carry loss, which the first token never does."""
         targets: NDArray[np.int64] = self.lengths_N - np.maximum(self.prompts_N, 1)
         return targets
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash the content, so that a sweep notices when its data has changed."""
+        """Hash of the content, by which a sweep notices that its data has changed."""
         digest = hashlib.sha256()
         for array in (self.ids_S, self.starts_N1, self.prompts_N):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -71,17 +71,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class StoredTokens:
-    """Hold N sequences of documents in a file, which each process maps for itself.
+    """N sequences of documents in a file that each process memory-maps; the form of `Tokens`.
 
-    It is pickled as what stands here, never as the tokens, so that Ray's object store and every
-    worker get the name of the file. The sequences are those of `pack_documents`: full ones, cut
-    from a stream, and what is left at its end.
+    Pickling keeps these fields and not the tokens, so Ray's object store and the workers get only
+    the name of the file. The sequences are those of `pack_documents`.
 
     path: of the file, on storage that all nodes see.
     size: S, the tokens in it.
     seq_len: tokens of a full sequence.
     dtype: of a token in the file, `uint16` or `int32`.
-    fingerprint: hash of the content, reckoned while it was written.
+    fingerprint: hash of the content, computed while it was written.
     """
 
     path: str
@@ -91,15 +90,15 @@ class StoredTokens:
     fingerprint: str
 
     def __reduce__(self) -> tuple[type[StoredTokens], tuple[object, ...]]:
-        """Pickle the fields alone, since a mapped file would be pickled with all its content."""
+        """Pickle the fields alone; a memory map would be pickled with its content."""
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     def __len__(self) -> int:
-        """Count the sequences."""
-        return -(-self.size // self.seq_len) if self.size > 1 else 0
+        """Number of sequences."""
+        return len(self.starts_N1) - 1
 
     def example(self, index: int) -> tuple[NDArray[Any], int]:
-        """Give one sequence's token ids and 0, since a document has no prompt."""
+        """Slice out one sequence's token ids, with 0, as a document has no prompt."""
         return self._ids_S[self.starts_N1[index] : self.starts_N1[index + 1]], 0
 
     @cached_property
@@ -108,32 +107,29 @@ class StoredTokens:
 
     @cached_property
     def starts_N1(self) -> NDArray[np.int64]:
-        """Reckon where each sequence begins; a lone last token takes the one before it along."""
-        starts = np.minimum(np.arange(len(self) + 1, dtype=np.int64) * self.seq_len, self.size)
-        if len(self) > 1 and self.size % self.seq_len == 1:
-            starts[-2] -= 1
-        return starts
+        """Where each sequence begins; the last entry is S."""
+        return sequence_starts(self.size, self.seq_len)
 
     @cached_property
     def lengths_N(self) -> NDArray[np.int64]:
-        """Count the tokens of each sequence."""
+        """Number of tokens of each sequence."""
         return np.diff(self.starts_N1)
 
     @cached_property
     def loss_tokens_N(self) -> NDArray[np.int64]:
-        """Count the tokens of each sequence that carry loss: all but the first."""
+        """Number of tokens of each sequence that carry loss: all but the first."""
         return self.lengths_N - 1
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Hold everything that trials read.
+    """The data of a study, tokenised.
 
     kind: `instruction` or `documents`.
-    train: what trials train on; stored where it was streamed.
-    heldout: what the response loss is measured on.
-    seq_len: tokens per sequence at most.
-    notes: what was cut, left out or repeated, in sentences.
+    train: examples to train on; in a file if they were streamed.
+    heldout: examples on which the response loss is measured.
+    seq_len: the most tokens of a sequence.
+    notes: sentences on what was cut, left out or repeated.
     """
 
     kind: str
@@ -144,18 +140,36 @@ class TrainingData:
 
     @property
     def fingerprint(self) -> str:
-        """Hash both parts."""
+        """Hash of both parts."""
         return self.train.fingerprint + self.heldout.fingerprint
 
 
-def token_ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
-    """Tokenise texts; `special` lets the tokenizer add what it puts before a text, such as BOS.
+def sequence_starts(size: int, seq_len: int) -> NDArray[np.int64]:
+    """Cut a stream of tokens into sequences; the last may be shorter.
 
-    Tokenizers that also append EOS have it removed, since the end is ours to place.
+    A last sequence of one token would predict nothing, so it takes the last token of the sequence
+    before it. A stream of one token makes no sequence.
+
+    Returns:
+        Where each sequence begins, and where the last one ends.
+    """
+    count = -(-size // seq_len) if size > 1 else 0
+    starts = np.minimum(np.arange(count + 1, dtype=np.int64) * seq_len, size)
+    if count > 1 and size % seq_len == 1:
+        starts[-2] -= 1
+    return starts
+
+
+def token_ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[int]]:
+    """Tokenise texts.
+
+    Args:
+        special: let the tokenizer add what it puts before a text, such as BOS. An EOS that it
+            appends is removed, since only complete responses and documents get one.
     """
     if not texts:
         return []
-    # Verbose, it would warn of texts longer than the model's positions, which are cut later on.
+    # Otherwise it warns of texts longer than the model's positions, which are cut later anyway.
     rows: list[list[int]] = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
     if special and tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]:
         return [row[:-1] for row in rows]
@@ -163,10 +177,10 @@ def token_ids(tokenizer: Any, texts: list[str], *, special: bool) -> list[list[i
 
 
 def check_vocabulary(highest: int, vocabulary: int) -> None:
-    """See that the model embeds every token.
+    """Check that the model embeds every token.
 
     Raises:
-        DataError: it does not, so the tokenizer is another model's.
+        DataError: it does not, so the tokenizer belongs to another model.
     """
     if highest >= vocabulary:
         raise DataError(

@@ -26,7 +26,6 @@ from lorasweep.lanes.messages import (
 )
 from lorasweep.lanes.planner import LaneStep, StepPlanner
 from lorasweep.lanes.runner import Runner, open_runner
-from lorasweep.train.broadcast import broadcast
 from lorasweep.train.device import is_out_of_memory
 from lorasweep.train.engine import Slot
 
@@ -37,7 +36,7 @@ def serve(lane: LaneConfig) -> None:
     shard = Shard(context.get_world_rank(), context.get_world_size())
     # After a death Ray Train starts the workers again under the same experiment name. The random
     # part tells the broker a new life from a second worker of the same one.
-    life = f"{context.get_experiment_name()} {broadcast(uuid.uuid4().hex, shard)}"
+    life = f"{context.get_experiment_name()} {shard.broadcast(uuid.uuid4().hex)}"
     start: LaneStart = ray.get(lane.broker.join.remote(lane.number, life))
     if start.job is None:  # the session ended before it began
         return
@@ -84,7 +83,7 @@ def train(lane: LaneConfig, runner: Runner, *, died: bool) -> None:
 
 def _share(step: LaneStep | None, shard: Shard) -> LaneStep:
     """Broadcast the plan of rank 0 to all workers."""
-    planned = broadcast(step, shard)
+    planned = shard.broadcast(step)
     assert planned is not None, "rank 0 plans every step"
     return planned
 

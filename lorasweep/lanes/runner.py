@@ -41,7 +41,6 @@ from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import Rung, SpectrumMeasured
 from lorasweep.store.scores import Scores
-from lorasweep.train.broadcast import broadcast
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.train.device import CatchOutOfMemory, free_cache
 from lorasweep.train.engine import Slot
@@ -325,7 +324,7 @@ class Runner:
         began = time.perf_counter()
         matrices = spectrum_of_update(
             base_folder(self.spec.model),
-            broadcast(folder, self.shard),  # waits until rank 0 has written it
+            self.shard.broadcast(folder),  # waits until rank 0 has written it
             device=self.engine.device,
             spectra=self._spectra,
             shard=self.shard,

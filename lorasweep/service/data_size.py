@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lorasweep.data.prepare import prepare_data
 from lorasweep.data.published import PUBLISHED_DATA
-from lorasweep.data.sources import find_source
+from lorasweep.data.sources import check_local_files
 from lorasweep.errors import ModelError
 from lorasweep.model.base import load_tokenizer
 from lorasweep.spec.presets import EMBEDDED
@@ -43,7 +43,7 @@ def measure_data(data: DataSpec, model: ModelSpec, positions: int, vocabulary: i
     Raises:
         UsageError: local data cannot be read.
     """
-    find_source(data)
+    check_local_files(data)
     is_local = data.path in EMBEDDED or Path(data.path).expanduser().exists()
     if is_local and data.streaming:
         return DataSize(None, None, "unknown, since a plan does not read streamed data")

@@ -17,7 +17,6 @@ from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.store.paths import TrialPaths
 from lorasweep.train import sharded_state, zero
-from lorasweep.train.broadcast import broadcast
 from lorasweep.train.progress import Position, Trial
 
 
@@ -66,7 +65,7 @@ class DeepSpeedSlot:
         self.position = Position()
         self.notes: dict[str, Any] = {}
         self.diverged: str | None = None
-        state = broadcast(state, model.shard)
+        state = model.shard.broadcast(state)
         if state is not None:
             with zero.silent():
                 self.position, self.notes = sharded_state.load(

@@ -17,7 +17,6 @@ from torch.serialization import safe_globals
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
-from lorasweep.train.broadcast import broadcast
 from lorasweep.train.progress import Position
 from lorasweep.train.zero import environment_variables
 
@@ -107,4 +106,4 @@ def _read(folder: Path, shard: Shard) -> dict[str, Any] | None:
     file = folder / _FILE
     if shard.worker == 0 and file.is_file():
         content = json.loads(file.read_text(encoding="utf-8"))
-    return broadcast(content, shard)
+    return shard.broadcast(content)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.data.prepare import prepare_data
-from lorasweep.data.sources import find_source
+from lorasweep.data.sources import check_local_files
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import SpecError
 from lorasweep.evaluate.tasks import check_tasks, resolve_suites
@@ -59,7 +59,7 @@ def check_inputs(spec: SweepSpec) -> None:
     """
     base_path(spec.model)
     for study in spec.studies:
-        find_source(study.data)
+        check_local_files(study.data)
         check_tasks(study.evaluate)
 
 

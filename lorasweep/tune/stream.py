@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.data.batches import steps_for
-from lorasweep.data.fill import Filled, fill
 from lorasweep.data.prepare import recipe_of
 from lorasweep.data.stored import read_stored
+from lorasweep.data.tokenise_stream import StreamProgress, tokenise_stream
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import DataError
 from lorasweep.model.base import BaseFacts
@@ -56,7 +56,7 @@ def stream(
         say(f"the tokens of {data.path} are in {folder} already")
         return stored
     with _claimed(paths, spec, folder), _all_cores():
-        fill(folder, recipe, tokenizer, _progress_printer(data.path, say))
+        tokenise_stream(folder, recipe, tokenizer, _progress_printer(data.path, say))
         stored = read_stored(folder, recipe)
     if stored is None:
         raise DataError(
@@ -86,23 +86,24 @@ def _longest(study: SweepSpec, seq_len: int) -> int | None:
     )
 
 
-def _progress_printer(path: str, say: Callable[[str], None]) -> Callable[[Filled], None]:
+def _progress_printer(path: str, say: Callable[[str], None]) -> Callable[[StreamProgress], None]:
     """Build the callback that prints every few seconds how far a stream has been read."""
     last = time.monotonic()
 
-    def show(filled: Filled) -> None:
+    def show(progress: StreamProgress) -> None:
         nonlocal last
         if time.monotonic() - last < EVERY_S:
             return
         last = time.monotonic()
-        speed = filled.tokens / max(filled.seconds, 1e-9)
+        speed = progress.tokens / max(progress.seconds, 1e-9)
         wanted, left = "", ""
-        if filled.wanted is not None:
-            wanted = f" of {filled.wanted:,}"
-            left = f", {(filled.wanted - filled.tokens) / max(speed, 1) / 60:,.0f} minutes to go"
+        if progress.wanted is not None:
+            wanted = f" of {progress.wanted:,}"
+            minutes = (progress.wanted - progress.tokens) / max(speed, 1) / 60
+            left = f", {minutes:,.0f} minutes to go"
         say(
-            f"reading {path}: {filled.tokens:,}{wanted} tokens, {filled.documents:,} documents, "
-            f"{speed:,.0f} tokens/s{left}"
+            f"reading {path}: {progress.tokens:,}{wanted} tokens, "
+            f"{progress.documents:,} documents, {speed:,.0f} tokens/s{left}"
         )
 
     return show

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from lorasweep import testbed
-from lorasweep.data.sources import Example, Source, find_source, read_source
+from lorasweep.data.sources import Example, Source, check_local_files, read_source
 from lorasweep.errors import DataError
 from lorasweep.spec.sweep import DataSpec
 
@@ -227,12 +227,12 @@ def test_a_file_without_examples_is_refused_in_one_sentence(tmp_path, plain, nam
 def test_files_that_are_not_there_are_missed_at_a_glance(tmp_path, key, path):
     spec = DataSpec(**{"path": "testbed", key: path.format(tmp_path)})
     with pytest.raises(DataError, match=rf"^data\.{key}: .* there is no such file; give the path"):
-        find_source(spec)
+        check_local_files(spec)
 
 
 def test_what_may_be_a_hub_name_or_is_there_passes_at_a_glance(tmp_path):
     for path in ("testbed", "org/name", "gsm8k", str(tmp_path)):
-        find_source(DataSpec(path=path, heldout=path))
+        check_local_files(DataSpec(path=path, heldout=path))
 
 
 def test_a_place_where_nothing_is_is_refused_in_one_sentence(tmp_path, plain):
@@ -373,7 +373,7 @@ def test_the_embedded_data_are_held_out_by_their_own_file(plain, write):
 
 def test_the_embedded_code_is_instructions_with_their_own_held_out_file(plain):
     spec = DataSpec(path="testbed-code", limit=50, heldout_examples=10)
-    find_source(spec)
+    check_local_files(spec)
     source = read_source(spec, plain)
     assert (source.kind, len(source.train), len(source.heldout)) == ("instruction", 50, 10)
     for examples, path in (
@@ -390,7 +390,7 @@ def test_the_embedded_code_is_instructions_with_their_own_held_out_file(plain):
 )
 def test_embedded_documents_are_read_where_documents_are_asked_for(plain, name, path):
     spec = DataSpec(path=name, kind="documents", limit=50)
-    find_source(spec)
+    check_local_files(spec)
     source = read_source(spec, plain)
     texts = {json.loads(line)["text"] for line in path.read_text().splitlines()[:50]}
     assert source.kind == "documents"

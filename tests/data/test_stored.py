@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from lorasweep.data.batches import Batches, row_width
-from lorasweep.data.fill import fill
 from lorasweep.data.prepare import recipe_of
 from lorasweep.data.shard import Shard
-from lorasweep.data.stored import Folder, hash_tokenizer, read_stored
+from lorasweep.data.stored import TokenFolder, hash_tokenizer, read_stored
+from lorasweep.data.tokenise_stream import tokenise_stream
 from lorasweep.data.tokens import StoredTokens, Tokens
 from lorasweep.spec.sweep import DataSpec
 
@@ -20,7 +20,7 @@ def made(tmp_path, plain):
     path.write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(40)))
     spec = DataSpec(path=str(path), streaming=True, heldout_examples=2)
     recipe = recipe_of(spec, plain, 16, 300, None)
-    fill(tmp_path / "tokens", recipe, plain, print)
+    tokenise_stream(tmp_path / "tokens", recipe, plain, print)
     return tmp_path / "tokens", recipe
 
 
@@ -57,7 +57,7 @@ def test_tokens_of_another_recipe_are_not_taken(made, changed):
 @pytest.mark.parametrize("damage", ["gone", "cut"])
 def test_tokens_that_are_not_whole_are_not_taken(made, name, damage):
     root, recipe = made
-    path = getattr(Folder(root), name)
+    path = getattr(TokenFolder(root), name)
     content = path.read_bytes()
     path.unlink()
     if damage == "cut":

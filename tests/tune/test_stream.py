@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorasweep.data import fill as filling
+from lorasweep.data import tokenise_stream as tokenising
 from lorasweep.errors import DataError, UsageError
 from lorasweep.model.base import BaseReader
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
@@ -106,7 +106,7 @@ def test_what_came_to_nothing_leaves_the_folder_to_another_sweep(source, tmp_pat
 def test_an_interrupted_reading_leaves_a_folder_that_was_begun(source, tmp_path, monkeypatch):
     paths, spec = SweepPaths(tmp_path / "out"), sweep(source)
     prepare_all(spec, paths, lambda _: None)
-    monkeypatch.setattr(module, "fill", _interrupted)
+    monkeypatch.setattr(module, "tokenise_stream", _interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare_all(sweep(source, space={"tokens": [64]}), paths, lambda _: None)
     assert paths.sweep.is_file()
@@ -128,7 +128,7 @@ def test_a_folder_in_which_another_driver_is_at_work_is_refused(source, tmp_path
 def test_a_long_reading_says_how_far_it_is(source, tmp_path, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(module, "EVERY_S", 0.0)
-    monkeypatch.setattr(filling, "BATCH", 60)
+    monkeypatch.setattr(tokenising, "BATCH", 60)
     prepare_all(sweep(source), SweepPaths(tmp_path / "out"), said.append)
     assert len(said) > 2
     assert said[0].startswith(f"reading {source}: ")

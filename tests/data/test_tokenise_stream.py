@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.data import fill as module
+from lorasweep.data import tokenise_stream as module
 from lorasweep.data.cpt import pack_documents
-from lorasweep.data.fill import Filled, fill
 from lorasweep.data.prepare import recipe_of
 from lorasweep.data.sources import Example
-from lorasweep.data.stored import Folder, Manifest, read_stored
+from lorasweep.data.stored import Manifest, TokenFolder, read_stored
+from lorasweep.data.tokenise_stream import StreamProgress, tokenise_stream
 from lorasweep.errors import DataError
 from lorasweep.spec.sweep import DataSpec
 
@@ -27,7 +27,7 @@ documents = st.lists(
 )
 
 
-def unheard(_filled: Filled) -> None:
+def unheard(_filled: StreamProgress) -> None:
     """Tell nobody."""
 
 
@@ -44,7 +44,7 @@ def from_texts(plain, tmp_path_factory):
         root = tmp_path_factory.mktemp("stored")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "split_documents", split)
-            fill(root, recipe, plain, tell)
+            tokenise_stream(root, recipe, plain, tell)
         return read_stored(root, recipe)
 
     return make
@@ -100,14 +100,14 @@ def test_the_manifest_knows_the_tokens(from_texts, plain):
     assert first.fingerprint == again.fingerprint
     assert from_texts(["a", "bcy"]).fingerprint != first.fingerprint
     assert from_texts(["a", "bcz"], seq_len=9).fingerprint != first.fingerprint
-    folder = Folder(Path(first.train.path).parent)
+    folder = TokenFolder(Path(first.train.path).parent)
     manifest = Manifest.model_validate_json(folder.manifest.read_text())
     assert (manifest.documents, manifest.tokens) == (1, 4)
     assert manifest.highest == max(plain("bcz")["input_ids"])
 
 
 def test_progress_is_told_after_each_batch(from_texts, monkeypatch):
-    told: list[Filled] = []
+    told: list[StreamProgress] = []
     monkeypatch.setattr(module, "BATCH", 20)
     from_texts(["a"] * 101, tell=told.append)
     assert [filled.documents for filled in told] == [20, 40, 60, 80, 100]
@@ -153,12 +153,12 @@ def stored(tmp_path, plain):
 
 def test_a_stream_that_breaks_off_leaves_nothing_that_counts(stored, plain):
     path, recipe, root = stored
-    fill(root, recipe, plain, unheard)
+    tokenise_stream(root, recipe, plain, unheard)
     path.write_text(path.read_text() + '{"text": "ha')
     with pytest.raises(DataError, match="reading broke off"):
-        fill(root, recipe, plain, unheard)
+        tokenise_stream(root, recipe, plain, unheard)
     assert read_stored(root, recipe) is None
-    assert not Folder(root).train.exists()
+    assert not TokenFolder(root).train.exists()
 
 
 def test_a_full_disk_is_one_sentence(stored, plain, monkeypatch):
@@ -169,7 +169,7 @@ def test_a_full_disk_is_one_sentence(stored, plain, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError) as caught:
-        fill(root, recipe, plain, unheard)
+        tokenise_stream(root, recipe, plain, unheard)
     assert str(caught.value) == (
         "--out: the results folder must hold all tokens of 2 bytes each, and after 278 of them "
         f"{root} takes no more (No space left on device); make room, choose another --out, or set "
@@ -180,14 +180,14 @@ def test_a_full_disk_is_one_sentence(stored, plain, monkeypatch):
 
 def test_an_interrupted_reading_is_never_taken_for_a_whole_one(stored, plain, monkeypatch):
     _, recipe, root = stored
-    fill(root, recipe, plain, unheard)
+    tokenise_stream(root, recipe, plain, unheard)
 
     def interrupt(_filled):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "BATCH", 1)
     with pytest.raises(KeyboardInterrupt):
-        fill(root, recipe, plain, interrupt)
+        tokenise_stream(root, recipe, plain, interrupt)
     assert read_stored(root, recipe) is None
 
 
@@ -195,6 +195,6 @@ def test_the_same_source_gives_the_same_tokens(stored, plain):
     _, recipe, root = stored
     contents = []
     for _ in range(2):
-        fill(root, recipe, plain, unheard)
-        contents.append(np.fromfile(Folder(root).train, dtype=recipe.dtype).tolist())
+        tokenise_stream(root, recipe, plain, unheard)
+        contents.append(np.fromfile(TokenFolder(root).train, dtype=recipe.dtype).tolist())
     assert contents[0] == contents[1]

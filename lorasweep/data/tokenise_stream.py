@@ -1,4 +1,4 @@
-"""Make tokens of a stream of documents, batch by batch, into a file: in memory of constant size.
+"""Tokenise a stream of documents into a file, in constant memory.
 
 Shape legend: S tokens of a batch.
 """
@@ -16,23 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from lorasweep.data.cpt import pack_documents
+from lorasweep.data.cpt import join_documents, pack_documents
 from lorasweep.data.sources import Example
-from lorasweep.data.stored import Folder, Manifest, Recipe
+from lorasweep.data.stored import Manifest, Recipe, TokenFolder
 from lorasweep.data.stream import split_documents
-from lorasweep.data.tokens import Tokens, check_vocabulary, token_ids
+from lorasweep.data.tokens import Tokens, check_vocabulary
 from lorasweep.errors import DataError
 from lorasweep.store.paths import write_atomically
 
-BATCH = 2**19  # characters that are tokenised at a time; enough for many cores
+BATCH = 2**19  # characters tokenised at a time; enough to keep many cores busy
 
 
 @dataclass(frozen=True)
-class Filled:
-    """Say how far a stream has been read.
+class StreamProgress:
+    """How far a stream has been read.
 
-    documents, tokens: so far, for training.
-    wanted: tokens that the longest run takes; None where it takes all there are.
+    documents, tokens: read so far, for training.
+    wanted: tokens that the longest run needs; None for all there are.
     seconds: since reading began.
     """
 
@@ -42,28 +42,29 @@ class Filled:
     seconds: float
 
 
-def fill(root: Path, recipe: Recipe, tokenizer: Any, tell: Callable[[Filled], None]) -> None:
-    """Read documents until the longest run has its tokens, and leave them in a folder.
+def tokenise_stream(
+    root: Path, recipe: Recipe, tokenizer: Any, on_progress: Callable[[StreamProgress], None]
+) -> None:
+    """Tokenise documents into a folder until there are enough for the longest run.
 
-    They are tokenised and laid end to end as `pack_documents` does it. Held-out documents are read
-    to their number, though the training documents may be enough before. The manifest is written
-    last; what was there is lost.
+    They are joined as by `pack_documents`. All held-out documents are read, even if the training
+    documents suffice before. The manifest is written last, so a folder without it is incomplete.
 
     Args:
-        root: the folder.
-        tell: told after each batch.
+        root: the folder; what it held before is lost.
+        on_progress: called after each batch.
 
     Raises:
-        DataError: nothing can be read, or no more of it; the tokenizer is another model's; or the
-            disk does not hold the tokens.
+        DataError: the source cannot be read, or not to its end; the tokenizer is another model's;
+            or the disk is full.
     """
-    folder, spec = Folder(root), recipe.data
+    folder, spec = TokenFolder(root), recipe.data
     started = time.monotonic()
     heldout: list[Example] = []
     texts: list[str] = []
     length = 0
     with (
-        _kept_if_whole(folder),
+        _discarded_on_error(folder),
         _Appender(folder.train, recipe, tokenizer) as appender,
         closing(split_documents(spec, tokenizer)) as documents,
     ):
@@ -79,7 +80,9 @@ def fill(root: Path, recipe: Recipe, tokenizer: Any, tell: Callable[[Filled], No
                 appender.append(texts)
                 texts, length = [], 0
                 seconds = time.monotonic() - started
-                tell(Filled(appender.documents, appender.tokens, recipe.wanted, seconds))
+                on_progress(
+                    StreamProgress(appender.documents, appender.tokens, recipe.wanted, seconds)
+                )
         appender.append(texts)
         apart = pack_documents(heldout, tokenizer, recipe.seq_len)
         _check(appender, apart, recipe)
@@ -90,7 +93,7 @@ def fill(root: Path, recipe: Recipe, tokenizer: Any, tell: Callable[[Filled], No
 
 
 class _Appender:
-    """Append documents to a file of tokens, and reckon what its manifest says of them."""
+    """Appends documents to a file of tokens, and keeps what its manifest needs."""
 
     def __init__(self, path: Path, recipe: Recipe, tokenizer: Any) -> None:
         self._path, self._recipe, self._tokenizer = path, recipe, tokenizer
@@ -99,7 +102,7 @@ class _Appender:
         self.highest = -1
 
     def __enter__(self) -> _Appender:
-        self._file = self._path.open("wb", buffering=0)  # or closing would write, and fail, again
+        self._file = self._path.open("wb", buffering=0)  # a buffer would fail again in close()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -111,28 +114,26 @@ class _Appender:
         return wanted is not None and self.tokens >= wanted
 
     def append(self, texts: list[str]) -> None:
-        """Tokenise documents and append as much of them as is wanted."""
+        """Tokenise documents and append as many of their tokens as are still wanted."""
         if not texts or self.full:
             return
-        end = self._tokenizer.eos_token_id
-        rows = token_ids(self._tokenizer, texts, special=False)
-        flat = [token for ids in rows for token in (*ids, end)]
+        stream = join_documents(texts, self._tokenizer)
         wanted = self._recipe.wanted
         room = None if wanted is None else wanted - self.tokens
-        ids_S = np.asarray(flat[:room], dtype=np.int64)
+        ids_S = np.asarray(stream[:room], dtype=np.int64)
         self.highest = max(self.highest, int(ids_S.max()))
         check_vocabulary(self.highest, self._recipe.vocabulary)
         content = ids_S.astype(self._recipe.dtype).tobytes()
         with _writing(self._path.parent, self.tokens, self._recipe):
             left = memoryview(content)
-            while left:
+            while left:  # an unbuffered write may be partial
                 left = left[self._file.write(left) :]
         self._digest.update(content)
         self.documents += len(texts)
         self.tokens += len(ids_S)
 
     def sync(self) -> None:
-        """Wait until the disk has all of it, so that the manifest is never there before."""
+        """Flush to disk, so that the manifest cannot be there before the tokens after a crash."""
         os.fsync(self._file.fileno())
 
     def manifest(self) -> Manifest:
@@ -165,8 +166,8 @@ def _save(tokens: Tokens, path: Path) -> None:
 
 
 @contextmanager
-def _kept_if_whole(folder: Folder) -> Iterator[None]:
-    """Take the manifest away before a token is written, and half a file once that has failed."""
+def _discarded_on_error(folder: TokenFolder) -> Iterator[None]:
+    """Remove the old manifest before anything is written, and a partial file after an error."""
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.manifest.unlink(missing_ok=True)
     try:
@@ -178,7 +179,7 @@ def _kept_if_whole(folder: Folder) -> Iterator[None]:
 
 @contextmanager
 def _writing(folder: Path, tokens: int, recipe: Recipe) -> Iterator[None]:
-    """Say in one sentence that the disk does not take the tokens."""
+    """Turn an error of the disk into a sentence."""
     try:
         yield
     except OSError as error:
