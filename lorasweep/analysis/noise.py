@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lorasweep.analysis.intervals import Floats, t_quantile
-from lorasweep.analysis.table import Score, Table, forgetting_of
-from lorasweep.store.configurations import Configuration
+from lorasweep.analysis.table import Score, Table
+from lorasweep.store.configurations import Configuration, forgetting_of
 
 # Repeated seeds with fewer degrees of freedom than this hardly tell their spread. It is one fewer
 # than residuals need, since residuals hold what a regression misses as well.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -14,9 +14,9 @@ from lorasweep.analysis.design import Block, Column, make_column
 from lorasweep.analysis.intervals import Floats
 from lorasweep.analysis.regression import FEWEST_DF, Fit, least_squares
 from lorasweep.analysis.scale import DURATIONS
+from lorasweep.spec.alpha import common_multiple
 from lorasweep.spec.space import Level
-from lorasweep.store.configurations import Configuration, mean
-from lorasweep.store.results import TrialResult
+from lorasweep.store.configurations import Configuration, forgetting_of, mean
 
 Score = Literal["learning", "forgetting"]
 
@@ -40,17 +40,11 @@ class Row:
     trainable: int
 
 
-def forgetting_of(trial: TrialResult, *, by_forgetting: bool) -> float | None:
-    """Read forgetting, or source accuracy with its sign turned where the base is unknown."""
-    if by_forgetting:
-        return trial.forgetting
-    return None if trial.source_accuracy is None else -trial.source_accuracy
-
-
 def make_rows(grouped: Iterable[Configuration], *, by_forgetting: bool) -> tuple[Row, ...]:
     """Average each configuration over its seeds."""
     grouped = tuple(grouped)
-    ratio = _alpha_ratio(grouped)
+    levels_of_all = [c.hyperparameters for c in grouped]
+    ratio = common_multiple((own.get("alpha"), own.get("rank")) for own in levels_of_all)
     rows = []
     for configuration in grouped:
         levels = dict(configuration.hyperparameters)
@@ -69,19 +63,6 @@ def make_rows(grouped: Iterable[Configuration], *, by_forgetting: bool) -> tuple
             )
         )
     return tuple(rows)
-
-
-def _alpha_ratio(grouped: Sequence[Configuration]) -> float | None:
-    """Compute alpha / rank where alpha is a number at several ranks and always one multiple."""
-    pairs = {
-        (float(alpha), float(rank))
-        for c in grouped
-        if not isinstance(alpha := c.hyperparameters.get("alpha"), str | None)
-        and not isinstance(rank := c.hyperparameters.get("rank"), str | None)
-        and float(rank) > 0
-    }
-    ratios = {alpha / rank for alpha, rank in pairs}
-    return ratios.pop() if len(ratios) == 1 and len(pairs) > 1 else None
 
 
 @dataclass(frozen=True)

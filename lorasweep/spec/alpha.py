@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from lorasweep.spec.declare import Level
 
 _WRITTEN = re.compile(r"(?P<times>\d+(?:\.\d+)?)r|rslora:(?P<rslora>\d+(?:\.\d+)?)")
 AlphaRule = Literal["fixed", "times rank", "rslora"]
@@ -51,3 +54,34 @@ def read_alpha(value: float | str) -> Alpha:
     if not (math.isfinite(alpha.number) and alpha.number > 0):
         raise ValueError(f"must be above 0, got {alpha.number!r}")
     return alpha
+
+
+def rule_of(alpha: Level) -> AlphaRule:
+    """Classify an alpha by how it is written, also one of a table that was made elsewhere."""
+    if isinstance(alpha, str) and alpha.startswith("rslora"):
+        return RSLORA
+    return TIMES_RANK if isinstance(alpha, str) and alpha.endswith("r") else FIXED
+
+
+def is_multiple(alpha: Level | None, rank: float | None, times: float) -> bool:
+    """Check whether alpha is this multiple of the rank, written so or as a number."""
+    if isinstance(alpha, str):
+        return alpha == f"{times:g}r"
+    return alpha is not None and rank is not None and float(alpha) == times * rank
+
+
+def common_multiple(pairs: Iterable[tuple[Level | None, Level | None]]) -> float | None:
+    """Find the multiple of the rank that all numeric alphas are; None if one rank alone shows it.
+
+    Tables often give alpha as a number where it follows the rank.
+
+    Args:
+        pairs: alpha and rank of each configuration.
+    """
+    numbers = {
+        (float(alpha), float(rank))
+        for alpha, rank in pairs
+        if not isinstance(alpha, str | None) and not isinstance(rank, str | None) and rank > 0
+    }
+    multiples = {round(alpha / rank, 9) for alpha, rank in numbers}
+    return multiples.pop() if len(multiples) == 1 and len(numbers) > 1 else None

@@ -21,6 +21,7 @@ from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import Estimate, difference
 from lorasweep.analysis.table import Row, Table
 from lorasweep.analysis.tradeoff.equal import AT_EQUAL
+from lorasweep.spec.alpha import is_multiple
 
 LOW_RANK = 64  # "the standard low-rank settings" of v2 are ranks 16 and 64
 HIGH_RANK = 256
@@ -38,10 +39,7 @@ def rank_of(row: Row) -> float | None:
 
 def is_twice_rank(row: Row) -> bool:
     """Tell whether alpha is twice the rank."""
-    alpha, rank = row.levels.get("alpha"), rank_of(row)
-    if isinstance(alpha, str):
-        return alpha == "2r"
-    return alpha is not None and rank is not None and float(alpha) == 2 * rank
+    return is_multiple(row.levels.get("alpha"), rank_of(row), 2)
 
 
 def _both(evidence: Evidence, lora: Table, *, source: bool = False) -> str | None:

@@ -23,6 +23,7 @@ from lorasweep.analysis.claims.verdict import (
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import difference
 from lorasweep.analysis.table import Table
+from lorasweep.spec.alpha import FIXED, rule_of
 
 _REFERENCE = 16
 
@@ -148,7 +149,7 @@ def _twice_rank(evidence: Evidence) -> Outcome:
 def _rank_needs_alpha(evidence: Evidence) -> Outcome:
     lora = evidence.table("lora")
     twice = lora.where(is_twice_rank)
-    fixed = lora.where(lambda c: not isinstance(c.levels.get("alpha", ""), str))
+    fixed = lora.where(lambda c: "alpha" in c.levels and rule_of(c.levels["alpha"]) == FIXED)
     ends = []
     for table in (twice, fixed):
         ranks = [r for r in table.scored.levels_of("rank") if not isinstance(r, str)]

@@ -30,6 +30,7 @@ from lorasweep.analysis.intervals import (
     wilson_interval,
 )
 from lorasweep.analysis.tradeoff.spectral import is_rounded
+from lorasweep.spec.alpha import FIXED, is_multiple, rule_of
 from lorasweep.store.configurations import forgetting_of
 from lorasweep.store.records import MatrixSpectrum
 from lorasweep.store.results import TrialResult
@@ -122,9 +123,9 @@ def _effective(evidence: Evidence) -> Outcome:
         if isinstance(rank, str | None) or rank < LOW_RANK or alpha is None:
             continue
         value = median(m.effective / min(float(rank), m.outputs, m.inputs) for m in trial.spectrum)
-        if alpha in {"2r", 2 * rank}:
+        if is_multiple(alpha, rank, 2):
             sides[0].append(value)
-        elif not isinstance(alpha, str):
+        elif rule_of(alpha) == FIXED:
             sides[1].append(value)
     if not sides[0] or not sides[1]:
         return not_tested(f"no spectra of rank {LOW_RANK} or more at alpha 2r and at a fixed one")

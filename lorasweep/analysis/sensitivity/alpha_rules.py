@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.importance import Ranking, rank_hyperparameters
-from lorasweep.spec.space import Level
+from lorasweep.spec.alpha import FIXED, RSLORA, TIMES_RANK, AlphaRule, common_multiple, rule_of
 from lorasweep.store.configurations import Configuration
-
-FIXED, TIMES_RANK, RSLORA = "fixed", "times rank", "rslora"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,33 +29,12 @@ class WithinRule:
     ranking: Ranking
 
 
-def alpha_rule(hyperparameters: Mapping[str, Level]) -> str | None:
-    """Tell the rule of one configuration; None where it has no alpha."""
-    alpha = hyperparameters.get("alpha")
-    if alpha is None:
-        return None
-    if not isinstance(alpha, str):
-        return FIXED
-    if alpha.startswith("rslora"):
-        return RSLORA
-    return TIMES_RANK if alpha.endswith("r") else FIXED
-
-
-def alpha_rules(configurations: Sequence[Configuration]) -> tuple[str | None, ...]:
-    """Tell the rule of each configuration.
-
-    Tables often give alpha as a number where it is a multiple of the rank. If all numbers are the
-    same multiple of several ranks, that is the rule.
-    """
-    rules = [alpha_rule(c.hyperparameters) for c in configurations]
-    pairs = {
-        (float(c.hyperparameters["alpha"]), float(c.hyperparameters.get("rank", 0)))
-        for c, rule in zip(configurations, rules, strict=True)
-        if rule == FIXED and not isinstance(c.hyperparameters.get("rank", 0), str)
-    }
-    ranks = {rank for _, rank in pairs if rank > 0}
-    multiples = {round(alpha / rank, 9) for alpha, rank in pairs if rank > 0}
-    if len(ranks) > 1 and len(multiples) == 1 and len(ranks) == len(pairs):
+def alpha_rules(configurations: Sequence[Configuration]) -> tuple[AlphaRule | None, ...]:
+    """Classify each configuration by its alpha; None where it has no alpha."""
+    alphas = [c.hyperparameters.get("alpha") for c in configurations]
+    ranks = [c.hyperparameters.get("rank") for c in configurations]
+    rules = [None if alpha is None else rule_of(alpha) for alpha in alphas]
+    if common_multiple(zip(alphas, ranks, strict=True)) is not None:
         return tuple(TIMES_RANK if rule == FIXED else rule for rule in rules)
     return tuple(rules)
 
