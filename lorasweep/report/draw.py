@@ -1,4 +1,4 @@
-"""Figures drawn by matplotlib without a display, the same bytes for the same data."""
+"""Pictures drawn by matplotlib, without a display; the same picture gives the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorasweep.report.panels import draw_panel, is_slanted, key_line
 from lorasweep.report.picture import Bars, Heat, Parallel, Picture
 
 _STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "lorasweep",  # otherwise every file names its parts at random
+    "svg.hashsalt": "lorasweep",  # without it the elements of an SVG get random names
     "svg.fonttype": "path",
     "font.size": 10,
     "axes.spines.top": False,
@@ -23,11 +23,11 @@ _STYLE: dict[Any, Any] = {
 }
 _DPI = 150
 _KEY_WIDTH = 3.2  # inches that an entry of a legend may take
-_TONES = 256  # of a PNG, whose size is a quarter of one with all of its colours
+_TONES = 256  # colours of a PNG: a palette makes the file a quarter as large
 
 
 def draw(picture: Picture, folder: Path) -> tuple[Path, Path]:
-    """Draw a figure to FILE.png and FILE.svg, whole or not at all."""
+    """Draw a picture to FILE.png and FILE.svg, each replaced as a whole."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -53,9 +53,9 @@ def draw(picture: Picture, folder: Path) -> tuple[Path, Path]:
                 fontsize=9,
             )
         with warnings.catch_warnings():
-            # A name in a script that the font lacks is drawn as boxes; the tables have it.
+            # Names in a script that the font lacks are drawn as boxes; the tables have them.
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-            # Once for both files: laid out anew for each, that would take longest.
+            # Lay out once for both files, since that takes longest.
             ConstrainedLayoutEngine().execute(figure)
             pixels, outlines = io.BytesIO(), io.BytesIO()
             figure.savefig(pixels, format="rgba", dpi=_DPI)
@@ -68,14 +68,14 @@ def draw(picture: Picture, folder: Path) -> tuple[Path, Path]:
 
 
 def _compress(pixels: bytes, size: tuple[int, int]) -> bytes:
-    """Write an image of four bytes a pixel as a PNG with a palette; `size` is width and height."""
-    from PIL import Image  # which matplotlib brings, to do the same
+    """Encode RGBA pixels as a PNG with a palette; `size` is width and height."""
+    from PIL import Image  # a dependency of matplotlib, which writes its PNGs with it
 
     drawn = Image.frombytes("RGBA", size, pixels)
     few = drawn.convert("RGB").quantize(
         _TONES, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
     )
-    # The background is mixed with what is nearly as bright, and must stay white.
+    # Quantising merges the background with nearly white pixels; it must stay white.
     palette, corner = few.getpalette() or [], few.getpixel((0, 0))
     if isinstance(corner, int):
         palette[3 * corner : 3 * corner + 3] = [255] * 3

@@ -3,9 +3,9 @@
 What is read stands in `page/report.html.jinja` and is there without scripts: question, answers,
 tables, commands (`content.py` collects them). What is drawn is embedded as JSON (`payload.py`), and
 the scripts in `page/` draw it: `base` elements and numbers, `scale` axes, `plot` what a plot does
-when pointed at or focused, `panels` its kinds, `measures` the trials, `figures` the pictures that
-Python made, `trials` the table, `page` the start. The page's policy lets the browser run that one
-script and no other.
+when pointed at or focused, `panels` its kinds, `data` the embedded trials, `figures` the pictures
+that Python made, `trials` the table, `page` the start. The page's policy lets the browser run that
+one script and no other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lorasweep.report.picture import Picture
 from lorasweep.store.results import SweepResults
 
 SCRIPTS = (
-    *("base", "scale", "plot", "panels", "measures"),
+    *("base", "scale", "plot", "panels", "data"),
     *("figures", "trials", "page"),
 )
 # Marks that change the direction of all text after them.

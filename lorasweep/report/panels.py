@@ -1,4 +1,4 @@
-"""How each kind of panel is drawn into the axes of a figure."""
+"""Panels drawn into the axes of a matplotlib figure, one function for each kind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WARM = "#D55E00"
 
 
 def draw_panel(axes: Axes, panel: Plane | Bars | Heat | Parallel, slots: int) -> None:
-    """Draw a panel, whatever it is; `slots` is the most bars that one beside it has."""
+    """Draw a panel of any kind; `slots` is the largest number of bars in a panel of the figure."""
     if isinstance(panel, Bars):
         _draw_bars(axes, panel, slots)
     elif isinstance(panel, Heat):
@@ -42,12 +42,12 @@ def draw_panel(axes: Axes, panel: Plane | Bars | Heat | Parallel, slots: int) ->
     else:
         _draw_plane(axes, panel)
     if panel.title:
-        above = 24 if isinstance(panel, Parallel) else 6  # there stand the names of its axes
+        above = 24 if isinstance(panel, Parallel) else 6  # leaves room for the names of the axes
         axes.set_title(plain(panel.title, _LONGEST_TITLE), loc="left", fontsize=10, pad=above)
 
 
 def plain(text: str, longest: int = LONGEST_LABEL) -> str:
-    """Keep a name's dollars from being read as a formula, and its length within the figure."""
+    """Cut a name to the figure's room, and keep its dollar signs from being read as a formula."""
     short = text if len(text) <= longest else f"{text[: longest - 3]}..."
     return short.replace("$", r"\$")
 
@@ -257,7 +257,7 @@ def _draw_heat(axes: Axes, panel: Heat) -> None:
                 va="center",
                 fontsize=min(9.0, room / (0.7 * longest)),
                 color="white" if share is not None and share > _DARK else "black",
-                in_layout=False,  # it lies within the cell, and layout would measure each
+                in_layout=False,  # it is within the cell, and the layout would measure each one
             )
     axes.invert_yaxis()
     axes.grid(visible=False)
@@ -286,7 +286,7 @@ def _draw_parallel(axes: Axes, panel: Parallel) -> None:
     count, last = len(panel.trials), max(1, len(panel.trials) - 1)
     heights = [
         [
-            # At a level the lines fan out in the order of learning, so that they can be told apart.
+            # At a level the lines fan out in the order of learning, or they would coincide.
             math.nan if value is None else _height(axis, value, 0.6 * (place / last - 0.5))
             for place, value in enumerate(values)
         ]

@@ -1,4 +1,4 @@
-"""What the page's scripts draw from: the trials by column, and the figures as JSON."""
+"""The JSON embedded in the page: the trials column by column, and the figures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _COLUMNS = (
     *("source_accuracy", "response_loss", "tokens", "wall_s"),
 )
 _PLACES = ("number", "learning", "forgetting", "source_accuracy")  # where a figure places a trial
-# A cell of a table made elsewhere may hold a book; the page shows names, and trials.csv has it all.
+# A cell of a table made elsewhere may be of any length; trials.csv has it whole.
 LONGEST = 300
 _LONGEST_SENTENCE = 1500
 
 
 def embed(parts: Sequence[SweepResults], drawn: Sequence[Sequence[Picture]]) -> tuple[str, int]:
-    """Write the data as JSON that can stand in a script element, and count the trials.
+    """Write trials and figures as JSON for a script element, and count the trials.
 
-    Whatever the text holds, it cannot end that element nor open another: `<`, `>` and `&` are
-    written as escapes of JSON, and so is all that is not ASCII.
+    No text in it can end that element or open another one: `<`, `>`, `&` and all that is not ASCII
+    are written as JSON escapes.
 
     Args:
         parts: the results, domain by domain; drawn: the figures of each.
@@ -38,7 +38,7 @@ def embed(parts: Sequence[SweepResults], drawn: Sequence[Sequence[Picture]]) -> 
 
 
 def tidy(value: Any, longest: int = LONGEST) -> Any:
-    """Cut long text, write numbers with seven digits, and put null where there is none."""
+    """Cut long text, round numbers to seven digits, and replace infinity and NaN by None."""
     if isinstance(value, str):
         return value if len(value) <= longest else f"{value[: longest - 1]}…"
     if isinstance(value, float):
@@ -74,7 +74,10 @@ def _part(results: SweepResults, drawn: Sequence[Picture]) -> dict[str, Any]:
 def _picture(
     picture: Picture, columns: Mapping[str, list[Any]], settings: Mapping[str, list[Any]]
 ) -> dict[str, Any]:
-    """Dump a picture; numbers that stand in the trials' columns are named, not written again."""
+    """Dump a picture, with references in place of numbers that the trials' columns already have.
+
+    With ten thousand trials most of the page would otherwise be the same numbers, once a figure.
+    """
     dumped = picture.model_dump()
     found: dict[tuple[str, str | int], list[Any]]
     found = {("column", name): columns[name] for name in _PLACES}

@@ -1,4 +1,4 @@
-// What every other script uses: elements, numbers as text, and safe look-ups.
+// What every other script uses: elements, and numbers as text.
 // Whatever a user named (a model, a column, a trial) enters the page as text and never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -24,10 +24,11 @@ function svg(tag, attributes = {}, ...children) {
 }
 
 const known = (value) => value !== null && value !== undefined;
+
 /** Write numbers below zero with a minus sign and not a hyphen. */
 const minus = (text) => text.replace(/(^|e)-(?=\d)/g, "$1\u2212");
 
-/** Write a number with so many digits at most, as the report's text does (Python's format "g"). */
+/** Format a number with at most this many digits, as Python's format "g" does in report.md. */
 function general(value, digits) {
   const [mantissa, power] = value.toExponential(digits - 1).split("e");
   const size = Math.abs(Number(power));
@@ -35,14 +36,14 @@ function general(value, digits) {
   return minus(`${Number(mantissa)}e${power[0]}${size < 10 ? "0" : ""}${size}`);
 }
 
-/** Write a score as the report's text does: three decimals below ten, four digits above. */
+/** Format a score as report.md does: three decimals below ten, four digits above. */
 function score(value) {
   if (!known(value)) return "n/a";
   const text = Math.abs(value) < 10 ? value.toFixed(3) : general(value, 4);
   return Number(text) === 0 ? text.replace("-", "") : minus(text);
 }
 
-/** Write a hyperparameter's level as the report's text does: names as they are, four digits. */
+/** Format a level of a hyperparameter as report.md does: names as they are, numbers with four digits. */
 function level(value) {
   if (!known(value)) return "";
   if (typeof value !== "number") return String(value);
@@ -53,32 +54,21 @@ function level(value) {
 const percent = (share) => (known(share) ? `${Math.round(100 * share)}%` : "n/a");
 const count = (number) => number.toLocaleString("en");
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
-/** Write seconds in the unit that reads best. */
+
+/** Format seconds as seconds, minutes or hours. */
 function seconds(value) {
   if (!known(value)) return "n/a";
   if (value < 120) return `${Math.round(value)} s`;
   return value < 7200 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
 }
 
-/** Shorten a name for a place that has no room for all of it; the whole stands in the table. */
+/** Cut a name to the room that there is; the table has it whole. */
 function short(text, length = 24) {
   const characters = [...String(text)];
   return characters.length > length ? `${characters.slice(0, length - 1).join("")}\u2026` : text;
 }
 
-/** Give the smallest and largest number of a list that may be long; null where it is empty. */
-function extent(values) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (const value of values) {
-    if (!known(value)) continue;
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
-  return low <= high ? [low, high] : null;
-}
-
-/** Bring items together by a key, in the order of first sight. */
+/** Group items by a key, in the order in which the keys first occur. */
 function grouped(items, key) {
   const groups = new Map();
   for (const item of items) {
@@ -89,12 +79,12 @@ function grouped(items, key) {
   return groups;
 }
 
-/** Say something to a screen reader without moving its place. */
+/** Have a screen reader speak a text, without moving the focus. */
 function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
 
-/** Make a table with a head whose cells say what their columns hold. */
+/** Make a table whose columns of numbers are aligned to the right. */
 function tableOf(head, rows, caption) {
   const numeric = head.map((_, i) => rows.length > 0 && rows.every((row) => isNumeric(row[i])));
   const cell = (value, i) => html("td", { class: numeric[i] ? "number" : null }, String(value));

@@ -1,7 +1,7 @@
-// The figures as Python made them (`lorasweep/report/picture.py`): from a picture's JSON to what
-// `plot.js` frames. Nothing is computed of the trials here; report.md draws the same pictures.
+// From the JSON of a picture (`lorasweep/report/picture.py`) to the panels that `panels.js` draws.
+// Python decides what a figure shows; report.md has the same pictures, drawn by matplotlib.
 
-/** Lay a picture out for `figureOf`: its panels with places to point at, its legend, its table. */
+/** Prepare a picture for `figureOf`: panels that can draw themselves, legend and table. */
 function pictureFigure(picture, part) {
   return {
     id: `figure-${part.index}-${picture.name}`,
@@ -43,14 +43,14 @@ const KINDS = {
   },
 };
 
-/** Look numbers up that stand in the trials' columns; Python does not write them twice. */
+/** Resolve a reference to a column of the trials; Python embeds no number twice. */
 function numbersOf(given, trials, part) {
   if (Array.isArray(given)) return given;
   const column = known(given.column) ? part.columns[given.column] : part.hyperparameters[given.setting].values;
   return trials.map((i) => column[i]);
 }
 
-/** Say what a mark stands for: a row of the figure's table, a trial, or the row of a trial. */
+/** Describe a mark for its tooltip: by its row in the figure's table, by its trial, or by both. */
 function described(picture, part, row, index) {
   const trial = known(index) ? part.trials[index] : null;
   if (!known(row)) return { trial: index, title: titleOf(trial), rows: () => describe(trial) };

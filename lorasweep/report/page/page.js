@@ -15,7 +15,7 @@ function start() {
   document.documentElement.classList.add("drawn");
 }
 
-/** Draw the figures of one section; those without data say why. */
+/** Draw the figures of one section; for those without data, show why. */
 function fill(slot, part, find) {
   const own = part.pictures.filter((picture) => picture.section === slot.dataset.figures);
   for (const picture of own.filter(({ panels }) => panels.length)) {
@@ -29,17 +29,17 @@ function setUpTheme() {
   const button = document.getElementById("theme");
   const root = document.documentElement;
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-  const tell = () => {
+  const label = () => {
     button.textContent = dark() ? "Light" : "Dark";
     button.setAttribute("aria-label", `Switch to ${dark() ? "light" : "dark"} colours`);
   };
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
-    tell();
+    label();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", label);
   button.hidden = false;
-  tell();
+  label();
 }
 
 /** Select a command and copy it; where the clipboard is refused, it stays selected for Ctrl+C. */
@@ -50,30 +50,32 @@ function setUpCopying() {
     button.addEventListener("click", async () => {
       const selection = window.getSelection();
       selection.selectAllChildren(command);
-      let said = "Copied";
+      let result = "Copied";
       try {
         await navigator.clipboard.writeText(command.textContent);
       } catch {
-        said = "Selected: press Ctrl+C";
+        result = "Selected: press Ctrl+C";
       }
-      button.textContent = said;
-      announce(said);
+      button.textContent = result;
+      announce(result);
       setTimeout(() => { button.textContent = "Copy"; }, 2500);
     });
   }
 }
 
-/** On paper nothing can be opened, scrolled or paged: show it all, and put it back afterwards.
- * Tables that repeat the trials stay closed, since the table of all trials has them. */
+/**
+ * Show everything while printing, since paper cannot be opened, scrolled or paged.
+ * Tables that repeat the trials stay closed: the table of all trials has them.
+ */
 function setUpPrinting(table) {
-  let opened = null; // null until a printer asks, which browsers tell in one way or two
+  let opened = null; // null until printing begins, which browsers announce by one event or by two
   const prepare = () => {
     if (opened) return;
     table.print?.(true);
     opened = [...document.querySelectorAll("details:not([open], .repeats)")];
     for (const details of opened) {
       details.open = true;
-      details.dispatchEvent(new Event("toggle")); // its own comes too late for the printer
+      details.dispatchEvent(new Event("toggle")); // the browser's own comes after the pages are laid out
     }
   };
   const restore = () => {

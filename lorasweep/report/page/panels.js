@@ -1,10 +1,10 @@
-// The four kinds of plots: points in a plane, bars with intervals, a heat map, parallel coordinates.
-// Points of one look share one path, so that ten thousand trials are a handful of SVG nodes.
+// The four kinds of panels: points in a plane, bars with intervals, heat maps, parallel coordinates.
+// Points that look alike share one path, so ten thousand trials are a handful of SVG nodes.
 
 const label = (text, x, y, anchor = "middle", className = "tick") =>
   svg("text", { x, y, "text-anchor": anchor, class: className }, text);
 const rule = (x1, y1, x2, y2, className = "grid") => svg("line", { x1, y1, x2, y2, class: className });
-/** Name the colour of a mark; what belongs to no series is drawn in ink. */
+/** Name the class that colours a mark; what belongs to no series is black, or white on dark. */
 const toneOf = ({ look }) => (known(look) ? `s${look % TONES}` : "pooled");
 const roughWidth = (text) => 7 * [...String(text)].length;
 
@@ -23,8 +23,8 @@ function plane({ x, y, points, lines, intervals, rings, strip, base, height, ...
     const [top, bottom, right] = [26, height - 40 - floor, width - 12];
     const vertical = scaleOf(y, [bottom, top]);
     const marks = vertical.ticks(5);
-    const said = [lost.length ? strip : "", ...marks.map((value) => vertical.write(value))];
-    const left = 10 + Math.max(26, ...said.map((text) => roughWidth(text)));
+    const texts = [lost.length ? strip : "", ...marks.map((value) => vertical.write(value))];
+    const left = 10 + Math.max(26, ...texts.map((text) => roughWidth(text)));
     const horizontal = scaleOf(x, [left, right]);
     const nodes = [label(y.label, 0, 12, "start", "axis-label")];
     for (const value of marks) {
@@ -92,7 +92,7 @@ function stepped(at, horizontal, vertical) {
   return `M${horizontal.at(first[0]).toFixed(1)} ${vertical.at(first[1]).toFixed(1)}${steps.join("")}`;
 }
 
-/** Draw a bar for each share {label, value, low, high, chance, certain, title, rows}, with its interval. */
+/** Draw a bar and its interval for each share {label, value, low, high, chance, certain, title, rows}. */
 function bars({ bars: shares, x, ...panel }) {
   function draw(width) {
     const step = 38;
@@ -128,7 +128,7 @@ function bars({ bars: shares, x, ...panel }) {
   return { ...panel, draw };
 }
 
-/** Colour a grid of cells {value, trial, title, rows} by value; an empty cell says that it is empty. */
+/** Colour a grid of cells {value, trial, title, rows} by value; null is a cell without a trial. */
 function heat({ cells, x, y, low, high, ...panel }) {
   const [columns, lines] = [x.levels, y.levels];
 
@@ -148,8 +148,8 @@ function heat({ cells, x, y, low, high, ...panel }) {
         nodes.push(svg("rect", { x: px + 1, y: py + 1, width: Math.max(1, cell - 2), height: tall - 2, rx: 3, class: at ? `q${tone}` : "hole" }));
         const text = at ? score(at.value).slice(0, cell < 44 ? -1 : undefined) : "\u2013"; // a digit less where room is short
         nodes.push(label(text, px + cell / 2, py + tall / 2 + 4, "middle", at ? `on-q${tone} cell` : "tick"));
-        const told = at ?? { trial: null, title: `${line}, ${column}`, rows: () => [["trials", "none completed"]] };
-        targets.push({ x: px + cell / 2, y: py + tall / 2, trial: told.trial, title: told.title, rows: told.rows, box: [px, py] });
+        const target = at ?? { trial: null, title: `${line}, ${column}`, rows: () => [["trials", "none completed"]] };
+        targets.push({ x: px + cell / 2, y: py + tall / 2, trial: target.trial, title: target.title, rows: target.rows, box: [px, py] });
       });
     });
     columns.forEach((column, j) =>
@@ -162,7 +162,7 @@ function heat({ cells, x, y, low, high, ...panel }) {
   return { ...panel, draw };
 }
 
-/** Give the step of the colour ramp for a value: the higher, the stronger on its background. */
+/** Find the step of the colour ramp for a value; higher steps contrast more with the background. */
 const ramp = (value, low, high) =>
   high > low ? Math.max(0, Math.min(RAMP - 1, Math.floor(((value - low) / (high - low)) * RAMP))) : RAMP - 1;
 
@@ -179,7 +179,7 @@ function parallel({ axes, paths, height = 320, ...panel }) {
     const gap = axes.length > 1 ? (width - 2 * side) / (axes.length - 1) : 0;
     const across = axes.map((_, i) => side + gap * i);
     const scales = axes.map((axis) => scaleOf(axis, [bottom, top]));
-    // At a level the lines fan out in the order of learning, so that they can be told apart.
+    // At a level the lines fan out in the order of learning: without that they would coincide.
     const fan = (i, n) => (axes[i].levels.length ? (0.5 - n / Math.max(1, paths.length - 1)) * scales[i].step * 0.6 : 0);
     const heights = paths.map((path, n) => axes.map((_, i) =>
       known(path.values[i]) ? scales[i].at(path.values[i]) + fan(i, n) : null));
@@ -210,7 +210,7 @@ function parallel({ axes, paths, height = 320, ...panel }) {
       x: across.at(-1), y: heights[i].at(-1), trial: path.trial, title: path.title, rows: path.rows, line: i,
     }));
     const outline = (target) => svg("path", { d: trace(heights[target.line]), class: "traced" });
-    // Which line runs closest above or below the pointer.
+    // The line closest above or below the pointer.
     const nearest = (px, py) => {
       const i = Math.max(0, Math.min(axes.length - 2, Math.floor((px - side) / (gap || 1))));
       const share = Math.max(0, Math.min(1, (px - across[i]) / (gap || 1)));

@@ -1,5 +1,5 @@
-// The frame around every plot: it draws at the width it has, shows what is pointed at or focused,
-// and keeps the plots of one domain on the same trial.
+// The frame around every plot: it draws to the width of the page, shows a tooltip for what is pointed
+// at or focused, and highlights the same trial in the other plots of the domain.
 //
 // A panel is {name, alt, draw(width)}. Drawing gives {height, nodes, targets}: SVG nodes, and the
 // places that can be pointed at, each {x, y, trial, title, rows()}. Optional: nearest(x, y) where
@@ -8,16 +8,16 @@
 
 const tooltip = html("div", { class: "tooltip", "aria-hidden": "true" });
 const frames = [];
-let held = null; // puts the tooltip of a focused point back in its place after scrolling
-let shownAt = null; // where the page stood when a tooltip was put in its place
+let follow = null; // moves the tooltip of a focused point along when the page scrolls
+let shownAt = null; // scroll position at which the tooltip was placed
 const REACH = 40; // pixels from which a pointer still finds a target
 
 /**
- * Follow a scrolled page: a pointer's point moves away with it, a focused one takes its tooltip along.
- * Browsers tell of a scroll a frame later, when another point may be shown already: that one stays.
+ * Hide the tooltip of a pointed-at mark when the page scrolls, and move that of a focused mark along.
+ * The scroll event comes a frame late, when a new tooltip may already be shown: that one stays.
  */
 function scrolled() {
-  if (held) held();
+  if (follow) follow();
   else if (`${window.scrollX} ${window.scrollY}` !== shownAt) tooltip.classList.remove("shown");
 }
 
@@ -58,7 +58,7 @@ function frameOf(panel, find) {
       html("dl", {}, ...rows.flatMap(([name, value]) => [html("dt", {}, name), html("dd", {}, value)])),
     );
     place(target);
-    held = spoken ? () => place(target) : null;
+    follow = spoken ? () => place(target) : null;
     if (spoken) announce(`${target.title}. ${rows.map(([name, value]) => `${name} ${value}`).join(", ")}`);
     for (const other of frames) if (other.box !== box) other.echo(panel.part, target.trial);
   }
@@ -80,7 +80,7 @@ function frameOf(panel, find) {
   function hide() {
     state.ring?.replaceChildren();
     tooltip.classList.remove("shown");
-    held = null;
+    follow = null;
     for (const other of frames) other.echo(null, null);
   }
 
@@ -98,7 +98,7 @@ function frameOf(panel, find) {
     return best;
   }
 
-  // Left and right go along x, up and down along y, so that every point can be reached both ways.
+  // Left and right step through the points by x, up and down by y.
   function sorted(axis) {
     const { targets, order } = state.drawn;
     if (order) return targets;
@@ -114,7 +114,7 @@ function frameOf(panel, find) {
     if (event.altKey || event.ctrlKey || event.metaKey || !state.drawn.targets.length) return;
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
     const axis = event.key === "ArrowUp" || event.key === "ArrowDown" ? "y" : "x";
-    const down = state.drawn.order && axis === "y" ? -1 : 1; // in a list the next one lies below
+    const down = state.drawn.order && axis === "y" ? -1 : 1; // in a list the next one is below
     const all = sorted(axis);
     let to = null;
     if (step) {
@@ -160,14 +160,14 @@ function frameOf(panel, find) {
   return box;
 }
 
-/** Put a figure together: heading, reading help, legend, panels, and the numbers as a table. */
+/** Assemble a figure: heading, caption, legend, panels, and the numbers as a table. */
 function figureOf(spec, depth, find) {
   const frames = spec.panels.map((panel) =>
     html("div", { class: panel.wide ? "panel wide" : "panel" },
       panel.title ? html("p", { class: "panel-title" }, panel.title) : null,
       frameOf(panel, find)));
   const numbers = html("details", { class: spec.repeats ? "numbers repeats" : "numbers" }, html("summary", {}, "The numbers as a table"));
-  // A closed table costs nothing until somebody opens it.
+  // The table is built when it is first opened.
   numbers.addEventListener("toggle", () => {
     if (!numbers.open || numbers.children.length > 1) return;
     const { heads, rows } = spec.table();
@@ -184,7 +184,7 @@ function figureOf(spec, depth, find) {
     numbers);
 }
 
-/** Explain colours together with the shapes and dashes that say the same. */
+/** Make the legend: colours together with the shapes and dashes that mean the same. */
 function legendOf(entries) {
   return html("ul", { class: "legend" }, ...entries.map((entry) => html("li", {}, swatch(entry), short(entry.label, 40))));
 }
@@ -206,7 +206,7 @@ const TONES = 8;
 const DASHES = 4;
 const RAMP = 9;
 
-/** Give a marker's outline; eight shapes, told apart without their colour. */
+/** Outline a marker; its eight shapes differ enough to do without colour. */
 function marker(kind, x, y, r) {
   const close = (points) => `M${points.map(([a, b]) => `${(x + a * r).toFixed(1)} ${(y + b * r).toFixed(1)}`).join("L")}Z`;
   const arm = 0.38;

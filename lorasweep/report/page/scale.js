@@ -1,6 +1,6 @@
-// From values to places: linear, logarithmic and categorical scales, with ticks that read well.
+// Scales from values to pixels: linear, logarithmic and by level, with round ticks.
 
-/** Widen a range so that nothing lies on the border; a single value gets room on both sides. */
+/** Widen a range so that no mark is on the border; a single value gets room on both sides. */
 function padded([low, high], share = 0.06) {
   const room = high > low ? (high - low) * share : Math.abs(low) * 0.1 || 0.5;
   return [low - room, high + room];
@@ -23,7 +23,7 @@ function niceTicks(low, high, most) {
   return ticks;
 }
 
-/** Pad on the logarithm; both ends must be above zero. */
+/** Make a logarithmic scale; both ends must be above zero. */
 function logarithmic([low, high], [from, to]) {
   const [bottom, top] = padded([Math.log10(low), Math.log10(high)], 0.05);
   return {
@@ -37,7 +37,7 @@ function logTicks(bottom, top, most) {
   const first = Math.ceil(bottom);
   const decades = [];
   for (let n = first; n <= top; n++) decades.push(n);
-  // Within a decade or two its own steps say more than the powers alone.
+  // Within a decade or two, powers of ten alone would be too few ticks.
   if (decades.length < 3) {
     const steps = [];
     for (let n = first - 1; n <= top; n++) {
@@ -65,7 +65,7 @@ function powerOfTen(value) {
   return `10${power < 0 ? "\u207b" : ""}${digits}`;
 }
 
-/** Make a scale for an axis of the picture: of levels by position, or of numbers with a margin. */
+/** Make the scale of a picture's axis: levels by position, numbers with a margin. */
 function scaleOf({ levels = [], low, high, log = false, whole = false }, [from, to]) {
   if (levels.length) {
     const step = (to - from) / levels.length;

@@ -1,5 +1,5 @@
-// All trials in one table: sorted by any column, filtered by words, method and status, page by page.
-// Only one page of rows exists at a time, so that ten thousand trials stay quick.
+// The table of all trials: sorted by any column, filtered by words, method and status, in pages.
+// Only one page of rows exists at a time, so ten thousand trials stay quick.
 
 const PAGE = 50;
 const MOST_PRINTED = 1000;
@@ -43,7 +43,7 @@ function trialsTable(parts, host) {
   const caption = html("caption", { class: "unseen" }, "All trials");
 
   function sortBy(column) {
-    // The first click shows what one looks for: the highest score, or the first name.
+    // The first click sorts the highest score or the first name to the top.
     const again = state.key === column;
     state.down = again ? !state.down : column.score === true;
     state.key = column;
@@ -102,7 +102,7 @@ function trialsTable(parts, host) {
   draw();
 
   return {
-    /** Show one trial alone, from a plot; clearing the filter brings the others back. */
+    /** Filter for one trial, which was chosen in a plot. */
     find(part, index) {
       text.value = state.words = part.trials[index].trial;
       method.value = status.value = state.method = state.status = "";
@@ -126,7 +126,7 @@ function columnsOf(parts, all) {
       if (!searched.includes(column.name) && !list.includes(column.name)) list.push(column.name);
     }
   }
-  // A setting that no trial changed says nothing in a row; the setup names it once.
+  // A setting that is the same in all trials needs no column; the setup names it once.
   const names = [...searched, ...fixed.filter((name) => !searched.includes(name) && new Set(all.map((t) => valueOf(t, name))).size > 1)];
   const plain = (name, value, more = {}) => ({ name, value, write: (t) => short(String(value(t)), 40), full: (t) => String(value(t)), ...more });
   const measured = (name, value, write = score, more = {}) => ({
@@ -158,13 +158,13 @@ function columnsOf(parts, all) {
   ];
 }
 
-/** Give a trial's words in lower case, made once. */
+/** Join a trial's cells in lower case, for the filter; a minus sign is typed as a hyphen. */
 function haystack(trial, columns) {
-  trial.words ??= columns.map((column) => (column.full ?? column.write)(trial)).join("\n").toLowerCase();
+  trial.words ??= columns.map((column) => (column.full ?? column.write)(trial)).join("\n").toLowerCase().replaceAll("\u2212", "-");
   return trial.words;
 }
 
-/** Order numbers before words, and what is unknown last either way. */
+/** Compare two cells: numbers before words, and unknown last in both directions. */
 function compare(a, b, sign) {
   const [none, other] = [!known(a) || a === "", !known(b) || b === ""];
   if (none || other) return none - other;

@@ -1,7 +1,7 @@
-// The embedded trials as objects, and what is said of one wherever it is pointed at.
-// Python lays the data out by column (`lorasweep/report/payload.py`), which halves their size.
+// The embedded trials as objects, and a trial's description for tooltips and tables.
+// Python writes the data column by column (`lorasweep/report/payload.py`), which halves their size.
 
-/** Unfold one domain's columns; every trial knows its place in them. */
+/** Turn one domain's columns into trials; each knows its index `i` and its domain's data `part`. */
 function unfold(packed, index) {
   const part = { ...packed, index };
   const columns = Object.entries(packed.columns);
@@ -18,7 +18,7 @@ const valueOf = (trial, name) => trial.part.column.get(name)?.[trial.i] ?? null;
 
 const titleOf = (trial) => `Trial ${short(trial.trial, 32)}`;
 
-/** Say of a trial what it was and what came of it, the searched settings first. */
+/** List a trial's settings, the searched ones first, and its scores, in pairs of name and text. */
 function describe(trial) {
   const { part } = trial;
   const settings = part.hyperparameters
@@ -37,7 +37,7 @@ function describe(trial) {
   ];
 }
 
-/** Lay trials out as the rows of a figure's table. */
+/** Make the table of a figure whose points are trials; Python's `trial_rows` makes the same. */
 function trialRows(part, trials) {
   const names = part.hyperparameters.filter((column) => column.searched).map((column) => column.name);
   return {
