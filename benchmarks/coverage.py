@@ -55,7 +55,7 @@ TRUTHS: dict[str, Truth] = {
 
 
 def true_shares(truth: Truth, noise: float, *, sampled: bool) -> Shares:
-    """Give the shares of main effects and pairs, with even weight on all levels."""
+    """Compute the shares of main effects and pairs, with even weight on all levels."""
     places = [(i + 0.5) / 50 for i in range(100)] if sampled else [0.0, 1.0, 2.0]
     table = np.array([[[truth(x, j, k) for k in range(3)] for j in range(3)] for x in places])
     table = table - table.mean()
@@ -168,12 +168,12 @@ def _by_level(truth: Truth, axis: int) -> list[list[float]]:
 
 
 def mean_cost(truth: Truth, axis: int) -> float:
-    """Give the range of the means over the levels of an axis."""
+    """Compute the range of the means over the levels of an axis."""
     return float(np.ptp([np.mean(level) for level in _by_level(truth, axis)]))
 
 
 def best_spread(truth: Truth, axis: int) -> float:
-    """Give the range of the best over the levels of an axis."""
+    """Compute the range of the best over the levels of an axis."""
     return float(np.ptp([max(level) for level in _by_level(truth, axis)]))
 
 
@@ -201,7 +201,7 @@ def cover_rate(
 
 
 def arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Name what is simulated."""
+    """List the arms on rankings and stable learning rates."""
     grid = np.repeat(np.linspace(-5, -2, 7), 5)
 
     def ranking(name: str, noise: float, **how: Any) -> Callable[[], dict[str, Any]]:

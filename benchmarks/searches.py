@@ -18,9 +18,9 @@ import numpy as np
 
 from lorasweep.analysis.advice.advise import expected_of
 from lorasweep.analysis.claims import methods, modules
+from lorasweep.analysis.claims.best_lr import find_peak, rate_of
 from lorasweep.analysis.claims.verdict import Claim, Verdict, decide, verdict_of
 from lorasweep.analysis.evidence import Evidence, collect
-from lorasweep.analysis.sensitivity.peak import find_peak, rate_of
 from lorasweep.store.best import find_best
 from lorasweep.store.configurations import configurations
 from lorasweep.store.results import SweepResults, TrialResult
@@ -129,7 +129,7 @@ def search_trials(
 
 
 def collect_made(trials: list[TrialResult]) -> Evidence:
-    """Lay out made trials as the analysis does."""
+    """Gather simulated trials as the analysis does."""
     axes = ("lr", "targets", "rank")
     results = SweepResults("made", "?", axes, tuple(trials), origin="made")
     return collect(results, configurations(results.trials), {})
@@ -148,7 +148,7 @@ def judge_methods(
     """Count verdicts where full finetuning's best is ahead of LoRA's by each of some gaps.
 
     With a gap of 0 both are equal at their best, and `holds here` is false; with a larger one
-    `does not hold here` is. `as found` is without room for what the searches may still gain.
+    `does not hold here` is. `as found` does not allow for what the searches may still gain.
     """
     rng = np.random.default_rng(2026)
     how = (n, noise, learns, confirm)
@@ -288,7 +288,7 @@ def _as_found(claim: Claim) -> str:
 
 
 def methods_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Name what is simulated of two methods."""
+    """List the arms that simulate two methods."""
 
     def judge(n: int, *, learns: bool, **how: Any) -> Callable[[], dict[str, Any]]:
         return lambda: judge_methods(n, learns=learns, tables=tables, **how)
@@ -308,7 +308,7 @@ def methods_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 def levels_arms(tables: int) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Name what is simulated of levels, best learning rates, and recommended configurations."""
+    """List the arms on levels, best learning rates and recommended configurations."""
     made: dict[str, Callable[[], dict[str, Any]]] = {}
     for learns in (False, True):
         way = "learning" if learns else "random"

@@ -1,11 +1,11 @@
-"""All that claims and advice look at, laid out once for one domain."""
+"""What claims and advice are computed from, gathered once for one domain."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lorasweep.analysis.advice.expected import Expected, expect
+from lorasweep.analysis.expected import Expected, expect
 from lorasweep.analysis.noise import Noise, measure_noise
 from lorasweep.analysis.sensitivity.importance import Ranking
 from lorasweep.analysis.table import Table, make_rows

@@ -7,9 +7,10 @@ Three ways, by what the design allows and never by what comes out:
    (paired t). Taken with five settings or more, or where the learning rate was the same throughout.
 2. *At equal settings*: a regression on all hyperparameters, each by itself, whose residuals give
    the interval; an average over the learning rates tried.
-3. *By seeds*: the best of each, with the luck of being best taken out (`advice/expected.py`).
+3. *By seeds*: the best of each, with the luck of being best taken out (`expected.py`).
 
-The best of each has room for what a search may still gain (`claims/searched.py`).
+Where the best of each is compared, the interval allows for what a search may still gain
+(`claims/searched.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lorasweep.analysis.advice.expected import Expected, spread_of
-from lorasweep.analysis.claims.searched import Side, allow_for_search, is_chosen
+from lorasweep.analysis.claims.searched import Group, allow_for_search, is_chosen
 from lorasweep.analysis.evidence import Evidence
+from lorasweep.analysis.expected import Expected, spread_of
 from lorasweep.analysis.intervals import (
     FEWEST_VALUES,
     Estimate,
@@ -39,7 +40,7 @@ _TUNED = frozenset(name for name, own in HYPERPARAMETERS.items() if not own.held
 
 
 def best_row(rows: Sequence[Row], outcome: Score) -> Row | None:
-    """Give the row that learned most; None where none has the outcome too."""
+    """Find the configuration that learned most; None where none has the outcome too."""
     known = [
         c
         for c in rows
@@ -49,15 +50,18 @@ def best_row(rows: Sequence[Row], outcome: Score) -> Row | None:
 
 
 def best_of(rows: Sequence[Row], outcome: Score) -> float | None:
-    """Give the outcome of the row that learned most; None where none has both."""
+    """Read the outcome of the configuration that learned most; None where none has both."""
     best = best_row(rows, outcome)
     if best is None:
         return None
     return best.learning if outcome == "learning" else best.forgetting
 
 
-def floor_of(evidence: Evidence, outcome: Score, n: int) -> float:
-    """Give what rounding alone does to a mean of n differences of scores."""
+def rounding_floor(evidence: Evidence, outcome: Score, n: int) -> float:
+    """Bound what rounding alone does to a mean of n differences of scores.
+
+    A rounded score is off by up to half its last digit, evenly spread: a variance of 1/12.
+    """
     return normal_quantile() * evidence.noise[outcome].rounding * math.sqrt(2 / 12 / max(n, 1))
 
 
@@ -67,7 +71,7 @@ def _settings(
     left: Callable[[Level], bool],
     right: Callable[[Level], bool],
 ) -> tuple[list[tuple[list[Row], list[Row]]], bool]:
-    """Group rows by all but the axis and the learning rate, where both levels were tried alike.
+    """Group configurations by all but the axis and the learning rate, where both levels were tried.
 
     Returns:
         The groups, and whether the learning rate was the same throughout.
@@ -105,7 +109,7 @@ def contrast(
         gaps or [0.0],
         of="matched settings",
         basis=basis,
-        floor=floor_of(evidence, outcome, len(gaps)),
+        floor=rounding_floor(evidence, outcome, len(gaps)),
     )
     if len(gaps) >= (FEWEST_VALUES if same_lr else _MANY):
         return settings
@@ -148,31 +152,31 @@ def _by_seeds(
         n=best[0].seeds + best[1].seeds,
         of="trials",
         basis="the best of each, by the noise of seeds",
-        floor=floor_of(evidence, outcome, 1),
+        floor=rounding_floor(evidence, outcome, 1),
     )
     method = best[0].configuration.method
     is_searched = not is_chosen(evidence, method, table, ())
-    sides = (
-        Side(own[0], (best[0],), f"{_who(method)} with {axis} {left}", is_searched),
-        Side(own[1], (best[1],), f"{_who(method)} with {axis} {right}", is_searched),
+    groups = (
+        Group(own[0], (best[0],), f"{_named(method)} with {axis} {left}", is_searched),
+        Group(own[1], (best[1],), f"{_named(method)} with {axis} {right}", is_searched),
     )
-    return allow_for_search(evidence, found, noise.df, sides, outcome, (axis,))
+    return allow_for_search(evidence, found, noise.df, groups, outcome, (axis,))
 
 
-def _who(method: str) -> str:
+def _named(method: str) -> str:
     return {"lora": "LoRA", "full": "full finetuning"}.get(method, method)
 
 
-def _method_side(
+def _method_group(
     evidence: Evidence, table: Table, best: Sequence[Row], held: Sequence[str]
-) -> Side:
+) -> Group:
     method = best[0].configuration.method
     is_searched = not is_chosen(evidence, method, table, held)
-    return Side(table, tuple(best), _who(method), is_searched)
+    return Group(table, tuple(best), _named(method), is_searched)
 
 
 def shared_axes(left: Table, right: Table) -> list[str]:
-    """Name what differs in both methods and is not a method's own to tune, such as duration."""
+    """List what differs in both methods and is not a method's own to tune, such as duration."""
     return [name for name in left.columns if name in right.columns and name not in _TUNED]
 
 
@@ -185,7 +189,7 @@ def contrast_methods(
     """Estimate an outcome of one method's best less that of another's, at equal durations.
 
     The best of each is the configuration expected to learn most. Where a method was searched, and
-    not laid out by hand, the interval has room for what its search may still gain.
+    not laid out by hand, the interval allows for what its search may still gain.
     """
     shared = shared_axes(left, right)
     by_key: tuple[dict[object, list[Row]], dict[object, list[Row]]] = ({}, {})
@@ -198,18 +202,17 @@ def contrast_methods(
     if len(both) < FEWEST_VALUES:
         return _best_by_seeds(evidence, left, right, outcome)
     gaps = [_value(a, outcome) - _value(b, outcome) for a, b in both]
-    said = ", ".join(shared)
     found = mean_interval(
         gaps,
         of="matched settings",
-        basis=f"the best of each method at equal {said}",
-        floor=floor_of(evidence, outcome, len(gaps)),
+        basis=f"the best of each method at equal {', '.join(shared)}",
+        floor=rounding_floor(evidence, outcome, len(gaps)),
     )
-    sides = (
-        _method_side(evidence, left, [a for a, _ in both], shared),
-        _method_side(evidence, right, [b for _, b in both], shared),
+    compared = (
+        _method_group(evidence, left, [a for a, _ in both], shared),
+        _method_group(evidence, right, [b for _, b in both], shared),
     )
-    return allow_for_search(evidence, found, len(gaps) - 1, sides, outcome, shared)
+    return allow_for_search(evidence, found, len(gaps) - 1, compared, outcome, shared)
 
 
 def _value(row: Row, outcome: Score) -> float:
@@ -223,7 +226,7 @@ def _best_by_seeds(
     noise, values, errors, n = evidence.noise[outcome], [], [], 0
     if noise.sd is None:
         return None
-    sides, shared = [], shared_axes(left, right)
+    groups, shared = [], shared_axes(left, right)
     for table in (left, right):
         scored = table.with_score(outcome)
         if not scored.rows:
@@ -242,7 +245,7 @@ def _best_by_seeds(
                 observed.forgetting or 0.0,
                 noise.sd / math.sqrt(observed.seeds),
             )
-        sides.append(_method_side(evidence, table, [row], shared))
+        groups.append(_method_group(evidence, table, [row], shared))
         values.append(value)
         errors.append(error)
     by_seeds = noise.basis == "seeds"
@@ -255,15 +258,15 @@ def _best_by_seeds(
         basis="the best of each method, the luck of being best taken out"
         if by_seeds
         else "a run of the best of each method, as a regression predicts it",
-        floor=floor_of(evidence, outcome, 1),
+        floor=rounding_floor(evidence, outcome, 1),
     )
-    return allow_for_search(evidence, found, noise.df, (sides[0], sides[1]), outcome, shared)
+    return allow_for_search(evidence, found, noise.df, (groups[0], groups[1]), outcome, shared)
 
 
 def _expected(
     whole: Sequence[Row], expected: Expected, kept: Sequence[Row]
 ) -> tuple[Row, float, float | None]:
-    """Give the row with the highest expected learning among those kept, that and its error."""
+    """Find the configuration with the highest expected learning among those kept, and its error."""
     wanted = {id(row) for row in kept}
     places = [i for i, row in enumerate(whole) if id(row) in wanted]
     best = max(places, key=lambda i: float(expected.values[i]))

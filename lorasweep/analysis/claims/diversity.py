@@ -17,7 +17,7 @@ from lorasweep.store.configurations import mean
 
 
 def _shares(evidence: Evidence, method: str, task: str) -> list[float]:
-    """Give the share of distinct samples of each configuration, averaged over its seeds."""
+    """Compute the share of distinct samples of each configuration, averaged over its seeds."""
     shares = []
     for row in evidence.table(method).scored.rows:
         own = [t.code[task] for t in row.configuration.scored if task in t.code]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lorasweep.analysis.claims.best_lr import best_lr_at_end
 from lorasweep.analysis.claims.compare import best_of, contrast_methods
-from lorasweep.analysis.claims.settled import unsettled
 from lorasweep.analysis.claims.verdict import (
     BIDERMAN,
     TML,
@@ -32,7 +32,7 @@ VARIANTS = (
 
 
 def rank_of(row: Row) -> float | None:
-    """Give a row's rank; None where the trials do not say."""
+    """Read a configuration's rank; None where the trials do not say."""
     rank = row.levels.get("rank")
     return None if rank is None or isinstance(rank, str) else float(rank)
 
@@ -43,7 +43,7 @@ def is_twice_rank(row: Row) -> bool:
 
 
 def _both(evidence: Evidence, lora: Table, *, source: bool = False) -> str | None:
-    """Say which of the two methods has no trial to compare."""
+    """Name the method that has no trial to compare."""
     for name, table in (("LoRA", lora), ("full finetuning", evidence.table("full"))):
         if not (table.measured if source else table.scored).rows:
             also = " with a source score" if source else ""
@@ -51,15 +51,17 @@ def _both(evidence: Evidence, lora: Table, *, source: bool = False) -> str | Non
     return None
 
 
-def _behind_unsettled(found: Estimate | None, full: Table, lora: Table) -> str | None:
-    """Say that the method which is behind was not searched to its best.
+def _behind_at_end(found: Estimate | None, full: Table, lora: Table) -> str | None:
+    """Explain that the method which is behind was not searched to its best.
 
     Args:
         found: learning of full finetuning less LoRA's.
     """
     if found is None:
         return None
-    return unsettled(full, "full finetuning") if found.effect < 0 else unsettled(lora, "LoRA")
+    if found.effect < 0:
+        return best_lr_at_end(full, "full finetuning")
+    return best_lr_at_end(lora, "LoRA")
 
 
 def _learns_less(evidence: Evidence) -> Outcome:
@@ -67,7 +69,7 @@ def _learns_less(evidence: Evidence) -> Outcome:
     if missing := _both(evidence, lora):
         return not_tested(f"{missing}, of LoRA at rank {LOW_RANK} or less")
     found = contrast_methods(evidence, evidence.table("full"), lora)
-    if missing := _behind_unsettled(found, evidence.table("full"), lora):
+    if missing := _behind_at_end(found, evidence.table("full"), lora):
         return Outcome(missing=missing)
     what = f"learning, full less LoRA of rank {LOW_RANK} or less"
     return one(what, found, Region(above=evidence.margin))
@@ -77,7 +79,7 @@ def _forgets_less(evidence: Evidence) -> Outcome:
     lora, full = evidence.table("lora"), evidence.table("full")
     if missing := _both(evidence, lora, source=True):
         return not_tested(missing)
-    missing = unsettled(full, "full finetuning") or unsettled(lora, "LoRA")
+    missing = best_lr_at_end(full, "full finetuning") or best_lr_at_end(lora, "LoRA")
     if missing:
         return Outcome(missing=missing)
     found = contrast_methods(evidence, full.measured, lora.measured, "forgetting")
@@ -115,7 +117,7 @@ def _high_rank(evidence: Evidence) -> Outcome:
         return not_tested(f"{missing}, of LoRA at rank {HIGH_RANK} or more with alpha = 2r")
     full = evidence.table("full")
     found = contrast_methods(evidence, full, lora)
-    if missing := _behind_unsettled(found, full, lora):
+    if missing := _behind_at_end(found, full, lora):
         return Outcome(missing=missing)
     edge = 0.05 * abs(best_of(full.rows, "learning") or 0.0)
     what = f"learning, full less LoRA of rank {HIGH_RANK} or more at alpha = 2r"

@@ -120,7 +120,7 @@ def _grows_with_rank(evidence: Evidence) -> Outcome:
 
 
 def _by_rule(table: Table) -> Table:
-    """Name alpha `2r` where it is that."""
+    """Write alpha as `2r` where it is twice the rank."""
     rows = [
         replace(
             c, levels={**c.levels, "alpha": "2r" if is_twice_rank(c) else str(c.levels["alpha"])}

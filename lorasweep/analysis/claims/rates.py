@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from lorasweep.analysis.claims.best_lr import FEWEST_LRS, are_rates, find_peak, rate_of, ratio_of
 from lorasweep.analysis.claims.compare import best_of, slope
 from lorasweep.analysis.claims.verdict import (
     BIDERMAN,
@@ -20,7 +21,6 @@ from lorasweep.analysis.claims.verdict import (
 )
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import FEWEST_VALUES, SEED, Estimate, mean_interval, middle
-from lorasweep.analysis.sensitivity.peak import FEWEST_LRS, are_rates, find_peak, rate_of, ratio_of
 from lorasweep.analysis.table import Row
 
 _TOO_FEW = (
@@ -107,7 +107,7 @@ def _below_divergence(evidence: Evidence) -> Outcome:
 
 
 def _short_of(rows: list[Row] | tuple[Row, ...]) -> float | None:
-    """Give the decades from the best rate up to the highest stable one, below a diverged one."""
+    """Count the decades from the best rate up to the highest stable one, below a diverged one."""
     stable = [row for row in rows if row.learning is not None]
     lost = [float(row.levels["lr"]) for row in rows if row.diverged and not row.seeds]
     if len(stable) < 2 or not lost:

@@ -1,12 +1,13 @@
 """What a search may still gain beyond the best that it has found.
 
 Methods are compared at the best of each, and so are levels of a hyperparameter that few trials
-hold. After equally many trials a search over many hyperparameters is further from its best than
-one over few, and would be called behind for that alone; so would a level that was hardly tried. A
-regression on all hyperparameters says what the best setting within the searched space may score:
-response surface methodology (Box and Wilson 1951, "On the experimental attainment of optimum
-conditions"), its top redrawn within the regression's error, since the top of a noisy surface is
-further off than the surface itself says.
+tried. After as many trials, a search over many hyperparameters is further from its best than one
+over few, and would be called behind for that alone; so would a level that was hardly tried. So the
+interval of a difference is widened by what each side may still gain. A regression on all
+hyperparameters says what the best setting within the searched space may score: response surface
+methodology (Box and Wilson 1951, "On the experimental attainment of optimum conditions"). Its top
+is redrawn within the regression's error, since the top of a noisy surface is further off than the
+surface itself says.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lorasweep.analysis.claims.best_lr import are_rates
 from lorasweep.analysis.design import Codes
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import (
@@ -30,7 +32,6 @@ from lorasweep.analysis.intervals import (
 from lorasweep.analysis.regression import Fit
 from lorasweep.analysis.scale import was_drawn
 from lorasweep.analysis.sensitivity.anova import is_factorial
-from lorasweep.analysis.sensitivity.peak import are_rates
 from lorasweep.analysis.table import Row, Score, Table
 from lorasweep.spec.space import Level
 
@@ -44,29 +45,29 @@ _ENOUGH, _EACH = 12, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """Hold what a search may still gain.
+class PossibleGain:
+    """What a search may still gain beyond the best that it found.
 
     draws: (draws,), of learning none below 0, or of what forgetting changes by.
-    at: the setting that the regression expects to learn most, as text.
+    top: the setting that the regression expects to learn most, as text.
     """
 
     draws: Floats
-    at: str
+    top: str
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """Hold one of two methods, or of two levels of one method, that are compared.
+class Group:
+    """Configurations that are compared with others: of one method, or of one level.
 
-    table: its rows; best: the best of them at each setting of what is held equal.
-    who: what it is, in a sentence.
+    best: the best of them at each setting of what is held equal.
+    name: what they are, in a sentence.
     is_searched: something of it was tuned by a search, and not laid out by hand.
     """
 
     table: Table
     best: tuple[Row, ...]
-    who: str
+    name: str
     is_searched: bool
 
 
@@ -74,36 +75,41 @@ def allow_for_search(
     evidence: Evidence,
     found: Estimate,
     df: float,
-    sides: tuple[Side, Side],
+    groups: tuple[Group, Group],
     outcome: Score,
     held: Sequence[str],
 ) -> Estimate:
-    """Widen the interval of one side's best less the other's by what searches may still gain.
+    """Widen the interval of one group's best less another's by what searches may still gain.
 
-    The lower bound allows for a gain of the other side alone, the upper one for a gain of this
+    The lower bound allows for a gain of the other group alone, the upper one for a gain of this
     one. Forgetting may move either way, as it does from the best found to the best there is.
 
     Args:
         found: with Student's interval on `df` degrees of freedom.
-        held: hyperparameters at which the sides are compared, which are not theirs to tune.
+        held: hyperparameters at which the groups are compared, which are not theirs to tune.
     """
     if found.low is None or found.high is None:
         return found
-    rooms = [_room(evidence, side, outcome, held, i) for i, side in enumerate(sides)]
-    if all(room is not None and not room.draws.any() for room in rooms):
+    gains = [_gain(evidence, group, outcome, held, i) for i, group in enumerate(groups)]
+    if all(gain is not None and not gain.draws.any() for gain in gains):
         return found
     error = (found.high - found.low) / 2 / t_quantile(df)
     chance = found.effect + error * np.random.default_rng(SEED).standard_t(df, DRAWS)
-    own, other = (None if room is None else np.resize(room.draws, DRAWS) for room in rooms)
+    own, other = (None if gain is None else np.resize(gain.draws, DRAWS) for gain in gains)
     none = np.zeros(DRAWS)
     # Learning of either can only rise; forgetting of both may move either way.
     down = (none if outcome == "learning" else own, other)
     up = (own, none if outcome == "learning" else other)
     low = _bound(chance, down, TAIL)
     high = _bound(chance, up, 1 - TAIL)
-    said = [_said(side, room, outcome) for side, room in zip(sides, rooms, strict=True)]
+    unfinished = [
+        _unfinished(group, gain, outcome) for group, gain in zip(groups, gains, strict=True)
+    ]
     as_found = AsFound(
-        low=found.low, high=found.high, lower=said[1] or said[0], upper=said[0] or said[1]
+        low=found.low,
+        high=found.high,
+        lower=unfinished[1] or unfinished[0],
+        upper=unfinished[0] or unfinished[1],
     )
     return Estimate(
         effect=found.effect,
@@ -111,53 +117,55 @@ def allow_for_search(
         high=None if high is None else max(high, found.high),
         n=found.n,
         n_of=found.n_of,
-        basis=f"{found.basis}; with room for what further search may find",
+        basis=f"{found.basis}; allowing for what further search may find",
         as_found=as_found,
     )
 
 
-def _bound(chance: Floats, moved: tuple[Floats | None, Floats | None], side: float) -> float | None:
+def _bound(
+    chance: Floats, moved: tuple[Floats | None, Floats | None], probability: float
+) -> float | None:
     own, other = moved
     if own is None or other is None:
         return None
-    return float(np.quantile(chance + own - other, side))
+    return float(np.quantile(chance + own - other, probability))
 
 
-def _room(
-    evidence: Evidence, side: Side, outcome: Score, held: Sequence[str], number: int
-) -> Room | None:
-    if not side.is_searched:
-        return Room(np.zeros(DRAWS), "")
-    table = side.table.with_score(outcome)
-    return room_beyond(table, side.best, outcome, held, evidence.margin, stream=number)
+def _gain(
+    evidence: Evidence, group: Group, outcome: Score, held: Sequence[str], number: int
+) -> PossibleGain | None:
+    if not group.is_searched:
+        return PossibleGain(np.zeros(DRAWS), "")
+    table = group.table.with_score(outcome)
+    return possible_gain(table, group.best, outcome, held, evidence.margin, stream=number)
 
 
-def _said(side: Side, room: Room | None, outcome: Score) -> Unfinished | None:
-    """Say what the search of a method leaves open, and what to run."""
-    if room is None:
+def _unfinished(group: Group, gain: PossibleGain | None, outcome: Score) -> Unfinished | None:
+    """Explain what the search of a group leaves open, and what to run."""
+    if gain is None:
         return Unfinished(
-            reason=f"the trials of {side.who} are too few to tell what its search may still gain",
-            to_run=f"Run more trials of {side.who}, or what was searched as a grid.",
+            reason=f"the trials of {group.name} are too few to tell what its search may still gain",
+            to_run=f"Run more trials of {group.name}, or what was searched as a grid.",
         )
-    if not room.draws.any():
+    if not gain.draws.any():
         return None
     if outcome == "forgetting":
-        why = f"further search of {side.who} may learn more where it forgets more or less"
+        why = f"further search of {group.name} may learn more where it forgets more or less"
     else:
-        gain = float(np.quantile(room.draws, 1 - TAIL))
+        most = float(np.quantile(gain.draws, 1 - TAIL))
         why = (
-            f"the search of {side.who} may still gain up to {gain:.2g} of learning, as a "
+            f"the search of {group.name} may still gain up to {most:.2g} of learning, as a "
             "regression on its trials has it"
         )
     return Unfinished(
         reason=why,
-        to_run=f"Search {side.who} on, first around {room.at}, where the regression expects it to "
-        "learn most.",
+        to_run=f"Search {group.name} on, first around {gain.top}, where the regression expects it "
+        "to learn most.",
     )
 
 
 def is_chosen(evidence: Evidence, method: str, table: Table, held: Sequence[str]) -> bool:
-    """Tell whether the levels that differ were chosen by hand and crossed: nothing was searched.
+    """Tell whether the levels that differ were chosen by hand and crossed, and none searched.
 
     Args:
         held: hyperparameters at which methods are compared, which are not theirs to tune.
@@ -172,7 +180,7 @@ def is_chosen(evidence: Evidence, method: str, table: Table, held: Sequence[str]
     return is_factorial(np.stack([column.codes for column in table.columns.values()], axis=1))
 
 
-def room_beyond(
+def possible_gain(
     table: Table,
     best: Sequence[Row],
     outcome: Score,
@@ -180,14 +188,14 @@ def room_beyond(
     margin: float,
     *,
     stream: int = 0,
-) -> Room | None:
+) -> PossibleGain | None:
     """Draw what the best setting may gain over the best that were found, averaged over these.
 
     Args:
-        table: the rows of one side that have the outcome.
+        table: the configurations of one group that have the outcome.
         best: the best row at each setting of what is held.
         outcome: `learning`, or `cost` for what forgetting changes by at that best setting.
-        stream: of random numbers, one for each side.
+        stream: of random numbers, one for each group.
         margin: a gain of less learning does not matter and leaves forgetting as it was found.
 
     Returns:
@@ -195,8 +203,8 @@ def room_beyond(
     """
     near = _near(table, best)
     surface = _surface(near, "learning", held, stream)
-    costs = _surface(near, "forgetting", held, stream) if outcome == "forgetting" else None
-    if surface is None or (outcome == "forgetting" and costs is None):
+    forgetting = _surface(near, "forgetting", held, stream) if outcome == "forgetting" else None
+    if surface is None or (outcome == "forgetting" and forgetting is None):
         return None
     draws = np.zeros(len(surface.drawn))
     for row in best:
@@ -204,14 +212,14 @@ def room_beyond(
         # What the best has beyond the surface is not held against it: where the surface is too
         # flat, the best setting has as much.
         gain, tops = surface.climb(index)
-        if costs is not None:
-            gain = np.where(gain > margin, costs.change(index, tops), 0.0)
+        if forgetting is not None:
+            gain = np.where(gain > margin, forgetting.change(index, tops), 0.0)
         draws += gain / len(best)
-    return Room(draws, surface.top)
+    return PossibleGain(draws, surface.top)
 
 
 def _near(table: Table, best: Sequence[Row]) -> Table:
-    """Keep the rows around the best learning rates, where there are enough of them."""
+    """Select the configurations near the best learning rates, where there are enough of them."""
     if "lr" not in table.columns or not are_rates(table):
         return table
     rates = np.log10([float(row.levels["lr"]) for row in table.rows])
@@ -225,8 +233,8 @@ def _near(table: Table, best: Sequence[Row]) -> Table:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ridge:
-    """Hold one tuned hyperparameter: its settings, their codes, and where its coefficients are."""
+class _TunedAxis:
+    """One tuned hyperparameter: its settings, their codes, and where its coefficients are."""
 
     levels: tuple[Level, ...]
     rows: Floats
@@ -235,51 +243,51 @@ class _Ridge:
 
 @dataclass(frozen=True, slots=True)
 class _Surface:
-    """Hold a regression whose coefficients are redrawn, (draws, coefficients)."""
+    """Response surface: a regression whose coefficients are redrawn, (draws, coefficients)."""
 
     fit: Fit
     drawn: Floats
-    ridges: Mapping[str, _Ridge]
+    axes: Mapping[str, _TunedAxis]
 
     def climb(self, index: int) -> tuple[Floats, dict[str, Codes]]:
-        """Give the rise from a row to the top, draw by draw, and which settings are the top."""
+        """Compute the rise from a row to the top, draw by draw, and which settings are the top."""
         rise, tops = np.zeros(len(self.drawn)), {}
-        for name, ridge in self.ridges.items():
-            heights = self.drawn[:, ridge.own] @ ridge.rows.T
-            here = self.drawn[:, ridge.own] @ self.fit.design[index, ridge.own]
+        for name, axis in self.axes.items():
+            heights = self.drawn[:, axis.own] @ axis.rows.T
+            here = self.drawn[:, axis.own] @ self.fit.design[index, axis.own]
             tops[name] = heights.argmax(axis=1)
             rise += np.maximum(heights.max(axis=1) - here, 0.0)
         return rise, tops
 
     def change(self, index: int, tops: Mapping[str, Codes]) -> Floats:
-        """Give the change from a row to those settings, draw by draw."""
+        """Compute the change from a row to those settings, draw by draw."""
         moved = np.zeros(len(self.drawn))
-        for name, ridge in self.ridges.items():
-            step = ridge.rows[tops[name]] - self.fit.design[index, ridge.own]
-            moved += np.einsum("nd,nd->n", self.drawn[:, ridge.own], step)
+        for name, axis in self.axes.items():
+            step = axis.rows[tops[name]] - self.fit.design[index, axis.own]
+            moved += np.einsum("nd,nd->n", self.drawn[:, axis.own], step)
         return moved
 
     @property
     def top(self) -> str:
-        """Name the settings at the top of the surface as it was fitted."""
-        said = []
-        for name, ridge in self.ridges.items():
-            level = ridge.levels[int((ridge.rows @ self.fit.coefficients[ridge.own]).argmax())]
-            said.append(f"{name} {level if isinstance(level, str) else f'{float(level):.3g}'}")
-        return ", ".join(said)
+        """Settings at the top of the surface as it was fitted, as text."""
+        settings = []
+        for name, axis in self.axes.items():
+            level = axis.levels[int((axis.rows @ self.fit.coefficients[axis.own]).argmax())]
+            settings.append(f"{name} {level if isinstance(level, str) else f'{float(level):.3g}'}")
+        return ", ".join(settings)
 
 
 def _surface(table: Table, outcome: Score, held: Sequence[str], stream: int) -> _Surface | None:
     fit = table.fit(outcome)
     if fit is None:
         return None
-    ridges = {}
+    axes = {}
     for (name, column), own in zip(table.columns.items(), fit.spans, strict=True):
         levels, rows = column.settings()
         if levels and name not in held:
-            ridges[name] = _Ridge(levels, rows, own)
+            axes[name] = _TunedAxis(levels, rows, own)
     rng = np.random.default_rng([SEED, stream, int(outcome == "forgetting")])
-    return _Surface(fit, _redrawn(table, fit, rng), ridges)
+    return _Surface(fit, _redrawn(table, fit, rng), axes)
 
 
 def _redrawn(table: Table, fit: Fit, rng: np.random.Generator) -> Floats:

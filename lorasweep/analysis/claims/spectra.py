@@ -44,12 +44,12 @@ def _measured(evidence: Evidence, method: str) -> list[TrialResult]:
 
 
 def _shares(matrices: Sequence[MatrixSpectrum]) -> list[float]:
-    """Give each update's rank as a share of the rank that it could have."""
+    """Divide each update's rank by the rank that it could have."""
     return [m.update / min(m.outputs, m.inputs) for m in matrices]
 
 
 def _intruders(trial: TrialResult) -> float:
-    """Give the share of intruders among the leading singular vectors."""
+    """Compute the share of intruders among the leading singular vectors."""
     return sum(m.intruders for m in trial.spectrum) / sum(
         min(_LEADING, m.outputs, m.inputs) for m in trial.spectrum
     )

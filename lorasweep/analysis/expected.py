@@ -1,4 +1,4 @@
-"""What a configuration is expected to score, the luck taken out that made it the best.
+"""The score expected of a configuration, without the luck that made it the best.
 
 The best of many noisy scores is too high, as it is the best in part by luck (the winner's curse).
 Each score is therefore drawn towards what a regression on all hyperparameters expects there, the
@@ -35,7 +35,7 @@ MEASURED = "as measured, since there are too few configurations to tell noise fr
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Hold the expected learning of each scored row of a table, in its order.
+    """Expected learning of each scored configuration of a table, row by row.
 
     errors: standard errors with `df` degrees of freedom; None where noise is unknown.
     how: how the values came about.
@@ -48,7 +48,7 @@ class Expected:
     how: str
 
     def at(self, index: int) -> Estimate:
-        """Give the expected score of one row."""
+        """Estimate the score expected of one row."""
         value = float(self.values[index])
         if self.errors is None:
             return Estimate(effect=value, n=self.n, n_of="configurations", basis=self.how)
@@ -59,7 +59,7 @@ class Expected:
 
 
 def expect(table: Table, noise: Noise) -> Expected:
-    """Expect the learning of every row of a method; all of them must be scored."""
+    """Predict the learning of every configuration of a method; all of them must be scored."""
     scores, n = table.learning, len(table.rows)
     if n == 0 or noise.sd is None:
         return Expected(scores, None, 0, n, MEASURED)
@@ -87,6 +87,6 @@ def expect(table: Table, noise: Noise) -> Expected:
 
 
 def spread_of(expected: Expected, index: int) -> float | None:
-    """Give the standard error of one expected score; None where noise is unknown."""
+    """Read the standard error of one expected score; None where noise is unknown."""
     error = None if expected.errors is None else float(expected.errors[index])
     return None if error is None or math.isnan(error) else error

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.searches import cover_peak
+from lorasweep.analysis.claims.best_lr import find_peak
 from lorasweep.analysis.evidence import collect
-from lorasweep.analysis.sensitivity.peak import find_peak
 from lorasweep.store.configurations import configurations
 from tests.analysis.planted import sweep, trial
 

@@ -1,4 +1,4 @@
-"""Where learning is highest over the learning rate, and how sure that is."""
+"""The best learning rate of a method, with its error, and whether it was searched far enough."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import SEED, TAIL, Estimate, Floats
 from lorasweep.analysis.regression import FEWEST_DF
 from lorasweep.analysis.scale import was_drawn
-from lorasweep.analysis.table import Table
+from lorasweep.analysis.table import Row, Table
 
 DRAWS = 1000
 FEWEST_LRS = 4
@@ -24,7 +24,7 @@ _OWN = 3  # coefficients of the curve: its top, and how fast it falls on each si
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Hold where learning is highest over the learning rate.
+    """Where learning is highest over the learning rate.
 
     draws: log10 of the best rate, redrawn within the noise.
     below, above: share of the draws in which it is the lowest or the highest rate tried, so that
@@ -76,7 +76,7 @@ def find_peak(evidence: Evidence, table: Table) -> Peak | None:
 
 
 def are_rates(table: Table) -> bool:
-    """Tell whether every row has a learning rate above 0."""
+    """Tell whether every configuration has a learning rate above 0."""
     rates = (row.levels.get("lr") for row in table.rows)
     return all(not isinstance(rate, str | None) and rate > 0 for rate in rates)
 
@@ -88,9 +88,10 @@ def _lost_above(table: Table, rate: float) -> bool:
 
 
 def _between(rates: Floats, drawn: Floats, top: Floats, rng: np.random.Generator) -> Floats:
-    """Read the top of a parabola through the best rate and its neighbours.
+    """Find the top of a parabola through the best rate and its neighbours, draw by draw.
 
-    It may be off by a quarter of the step to either side, which is drawn too.
+    Three points do not say how learning bends between them: the top may be off by a quarter of the
+    step to either side, which is drawn too.
     """
     index = top.astype(np.int64)
     left, right = np.maximum(index - 1, 0), np.minimum(index + 1, len(rates) - 1)
@@ -134,7 +135,7 @@ def _on_a_curve(table: Table, rng: np.random.Generator) -> Peak | None:
         return None
 
     def alone(values: Floats) -> Floats:
-        """Take out of each row what the other hyperparameters explain."""
+        """Subtract from each row what the other hyperparameters explain."""
         rest: Floats = values - (values @ basis) @ basis.T
         return rest
 
@@ -158,7 +159,7 @@ def _on_a_curve(table: Table, rng: np.random.Generator) -> Peak | None:
 
 
 def _explained(below: Floats, above: Floats, learning: Floats) -> Floats:
-    """Give the sum of squares that the two sides explain, (tops,), neither of them rising.
+    """Compute the sum of squares that the two sides explain, (tops,), neither of them rising.
 
     Args:
         below, above: (tops, rows), how far a row lies off the top on that side, squared.
@@ -181,7 +182,7 @@ def _explained(below: Floats, above: Floats, learning: Floats) -> Floats:
 
 
 def ratio_of(left: Peak, right: Peak) -> Estimate:
-    """Give the best rate of one over that of another; open where a best may lie beyond."""
+    """Divide the best rate of one by that of another; open where a best may lie beyond."""
     gaps = left.draws - right.draws
     low, mid, high = np.quantile(gaps, [TAIL, 0.5, 1 - TAIL])
     open_low = left.below > TAIL or right.above > TAIL
@@ -197,5 +198,32 @@ def ratio_of(left: Peak, right: Peak) -> Estimate:
 
 
 def rate_of(peak: Peak) -> Estimate:
-    """Give the best rate itself; open where it may lie beyond what was tried."""
+    """Estimate the best rate itself; open where it may lie beyond what was tried."""
     return ratio_of(peak, Peak(np.zeros(DRAWS), 0.0, 0.0, 0, ""))
+
+
+def best_lr_at_end(table: Table, who: str) -> str | None:
+    """Explain that a method may learn more beyond the learning rates tried; None where it may not.
+
+    Methods are compared at their best. One whose best rate is the lowest or the highest tried has
+    not been searched to its best, so being behind says nothing. Rates of trials that were stopped
+    early or diverged count as tried; a few rates, set by hand, count as chosen.
+    """
+    scored = [row for row in table.rows if row.learning is not None]
+    if not scored or not are_rates(table):
+        return None
+    tried = sorted({_rate(row) for row in table.rows})
+    if len(tried) < FEWEST_LRS:
+        return None
+    best = _rate(max(scored, key=lambda row: row.learning or 0.0))
+    ends = {tried[0]: "lowest", tried[-1]: "highest"}
+    if best not in ends:
+        return None
+    return (
+        f"{who} learns most at lr {best:.3g}, the {ends[best]} that was tried, and may learn more "
+        "beyond"
+    )
+
+
+def _rate(row: Row) -> float:
+    return float(row.levels["lr"])
