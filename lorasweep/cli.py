@@ -15,6 +15,7 @@ import typer
 
 import lorasweep
 from lorasweep.errors import LorasweepError, SpecError
+from lorasweep.service.options import SweepOptions, with_sweep_options
 
 COMMANDS = ("tune", "plan", "status", "report", "export")
 
@@ -43,66 +44,10 @@ def _root(
     pass
 
 
-Sweep = Annotated[Path | None, typer.Argument(help="Sweep file; without one, a built-in sweep.")]
-Axes = Annotated[
-    str | None,
-    typer.Option(
-        "--space",
-        help="Axes to search, such as 'lr,targets,rank' or 'lr=1e-5..1e-2,rank=4|16'; "
-        "'full.lr=1e-6..1e-4' is for one method.",
-    ),
-]
-Model = Annotated[
-    str | None, typer.Option("--model", help="Base model: a hub name or a local folder.")
-]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", help="Training data: a hub name, a local file or a folder."),
-]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        help="Finetuning methods: lora, full, or lora,full. A sweep that was written for the other "
-        "one is carried over, its learning rates scaled.",
-    ),
-]
-Trials = Annotated[int | None, typer.Option("--trials", help="Configurations to try.")]
-Slots = Annotated[
-    str | None,
-    typer.Option(
-        "--slots",
-        metavar="auto|N",
-        help="Trials that share one base at most; auto measures how many pay, 1 gives every trial "
-        "a job of its own.",
-    ),
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the search and its trials.")]
-Programs = Annotated[
-    bool,
-    typer.Option(
-        "--allow-code-execution",
-        help="Let tasks that are graded by running the model's programs do so, in the sandbox.",
-    ),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any field of the sweep file."),
-]
-
-
 @app.command()
+@with_sweep_options
 def tune(
-    sweep: Sweep = None,
-    space: Axes = None,
-    model: Model = None,
-    data: Data = None,
-    method: Method = None,
-    trials: Trials = None,
-    slots: Slots = None,
-    seed: Seed = None,
-    allow_code_execution: Programs = False,
-    assignments: Assignments = None,
+    options: SweepOptions,
     out: Annotated[Path | None, typer.Option(help="Results folder; default results/NAME.")] = None,
     address: Annotated[
         str | None,
@@ -116,18 +61,7 @@ def tune(
     from lorasweep.service.build import build_sweep
     from lorasweep.service.sweep import run_sweep
 
-    spec = build_sweep(
-        sweep,
-        space=space,
-        model=model,
-        data=data,
-        method=method,
-        trials=trials,
-        slots=slots,
-        seed=seed,
-        allow_code_execution=allow_code_execution,
-        assignments=assignments or [],
-    )
+    spec = build_sweep(options)
     address = address or os.environ.get("RAY_ADDRESS")
     folder = out or Path("results") / spec.name
     if address is not None and address.startswith(("http://", "https://")):
@@ -138,17 +72,9 @@ def tune(
 
 
 @app.command()
+@with_sweep_options
 def plan(
-    sweep: Sweep = None,
-    space: Axes = None,
-    model: Model = None,
-    data: Data = None,
-    method: Method = None,
-    trials: Trials = None,
-    slots: Slots = None,
-    seed: Seed = None,
-    allow_code_execution: Programs = False,
-    assignments: Assignments = None,
+    options: SweepOptions,
     measure: Annotated[
         bool,
         typer.Option(
@@ -171,18 +97,7 @@ def plan(
     from lorasweep.service.plan import plan_sweep
     from lorasweep.service.slots import measure_slots
 
-    spec = build_sweep(
-        sweep,
-        space=space,
-        model=model,
-        data=data,
-        method=method,
-        trials=trials,
-        slots=slots,
-        seed=seed,
-        allow_code_execution=allow_code_execution,
-        assignments=assignments or [],
-    )
+    spec = build_sweep(options)
     planned = plan_sweep(spec, throughput)
     if not as_json:
         show_plan(planned)

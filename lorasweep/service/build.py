@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from lorasweep.errors import SpecError
+from lorasweep.service.options import SweepOptions
 from lorasweep.spec.file import override, read_yaml
 from lorasweep.spec.presets import default_sweep
 from lorasweep.spec.space import parse_space
@@ -17,25 +17,14 @@ from lorasweep.spec.trial import OF_METHOD, axes_of
 Content = dict[str, Any]
 
 
-def build_sweep(
-    sweep: Path | None,
-    *,
-    space: str | None = None,
-    model: str | None = None,
-    data: str | None = None,
-    method: str | None = None,
-    trials: int | None = None,
-    slots: str | None = None,
-    seed: int | None = None,
-    allow_code_execution: bool = False,
-    assignments: Sequence[str] = (),
-) -> SweepSpec:
+def build_sweep(options: SweepOptions) -> SweepSpec:
     """Build a sweep; a later source overrides an earlier one.
 
     Raises:
         SpecError: with all mistakes at once.
     """
-    content = read_yaml(sweep) if sweep is not None else default_sweep(model, data)
+    model, data, slots = options.model, options.data, options.slots
+    content = read_yaml(options.sweep) if options.sweep else default_sweep(model, data)
     problems: list[str] = []
 
     def change(how: Callable[..., None], *words: Any) -> None:
@@ -51,17 +40,17 @@ def build_sweep(
         change(_name_data, data)
     if slots is not None:
         content["slots"] = int(slots) if slots.isdecimal() else slots
-    if seed is not None:
-        content["seed"] = seed
-    if trials is not None:
-        _set_everywhere(content, "search", "trials", trials)
-    if allow_code_execution:
+    if options.seed is not None:
+        content["seed"] = options.seed
+    if options.trials is not None:
+        _set_everywhere(content, "search", "trials", options.trials)
+    if options.allow_code_execution:
         _set_everywhere(content, "evaluate", "allow_code_execution", True)
-    if method is not None:
-        change(choose_methods, method)
-    if space is not None:
-        change(choose_axes, space)
-    change(override, assignments)
+    if options.method is not None:
+        change(choose_methods, options.method)
+    if options.space is not None:
+        change(choose_axes, options.space)
+    change(override, options.assignments or ())
     try:
         spec = parse_sweep(content)
     except SpecError as error:

@@ -5,6 +5,7 @@ import yaml
 
 from lorasweep.errors import SpecError
 from lorasweep.service.build import build_sweep
+from lorasweep.service.options import SweepOptions
 from lorasweep.spec.presets import default_sweep
 from lorasweep.spec.space import DEFAULT_AXES, Choices, Range
 from lorasweep.spec.sweep import parse_sweep
@@ -32,53 +33,57 @@ def file(tmp_path):
     return write
 
 
-def refusal(*words, **options):
+def built(path, **options):
+    return build_sweep(SweepOptions(path, **options))
+
+
+def refusal(path, **options):
     with pytest.raises(SpecError) as caught:
-        build_sweep(*words, **options)
+        built(path, **options)
     return caught.value.problems
 
 
 def test_without_words_the_built_in_sweep_comes_out():
-    assert build_sweep(None) == parse_sweep(default_sweep(None, None))
-    assert build_sweep(None, method="lora") == build_sweep(None)
+    assert built(None) == parse_sweep(default_sweep(None, None))
+    assert built(None, method="lora") == built(None)
 
 
 def test_the_built_in_sweep_is_carried_over_to_full_finetuning():
-    (full,) = build_sweep(None, method="full").studies
+    (full,) = built(None, method="full").studies
     assert full.space.axes == {"lr": TENTH}
     assert full.search.trials == 16
     assert (full.method, full.hyperparameters.lr) == ("full", 2e-5)
-    published = build_sweep(None, method="full", model="org/model").studies[0]
+    published = built(None, method="full", model="org/model").studies[0]
     assert published.space.axes == {"lr": Range(low=1e-6, high=5e-4, log=True)}
 
 
 @pytest.mark.parametrize("method", ["lora,full", "full,lora", " full , lora,full"])
 def test_both_methods_share_the_built_in_sweep_in_any_order(method):
-    lora, full = build_sweep(None, method=method).studies
-    assert lora.space == build_sweep(None).space
+    lora, full = built(None, method=method).studies
+    assert lora.space == built(None).space
     assert full.space.axes == {"lr": TENTH}
 
 
 def test_methods_that_remain_keep_their_own_sections(file):
     path = file(BOTH)
-    assert [study.method for study in build_sweep(path).studies] == ["lora", "full"]
-    (lora,) = build_sweep(path, method="lora").studies
+    assert [study.method for study in built(path).studies] == ["lora", "full"]
+    (lora,) = built(path, method="lora").studies
     assert tuple(lora.space.axes) == ("lr", "targets", "rank")
     assert lora.search.trials == 5
-    (full,) = build_sweep(path, method="full").studies
+    (full,) = built(path, method="full").studies
     assert full.space.axes == {
         "lr": Choices(values=(3e-5,)),
         "attention_dropout": Choices(values=(0.0, 0.1)),
     }
-    assert build_sweep(path, method="full,lora") == build_sweep(path)
+    assert built(path, method="full,lora") == built(path)
 
 
 def test_a_file_for_full_finetuning_is_carried_over_to_lora(file):
     path = file({"space": {"lr": [1e-5]}, "hyperparameters": {"method": "full", "lr": 3e-5}})
-    (lora,) = build_sweep(path, method="lora").studies
+    (lora,) = built(path, method="lora").studies
     assert lora.hyperparameters == LoraHyperparameters(lr=3e-4)
     assert lora.space.axes.get("lr") == Choices(values=(1e-4,))
-    lora, full = build_sweep(path, method="lora,full").studies
+    lora, full = built(path, method="lora,full").studies
     assert (lora.method, full.method) == ("lora", "full")
     assert full.space.axes.get("lr") == Choices(values=(1e-5,))
 
@@ -91,12 +96,12 @@ def test_an_unknown_method_is_one_sentence_that_names_the_known_ones(method, got
 
 
 def test_axes_that_are_named_are_taken_as_given():
-    (full,) = build_sweep(None, method="full", space="lr=1e-4..1e-2,warmup").studies
+    (full,) = built(None, method="full", space="lr=1e-4..1e-2,warmup").studies
     assert full.space.axes == {
         "lr": Range(low=1e-4, high=1e-2, log=True),
         "warmup": DEFAULT_AXES["warmup"],
     }
-    (full,) = build_sweep(None, method="full", space="lr").studies
+    (full,) = built(None, method="full", space="lr").studies
     assert full.space.axes == {"lr": TENTH}
 
 
@@ -110,9 +115,7 @@ def test_an_axis_that_no_method_has_is_refused():
 
 
 def test_an_axis_of_one_method_is_searched_by_that_one():
-    lora, full = build_sweep(
-        None, method="lora,full", space="lr,rank=4|8,attention_dropout"
-    ).studies
+    lora, full = built(None, method="lora,full", space="lr,rank=4|8,attention_dropout").studies
     assert lora.space.axes == {"lr": TESTBED, "rank": Choices(values=(4, 8))}
     assert full.space.axes == {
         "lr": TENTH,
@@ -121,10 +124,10 @@ def test_an_axis_of_one_method_is_searched_by_that_one():
 
 
 def test_a_method_may_be_given_a_range_of_its_own():
-    lora, full = build_sweep(None, method="lora,full", space="lr,full.lr").studies
+    lora, full = built(None, method="lora,full", space="lr,full.lr").studies
     assert (lora.space.axes.get("lr"), full.space.axes.get("lr")) == (TESTBED, TENTH)
     space = "lr=1e-4..1e-2,full.lr=1e-6..1e-4,lora.rank=4"
-    lora, full = build_sweep(None, method="lora,full", space=space).studies
+    lora, full = built(None, method="lora,full", space=space).studies
     assert lora.space.axes == {
         "lr": Range(low=1e-4, high=1e-2, log=True),
         "rank": Choices(values=(4,)),
@@ -133,10 +136,10 @@ def test_a_method_may_be_given_a_range_of_its_own():
 
 
 def test_axes_named_without_a_range_keep_each_methods_own(file):
-    lora, full = build_sweep(file(BOTH), space="lr,rank").studies
+    lora, full = built(file(BOTH), space="lr,rank").studies
     assert lora.space.axes == {"lr": Choices(values=(1e-3,)), "rank": Choices(values=(4,))}
     assert full.space.axes == {"lr": Choices(values=(3e-5,))}
-    lora, full = build_sweep(file(BOTH), space="lr=1e-2").studies
+    lora, full = built(file(BOTH), space="lr=1e-2").studies
     assert full.space.axes == {"lr": Choices(values=(1e-3,))}
 
 
@@ -166,10 +169,8 @@ DOMAINS = {
 
 
 def test_programs_may_run_where_the_command_line_says_so(file):
-    assert not any(
-        study.evaluate.allow_code_execution for study in build_sweep(file(DOMAINS)).studies
-    )
-    allowed = build_sweep(file(DOMAINS), allow_code_execution=True)
+    assert not any(study.evaluate.allow_code_execution for study in built(file(DOMAINS)).studies)
+    allowed = built(file(DOMAINS), allow_code_execution=True)
     assert all(study.evaluate.allow_code_execution for study in allowed.studies)
     assert allowed.studies[0].evaluate.learning == ("testbed_code",)
 
@@ -177,13 +178,13 @@ def test_programs_may_run_where_the_command_line_says_so(file):
 def test_domains_are_carried_over_with_the_rest(file):
     domain = {"space": {"lr": [1e-3], "rank": [4]}, "hyperparameters": {"dropout": 0.1}}
     path = file({"space": {"lr": True}, "domains": {"code": domain}})
-    (full,) = build_sweep(path, method="full").studies
+    (full,) = built(path, method="full").studies
     assert full.study_name == "code/full"
     assert full.space.axes == {"lr": Choices(values=(1e-4,))}
 
 
 def test_the_number_of_trials_is_that_of_every_study(file):
-    assert [study.search.trials for study in build_sweep(file(DOMAINS), trials=7).studies] == [7, 7]
+    assert [study.search.trials for study in built(file(DOMAINS), trials=7).studies] == [7, 7]
 
 
 def test_data_cannot_be_named_beside_those_of_domains(file):
@@ -191,12 +192,12 @@ def test_data_cannot_be_named_beside_those_of_domains(file):
         "--data: must not be given where domains.code names its own data; use "
         "--set domains.code.data.path=mine.jsonl",
     )
-    spec = build_sweep(file(DOMAINS), assignments=["domains.code.data.path=mine.jsonl"])
+    spec = built(file(DOMAINS), assignments=["domains.code.data.path=mine.jsonl"])
     assert spec.studies[0].data.path == "mine.jsonl"
 
 
 def test_the_last_word_is_that_of_an_assignment():
-    spec = build_sweep(None, seed=3, slots="2", model="org/model", assignments=["seed=4"])
+    spec = built(None, seed=3, slots="2", model="org/model", assignments=["seed=4"])
     assert (spec.seed, spec.slots, spec.model.path) == (4, 2, "org/model")
 
 
@@ -220,17 +221,17 @@ OF_FULL = {"hyperparameters": {"method": "full"}}
     ],
 )
 def test_a_learning_rate_without_any_range_has_its_methods_default(file, content, options, ranges):
-    spec = build_sweep(file(content), **options)
+    spec = built(file(content), **options)
     assert [axes["lr"] for study in spec.studies if "lr" in (axes := study.space.axes)] == ranges
 
 
 def test_a_range_for_one_method_leaves_the_others_what_they_have(file):
     own = {"lora": {}, "full": {"space": {"lr": "1e-6..1e-5"}}}
     content = {"methods": own, "space": {"lr": "1e-5..1e-2", "rank": [4]}}
-    spec = build_sweep(file(content), space="lora.lr=1e-4..1e-3,rank")
+    spec = built(file(content), space="lora.lr=1e-4..1e-3,rank")
     mine, its = Range(low=1e-4, high=1e-3, log=True), Range(low=1e-6, high=1e-5, log=True)
     assert [study.space.axes.get("lr") for study in spec.studies] == [mine, its]
-    spec = build_sweep(file(content), space="lr=1e-4..1e-3,rank")  # without an owner it is for all
+    spec = built(file(content), space="lr=1e-4..1e-3,rank")  # without an owner it is for all
     shared = Range(low=1e-5, high=1e-4, log=True)
     assert [study.space.axes.get("lr") for study in spec.studies] == [mine, shared]
 
@@ -249,12 +250,12 @@ def test_a_range_for_one_method_is_refused_where_a_domain_has_one_for_all(file):
 
 @pytest.mark.parametrize("path", ["/data/my #1 set", "[a].jsonl", "./run: final", "2024", "*"])
 def test_a_path_is_taken_as_it_stands(path):
-    spec = build_sweep(None, model=path, data=path)
+    spec = built(None, model=path, data=path)
     assert (spec.model.path, spec.data.path) == (path, path)
 
 
 def test_a_number_of_slots_is_written_in_digits():
-    assert build_sweep(None, slots="3").slots == 3
+    assert built(None, slots="3").slots == 3
     assert refusal(None, slots="²") == ("slots: must be auto or a number of at least 1, got '²'",)
 
 

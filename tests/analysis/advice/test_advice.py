@@ -11,6 +11,7 @@ from lorasweep.analysis.advice.command import extended_range, train_command
 from lorasweep.analysis.scale import lay_out
 from lorasweep.analysis.summary import analyse
 from lorasweep.service.build import build_sweep
+from lorasweep.service.options import SweepOptions
 from lorasweep.spec.file import read_yaml
 from lorasweep.spec.space import Choices, Range, read_axis
 from lorasweep.spec.sweep import dump_sweep, parse_sweep
@@ -35,7 +36,7 @@ def spec_of(command):
         else:
             given[word.removeprefix("--")] = rest.pop(0)
     given.pop("out", None)
-    return build_sweep(path, assignments=assignments, **given)
+    return build_sweep(SweepOptions(path, assignments=assignments, **given))
 
 
 def results_of(name, folder):
