@@ -41,8 +41,9 @@ lint: setup
 unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
 
-docs: setup ## Regenerate docs/cli.md from --help.
+docs: setup ## Regenerate docs/cli.md and the schema of analysis.json.
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_schema.py
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

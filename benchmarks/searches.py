@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lorasweep.analysis.advice.advise import expected_of
+from lorasweep.analysis.advice.recommend import expected_of
 from lorasweep.analysis.claims import methods, modules
 from lorasweep.analysis.claims.best_lr import find_peak, rate_of
 from lorasweep.analysis.claims.verdict import Claim, Verdict, decide, verdict_of

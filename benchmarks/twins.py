@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from lorasweep.analysis.result import read_analysis
 from lorasweep.store.environment import environment
 from lorasweep.store.results import SweepResults, TrialResult, load_results
 
@@ -41,7 +42,7 @@ def run_twin(name: str, folder: Path) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"{name} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     results = load_results(folder)
-    analysis = json.loads((folder / "report" / "analysis.json").read_text(encoding="utf-8"))
+    analysis = read_analysis(folder / "report" / "analysis.json")
     return {
         "arm": name,
         "wall_s": round(wall_s, 1),
@@ -51,9 +52,9 @@ def run_twin(name: str, folder: Path) -> dict[str, Any]:
         "best": _best(results),
         "durations": _durations(results),
         "spectra": [
-            {key: row[key] for key in ("domain", "trial", "whole")} for row in analysis["spectra"]
+            row.model_dump(include={"domain", "trial", "whole"}) for row in analysis.spectra
         ],
-        "programs": analysis["programs"],
+        "programs": [row.model_dump() for row in analysis.programs],
     }
 
 

@@ -9,7 +9,7 @@ from lorasweep.analysis.expected import Expected, expect
 from lorasweep.analysis.noise import Noise, measure_noise
 from lorasweep.analysis.sensitivity.importance import Ranking
 from lorasweep.analysis.table import Table, make_rows
-from lorasweep.analysis.tradeoff.equal import AtEqual, compare_at_equal
+from lorasweep.analysis.tradeoff.matched import MatchedComparison, compare_matched
 from lorasweep.store.configurations import Configuration, is_scored, methods
 from lorasweep.store.results import SweepResults, TrialResult
 
@@ -26,7 +26,7 @@ class Evidence:
     expected: learning of each scored configuration, the winner's luck taken out.
     by_forgetting: cost is forgetting, and not source accuracy with its sign turned.
     margin: the smallest difference that matters, in the scores' unit.
-    at_equal: every two methods compared on their fronts.
+    matched: every two methods compared on their fronts, where one of the scores is equal.
     """
 
     results: SweepResults
@@ -35,7 +35,7 @@ class Evidence:
     expected: Mapping[str, Expected]
     by_forgetting: bool
     margin: float
-    at_equal: tuple[AtEqual, ...]
+    matched: tuple[MatchedComparison, ...]
     rankings: Mapping[str, Ranking] = field(default_factory=dict)
 
     def table(self, method: str) -> Table:
@@ -71,6 +71,6 @@ def collect(
         {method: expect(table.scored, noise["learning"]) for method, table in tables.items()},
         by_forgetting,
         MATTERS * max(1.0, largest),
-        compare_at_equal(tables, noise),
+        compare_matched(tables, noise),
         rankings,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from lorasweep.analysis.intervals import Floats, t_quantile
 from lorasweep.analysis.table import Score, Table
+from lorasweep.analysis.types import Number, Result
 from lorasweep.store.configurations import Configuration, forgetting_of
 
 # Repeated seeds with fewer degrees of freedom than this hardly tell their spread. It is one fewer
@@ -17,8 +18,7 @@ from lorasweep.store.configurations import Configuration, forgetting_of
 FEWEST_SEED_DF = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Noise:
+class Noise(Result):
     """How much one score varies from run to run.
 
     sd: standard deviation of a single trial's score, in the score's unit; None where unknown.
@@ -29,10 +29,10 @@ class Noise:
     rounding: the last digit that the scores were written with; 0 where they were not rounded.
     """
 
-    sd: float | None
-    df: int
-    basis: str
-    rounding: float
+    sd: Number = None
+    df: int = 0
+    basis: Literal["seeds", "residuals", "unknown"] = "unknown"
+    rounding: float = 0.0
 
     @property
     def margin(self) -> float:
@@ -136,7 +136,7 @@ def _noise(tables: Mapping[str, Table], score: Score, *, by_forgetting: bool) ->
     fits = [table.with_score(score).fit(score) for table in tables.values()]
     known = [fit for fit in fits if fit is not None]
     if not known:
-        return Noise(sd=None, df=0, basis="unknown", rounding=rounding)
+        return Noise(rounding=rounding)
     df = sum(fit.df for fit in known)
     sd = math.sqrt(sum(fit.df * fit.variance for fit in known) / df)
     return Noise(sd=sd, df=df, basis="residuals", rounding=rounding)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from lorasweep.analysis.types import Result
 from lorasweep.spec.space import Axis, Choices, Level, Range
 from lorasweep.spec.trial import DURATIONS as DURATIONS_IN_A_SPACE
 from lorasweep.store.results import SweepResults, TrialResult
@@ -28,9 +28,8 @@ def show(level: Level) -> str:
     return f"{level:.10g}"
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Lay out one hyperparameter.
+class Scale(Result):
+    """How the values of one hyperparameter are divided into levels or parts.
 
     kind: `text` and `numbers` are few levels, without and with an order; `linear` and `log` are an
         interval cut into `BINS` parts of equal width on that scale.
@@ -77,7 +76,7 @@ def _interval(name: str, low: float, high: float, *, log: bool) -> Scale:
         inner = [low * math.exp(step * math.log(high / low)) for step in steps]
     else:
         inner = [low + step * (high - low) for step in steps]
-    return Scale(name, "log" if log else "linear", edges=(low, *inner, high))
+    return Scale(name=name, kind="log" if log else "linear", edges=(low, *inner, high))
 
 
 def lay_out(
@@ -96,15 +95,17 @@ def lay_out(
     numbers = [float(value) for value in seen if not isinstance(value, str)]
     if len(numbers) < len(seen):
         declared = isinstance(axis, Choices)
-        return Scale(name, "text", levels=seen if declared else tuple(sorted(seen, key=str)))
+        return Scale(
+            name=name, kind="text", levels=seen if declared else tuple(sorted(seen, key=str))
+        )
     if isinstance(axis, Choices) or is_grid:
-        return Scale(name, "numbers", levels=tuple(sorted(seen, key=float)))
+        return Scale(name=name, kind="numbers", levels=tuple(sorted(seen, key=float)))
     low, high = min(numbers), max(numbers)
     if isinstance(axis, Range):
         return _interval(name, min(low, axis.low), max(high, axis.high), log=axis.log)
     repeats = len(values) >= 2 * len(seen)
     if len(seen) <= _MOST_LEVELS or (repeats and len(seen) <= 3 * _MOST_LEVELS):
-        return Scale(name, "numbers", levels=tuple(sorted(seen, key=float)))
+        return Scale(name=name, kind="numbers", levels=tuple(sorted(seen, key=float)))
     return _interval(name, low, high, log=is_logarithmic(name, low, high))
 
 

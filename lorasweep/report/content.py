@@ -1,252 +1,161 @@
-"""What the page says of one domain, as plain text and tables.
-
-It reads the analysis as `lorasweep.analysis.document` lays it out, and leaves out what is not
-there.
-"""
+"""What the report says of one domain: what report.md and the page have in common."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.advice.recommend import Recommendation
+from lorasweep.analysis.claims.verdict import FAILS, HOLDS, UNSURE, Claim
+from lorasweep.analysis.result import Analysis
 from lorasweep.report.findings import Finding, answer, findings
-from lorasweep.report.payload import tidy
-from lorasweep.report.plain import Table, interval, lay_out, rate, sentences, words
-from lorasweep.report.wording import UNKNOWN, enumerate_words, level, number, signed
-from lorasweep.spec.studies import study_name
+from lorasweep.report.tables import (
+    Table,
+    alpha_rule_table,
+    alternatives_table,
+    diverged_table,
+    hypervolume_table,
+    level_table,
+    matched_table,
+    noise_table,
+    stable_rate_table,
+    status_table,
+)
+from lorasweep.report.wording import (
+    compact,
+    enumerate_words,
+    interval,
+    level,
+    number,
+    sentence,
+    shorten,
+    signed,
+)
 from lorasweep.store.results import SweepResults
 
-# A verdict is told by its sign and its word; colour only helps.
-_SIGNS = {"holds here": "✓", "does not hold here": "✗"}
-Rows = Callable[[str], list[Mapping[str, Any]]]
-_STATUSES = ("COMPLETE", "PRUNED", "DIVERGED", "FAILED", "RUNNING", "PENDING")
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A method's recommended configuration.
+
+    settings: searched hyperparameters and their values; fixed: the other ones.
+    facts: pairs of words and values.
+    """
+
+    method: str
+    trial: str
+    settings: tuple[tuple[str, str], ...]
+    fixed: str
+    facts: tuple[tuple[str, str], ...]
+    why: str
+    next_steps: str
+    command: str
 
 
-def content_of(
-    results: SweepResults, analysis: Analysis, document: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Collect what the page says of one domain."""
-    studies = {m: study_name(m, results.domain) for m in analysis.methods}
+@dataclass(frozen=True, slots=True)
+class DomainContent:
+    """Text and tables of one domain.
 
-    def by_study(key: str) -> dict[str, Any]:
-        own = document.get(key) or {}
-        return {method: own[study] for method, study in studies.items() if own.get(study)}
+    sensitivity, tradeoff: tables that stand below the figures of that section.
+    """
 
-    def of_domain(key: str) -> list[Mapping[str, Any]]:
-        rows = document.get(key) or []
-        return [row for row in rows if (row.get("domain") or "") == results.domain]
+    domain: str
+    answer: tuple[str, str, str]
+    statuses: Table
+    cards: tuple[Card, ...]
+    claims: tuple[Claim, ...]
+    findings: tuple[Finding, ...]
+    sensitivity: tuple[Table, ...]
+    tradeoff: tuple[Table, ...]
+    levels: tuple[Table, ...]
 
-    claims = [_claim(row) for row in of_domain("claims")]
-    return {
-        "domain": results.domain,
-        "answer": answer(results, analysis),
-        "statuses": _statuses(analysis),
-        "cards": [
-            _card(method, rec, results) for method, rec in by_study("recommendation").items()
-        ],
-        "claims": claims,
-        "decided": [claim for claim in claims if claim["sign"] != "?"],
-        "undecided": [claim for claim in claims if claim["sign"] == "?"],
-        "tally": _tally(claims),
-        "findings": [_finding(found) for found in findings(results, analysis)],
-        "levels": [
-            lay_out(f"{method}: {name}", rows)
-            for method, tables in by_study("levels").items()
-            for name, rows in tables.items()
-        ],
-        "tables": [
-            *(_alternatives(method, rows) for method, rows in by_study("alternatives").items()),
-            *(table for item in by_study("divergence").items() for table in _divergence(*item)),
-            *(table for item in by_study("by_alpha_rule").items() for table in _by_rule(*item)),
-        ],
-        "fronts": [
-            lay_out(title, rows)
-            for title, rows in (
-                ("How much of the plane a front covers (hypervolume)", _areas(of_domain)),
-                ("Two methods at equal forgetting, and at equal learning", _equals(of_domain)),
-                ("How much a score varies by chance", of_domain("noise")),
-            )
-            if rows
-        ],
-    }
+    @property
+    def decided(self) -> tuple[Claim, ...]:
+        """Claims that hold here or do not."""
+        return tuple(claim for claim in self.claims if claim.verdict != UNSURE)
+
+    @property
+    def undecided(self) -> tuple[Claim, ...]:
+        """Claims that these trials cannot decide."""
+        return tuple(claim for claim in self.claims if claim.verdict == UNSURE)
+
+    @property
+    def tally(self) -> str:
+        """Numbers of claims by verdict, in words."""
+        counts = Counter(claim.verdict for claim in self.claims)
+        parts = (
+            (counts[HOLDS], "holds here", "hold here"),
+            (counts[FAILS], "does not", "do not"),
+            (counts[UNSURE], "is undecided", "are undecided"),
+        )
+        return enumerate_words(f"{n} {one if n == 1 else many}" for n, one, many in parts if n)
 
 
-def _alternatives(method: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Show which levels come within a tenth of the best, and what a wrong choice costs."""
-    return lay_out(
-        f"{method}: levels that reach 90% of the best, and the spread between levels",
-        [
-            {
-                "hyperparameter": row.get("hyperparameter"),
-                "levels at 90%": _close(row.get("levels")),
-                "spread of the best": row.get("spread"),
-                "90% interval": interval(row),
-                "note": row.get("reason"),
-            }
-            for row in rows
-        ],
+def content_of(results: SweepResults, analysis: Analysis) -> DomainContent:
+    """Collect what the report says of one domain."""
+    sensitivity = [alternatives_table(m, rows) for m, rows in analysis.alternatives.items()]
+    for method, divergence in analysis.divergence.items():
+        if divergence.stable_rate is not None:
+            sensitivity.append(stable_rate_table(method, divergence.stable_rate))
+        sensitivity.append(diverged_table(method, divergence))
+    sensitivity += [alpha_rule_table(m, rules) for m, rules in analysis.by_alpha_rule.items()]
+    tradeoff = (
+        hypervolume_table(analysis.hypervolumes),
+        matched_table(analysis.matched_comparisons),
+        noise_table(analysis.noise),
+    )
+    return DomainContent(
+        domain=results.domain,
+        answer=answer(results, analysis),
+        statuses=status_table(analysis),
+        cards=tuple(
+            _card(method, found, results) for method, found in analysis.recommendation.items()
+        ),
+        claims=analysis.claims,
+        findings=findings(results, analysis),
+        sensitivity=tuple(table for table in sensitivity if table.rows),
+        tradeoff=tuple(table for table in tradeoff if table.rows),
+        levels=tuple(
+            level_table(method, name, levels)
+            for method, tables in analysis.levels.items()
+            for name, levels in tables.items()
+        ),
     )
 
 
-def _close(levels: Any) -> str:
-    rows = [row for row in levels or [] if isinstance(row, Mapping)]
-    return ", ".join(words(row.get("level")) for row in rows if row.get("is_close")) or UNKNOWN
-
-
-def _divergence(method: str, found: Mapping[str, Any]) -> list[Table]:
-    """Show where trials diverged, and how high the learning rate may be."""
-    tables = []
-    stable = found.get("stable_rate")
-    if stable:
-        facts = {
-            "estimate": rate(stable.get("estimate")),
-            "90% interval": interval(stable, rate),
-            "largest that completed": rate(stable.get("largest_stable")),
-            "smallest that diverged": rate(stable.get("smallest_diverged")),
-            "note": stable.get("reason"),
-        }
-        tables.append(lay_out(f"{method}: the highest stable learning rate", [facts]))
-    by_level = [
-        {
-            "hyperparameter": name,
-            **{key: row.get(key) for key in ("level", "finished", "diverged")},
-            "share diverged": row.get("share"),
-            "90% interval": interval(row),
-        }
-        for name, rows in (found.get("by_level") or {}).items()
-        for row in rows
-    ]
-    if any(row["diverged"] for row in by_level):
-        tables.append(lay_out(f"{method}: what diverged, level by level", by_level))
-    return tables
-
-
-def _by_rule(method: str, rules: Sequence[Mapping[str, Any]]) -> list[Table]:
-    rows = [
-        {
-            "alpha": rule.get("rule"),
-            "configurations": rule.get("configurations"),
-            "hyperparameter": row.get("hyperparameter"),
-            "share": row.get("importance"),
-            "90% interval": interval(row),
-        }
-        for rule in rules
-        for row in rule.get("sensitivity") or []
-    ]
-    return (
-        [lay_out(f"{method}: shares of the variance under each rule for alpha", rows)]
-        if rows
-        else []
-    )
-
-
-def _areas(of_domain: Rows) -> list[Mapping[str, Any]]:
-    return [
-        {
-            "front of": row.get("scope"),
-            "area": row.get("value"),
-            "90% interval": interval(row),
-            "n": row.get("n"),
-        }
-        for row in of_domain("hypervolume")
-    ]
-
-
-def _equals(of_domain: Rows) -> list[Mapping[str, Any]]:
-    return [
-        {
-            "difference of": row.get("what"),
-            "between": f"{row.get('method')} less {row.get('other')}",
-            "difference": row.get("difference"),
-            "90% interval": interval(row),
-            "n": row.get("n"),
-            "note": row.get("reason"),
-        }
-        for row in of_domain("equal")
-    ]
-
-
-def _statuses(analysis: Analysis) -> Table:
-    counts = analysis.statuses
-    seen = [status for status in _STATUSES if any(own.get(status) for own in counts.values())]
-    rows = [
-        [method, *(str(own.get(status, 0)) for status in seen), str(sum(own.values()))]
-        for method, own in counts.items()
-    ]
-    return Table("Trials", ["method", *(status.lower() for status in seen), "all"], rows)
-
-
-def _card(method: str, found: Mapping[str, Any], results: SweepResults) -> dict[str, Any]:
-    """Lay out a method's recommended configuration, the searched settings first."""
-    configuration = found["configuration"]
+def _card(method: str, found: Recommendation, results: SweepResults) -> Card:
+    configuration = found.configuration
     searched = [name for name in results.axes if name in configuration]
     fixed = [name for name in configuration if name not in searched]
-    scores = [f"{number(found['learning'])} ({_seeds(found)})"]
-    expected = found.get("expected")
-    rows = [("learning", scores[0])]
-    rows += [("expected", words(expected))] if expected is not None else []
-    for name in ("forgetting", "source_accuracy"):
-        if found.get(name) is not None:
-            rows.append((name.replace("_", " "), signed(number(found[name]))))
-    if found.get("runner_up"):
-        other = found["runner_up"]
-        gap = found["learning"] - other["learning"]
-        rows.append(("runner-up", f"trial {other['trial']}, {number(gap)} behind"))
-    more = found.get("more_trials")
-    if more:
-        rows.append(("more trials", f"{words(more.get('verdict'))}: {words(more.get('reason'))}"))
-    return {
-        "method": method,
-        "trial": found["trial"],
-        "settings": [(name, level(tidy(configuration[name]))) for name in searched],
-        "fixed": ", ".join(f"{name}={level(tidy(configuration[name]))}" for name in fixed),
-        "rows": rows,
-        "why": sentences(found.get("why")),
-        "next": sentences(found.get("next")),
-        "command": found.get("command") or "",
-    }
-
-
-def _seeds(found: Mapping[str, Any]) -> str:
-    scores = found.get("scores") or []
-    if len(scores) < 2:
-        return "one seed"
-    return f"{len(scores)} seeds, {number(min(scores))} to {number(max(scores))}"
-
-
-def _claim(row: Mapping[str, Any]) -> dict[str, str]:
-    names = ("id", "statement", "source", "note", "verdict", "unit", "n_of")
-    prose = ("evidence", "reason", "to_decide")
-    return {
-        **{name: words(row.get(name) or "") for name in names},
-        **{name: sentences(row.get(name)) for name in prose},
-        "sign": _SIGNS.get(row.get("verdict", ""), "?"),
-        "effect": words(row.get("effect")),
-        "interval": interval(row),
-        "n": words(row.get("n")),
-    }
-
-
-def _tally(claims: Sequence[Mapping[str, str]]) -> str:
-    by_sign = Counter(claim["sign"] for claim in claims)
-    parts = (
-        (by_sign["✓"], "holds here", "hold here"),
-        (by_sign["✗"], "does not", "do not"),
-        (by_sign["?"], "cannot be told", "cannot be told"),
+    values = {name: level(shorten(value)) for name, value in configuration.items()}
+    steps = [f"{step.text} ({step.options})" if step.options else step.text for step in found.steps]
+    return Card(
+        method=method,
+        trial=found.trial,
+        settings=tuple((name, values[name]) for name in searched),
+        fixed=", ".join(f"{name}={values[name]}" for name in fixed),
+        facts=tuple(_facts(found).items()),
+        why=sentence(found.why),
+        next_steps=" ".join(sentence(step) for step in steps),
+        command=found.command or "",
     )
-    return enumerate_words(f"{n} {one if n == 1 else many}" for n, one, many in parts if n)
 
 
-def _finding(found: Finding) -> dict[str, str]:
-    unit = found.unit.removesuffix("s") if found.n == 1 else found.unit
-    known = found.low is not None and found.high is not None
-    return {
-        "text": found.text,
-        "n": f"{found.n} {unit}",
-        "effect": signed(number(found.effect)),
-        "measure": found.measure,
-        "interval": signed(f"{number(found.low)} to {number(found.high)}") if known else UNKNOWN,
-        "basis": found.basis if known else "",
+def _facts(found: Recommendation) -> Mapping[str, str]:
+    low, high = found.spread
+    seeds = f"{len(found.scores)} seeds, {number(low)} to {number(high)}"
+    expected = found.expected
+    facts = {
+        "learning": f"{number(found.learning)} ({seeds if len(found.scores) > 1 else 'one seed'})",
+        "expected": f"{compact(expected.learning)} ({interval(expected.low, expected.high)})",
     }
+    if found.forgetting is not None:
+        facts["forgetting"] = signed(number(found.forgetting))
+    if found.source_accuracy is not None:
+        facts["source accuracy"] = signed(number(found.source_accuracy))
+    if found.runner_up is not None:
+        gap = found.learning - found.runner_up.learning
+        facts["runner-up"] = f"trial {found.runner_up.trial}, {number(gap)} behind"
+    facts["more trials"] = f"{found.more_trials.verdict}: {found.more_trials.reason}"
+    return facts

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from lorasweep.analysis.advice.recommend import Recommendation
 from lorasweep.analysis.intervals import fisher_bounds, rank_correlation
+from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
-from lorasweep.analysis.summary import Analysis
 from lorasweep.analysis.tradeoff.pareto import POOLED
-from lorasweep.report.wording import enumerate_words, number, percent, settings
-from lorasweep.store.best import Best, Standing
+from lorasweep.report.wording import UNKNOWN, enumerate_words, number, percent, settings
+from lorasweep.store.best import Standing
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults
 
@@ -41,6 +42,21 @@ class Finding:
     high: float | None = None
     basis: str = _INTERVAL
 
+    @property
+    def rests_on(self) -> str:
+        """What it rests on, with its number."""
+        return f"{self.n} {self.unit.removesuffix('s') if self.n == 1 else self.unit}"
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether both bounds are known."""
+        return self.low is not None and self.high is not None
+
+    @property
+    def interval(self) -> str:
+        """The bounds as text."""
+        return f"{number(self.low)} to {number(self.high)}" if self.has_interval else UNKNOWN
+
 
 def answer(results: SweepResults, analysis: Analysis) -> tuple[str, str, str]:
     """Answer the sweep's question: what to use, what matters, what it costs."""
@@ -48,16 +64,15 @@ def answer(results: SweepResults, analysis: Analysis) -> tuple[str, str, str]:
 
 
 def _what_to_use(results: SweepResults, analysis: Analysis) -> str:
-    if not analysis.best:
+    if not analysis.recommendation:
         if analysis.count("DIVERGED"):
             return "No trial has completed and some diverged, so nothing can be recommended."
         return "No trial has completed, so nothing can be recommended yet."
     parts = []
-    for method, best in analysis.best.items():
-        standing = best.winner
+    for method, found in analysis.recommendation.items():
         parts.append(
-            f"for {method} {settings(standing.configuration, results.axes)}, which reached "
-            f"learning {number(standing.learning)} ({_seeds(standing)})"
+            f"for {method} {settings(found.configuration, results.axes)}, which reached "
+            f"learning {number(found.learning)} ({_seeds(found)})"
         )
     return f"Of what was tried, use {'; '.join(parts)}."
 
@@ -78,8 +93,8 @@ def _what_matters(analysis: Analysis) -> str:
 
 def _ranked(ranking: Ranking) -> str:
     """Say a method's ranking in one sentence, its full stop left to the caller."""
-    shown = [row for row in ranking.rows if row.is_shown]
-    hidden = [row.hyperparameter for row in ranking.rows if not row.is_shown]
+    shown = [row for row in ranking.rows if row.above_chance]
+    hidden = [row.hyperparameter for row in ranking.rows if not row.above_chance]
     if not ranking.rows:
         return f"Which hyperparameter of {ranking.method} matters cannot be told ({ranking.reason})"
     together = _together(ranking)
@@ -114,9 +129,9 @@ def _ranked(ranking: Ranking) -> str:
 
 def _together(ranking: Ranking) -> str | None:
     """Say which pair explains about as much together as the strongest hyperparameter alone."""
-    strongest = max((row.importance for row in ranking.rows if row.is_shown), default=0.0)
+    strongest = max((row.importance for row in ranking.rows if row.above_chance), default=0.0)
     for pair in ranking.interactions:  # by falling importance
-        if pair.is_shown and pair.importance >= _COMPARABLE * strongest:
+        if pair.above_chance and pair.importance >= _COMPARABLE * strongest:
             return (
                 f"{enumerate_words(pair.hyperparameters)} explain {percent(pair.importance)} "
                 f"({percent(pair.low)} to {percent(pair.high)}) together, beyond what each does "
@@ -156,39 +171,38 @@ def findings(results: SweepResults, analysis: Analysis) -> tuple[Finding, ...]:
     """List what the sweep shows and what it cannot tell."""
     found: list[Finding] = []
     for method in analysis.methods:
-        if method in analysis.best:
-            found += _about_best(results, analysis.best[method])
+        if method in analysis.recommendation:
+            found += _about_best(results, analysis.recommendation[method])
         found += _about_ranking(analysis.rankings[method])
         found += _about_trade(results, method)
         proxy = analysis.proxy[method]
         if proxy.n:
             what = f"{method}: low response loss, the stopping proxy,"
-            found.append(_correlation(what, proxy.correlation, proxy.n))
-    found += _about_methods(list(analysis.best.values()))
+            found.append(_correlation(what, proxy.spearman, proxy.n))
+    found += _about_methods(list(analysis.recommendation.values()))
     return tuple(found)
 
 
-def _about_best(results: SweepResults, best: Best) -> Iterator[Finding]:
-    winner = best.winner
+def _about_best(results: SweepResults, best: Recommendation) -> Iterator[Finding]:
     base = results.base.learning if results.base else None
     if base is not None:
-        low, high = (score - base for score in winner.spread)
-        several = len(winner.scores) > 1
+        low, high = (score - base for score in best.spread)
+        several = len(best.scores) > 1
         yield Finding(
             f"{best.method}: the best configuration learned more than the base model did."
-            if winner.learning > base
+            if best.learning > base
             else f"{best.method}: no configuration learned more than the base model.",
-            len(winner.scores),
+            len(best.scores),
             "seeds",
             "learning above the base",
-            winner.learning - base,
+            best.learning - base,
             low if several else None,
             high if several else None,
             _RANGE,
         )
     if best.runner_up is not None:
         what = f"{best.method}: the best configuration against the next best"
-        yield _difference(what, winner, best.runner_up)
+        yield _difference(what, best, best.runner_up)
 
 
 def _difference(what: str, left: Standing, right: Standing) -> Finding:
@@ -221,23 +235,23 @@ def _about_ranking(ranking: Ranking) -> Iterator[Finding]:
     for row in ranking.rows:
         name = f"{ranking.method}: {row.hyperparameter}"
         alone = len(ranking.rows) == 1
-        if not row.is_shown:
+        if not row.above_chance:
             text = f"{name} has no effect that stands out from chance ({percent(row.chance)})."
         elif row.tied_with:
             text = f"{name} matters, in a tie with {enumerate_words(row.tied_with)}."
         else:
             text = f"{name} matters, and its rank {row.rank} is clear."
         n, unit = ranking.configurations, "configurations"
-        if alone and not row.is_shown:
+        if alone and not row.above_chance:
             yield Finding(f"{name} varied alone: {_NOISE}.", n, unit, "learning", None)
         elif not alone:  # the share of a single hyperparameter is always 1
             yield Finding(text, n, unit, "share of variance", row.importance, row.low, row.high)
-        if row.is_shown:
+        if row.above_chance:
             text = f"{name}: {row.best_level} learned more than {row.worst_level}."
-            cost = row.cost_of_wrong_level
-            yield Finding(text, n, unit, "learning", cost, row.cost_low, row.cost_high)
+            bounds = row.effect_low, row.effect_high
+            yield Finding(text, n, unit, "learning", row.effect, *bounds)
     for pair in ranking.interactions:
-        if pair.is_shown:
+        if pair.above_chance:
             yield Finding(
                 f"{ranking.method}: {enumerate_words(pair.hyperparameters)} matter together: "
                 "what one does depends on the other.",
@@ -275,8 +289,8 @@ def _correlation(what: str, correlation: float | None, n: int) -> Finding:
     return Finding(f"{what} {verdict}.", n, "trials", measure, correlation, low, high)
 
 
-def _about_methods(found: Sequence[Best]) -> Iterator[Finding]:
-    ranked = sorted(found, key=lambda best: -best.winner.learning)
+def _about_methods(found: Sequence[Recommendation]) -> Iterator[Finding]:
+    ranked = sorted(found, key=lambda best: -best.learning)
     for left, right in pairwise(ranked):
         what = f"The best of {left.method} against the best of {right.method}"
-        yield _difference(what, left.winner, right.winner)
+        yield _difference(what, left, right)

@@ -13,14 +13,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from lorasweep.analysis.summary import Analysis
-from lorasweep.report.content import content_of
+from lorasweep.report.content import DomainContent
 from lorasweep.report.payload import embed
 from lorasweep.report.picture import Picture
+from lorasweep.report.wording import UNKNOWN, compact, interval, number, sentence, shorten, signed
 from lorasweep.store.results import SweepResults
 
 SCRIPTS = (
@@ -30,24 +30,25 @@ SCRIPTS = (
 # Marks that change the direction of all text after them.
 _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _LONGEST = 5000
+# A number or an interval, unlike a name that happens to have a hyphen.
+_ONE = r"-?[\d.,]+(?:e[+-]?\d+)?%?"
+_NUMBERS = re.compile(rf"(?:above |below )?{_ONE}(?: to {_ONE})?")
 
 
 def render_page(
     results: SweepResults,
-    parts: Sequence[tuple[SweepResults, Analysis]],
-    document: Mapping[str, Any],
+    contents: Sequence[DomainContent],
     drawn: Sequence[Sequence[Picture]],
     *,
+    warnings: Iterable[str],
     setup: Iterable[tuple[str, str]],
     commands: Iterable[str],
 ) -> str:
     """Write the page.
 
     Args:
-        parts: the results and their analysis, domain by domain.
-        document: the analysis as `lorasweep.analysis.document.describe` lays it out; what it lacks
-            is left out.
-        drawn: the figures, domain by domain.
+        contents: text and tables, domain by domain; drawn: the figures of each.
+        warnings: of the whole sweep.
         setup: how the sweep was made, in pairs of words and values.
         commands: those that make the trials again and this report from them.
     """
@@ -55,7 +56,7 @@ def render_page(
     from markupsafe import Markup
 
     style, script = page_style(), page_script()
-    data, trials = embed([part for part, _ in parts], drawn)
+    data, trials = embed(results.parts, drawn)
     environment = Environment(
         loader=PackageLoader("lorasweep.report", "page"),
         undefined=StrictUndefined,
@@ -65,11 +66,19 @@ def render_page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters |= {
+        "cell": lambda text: shorten(signed(text) if _NUMBERS.fullmatch(text) else text),
+        "number": lambda value: signed(number(value)),
+        "compact": lambda value: signed(compact(value)),
+        "bounds": lambda of: signed(interval(of.low, of.high)),
+        "sentence": lambda clause: sentence(clause) if clause else "",
+    }
     return environment.get_template("report.html.jinja").render(
         results=results,
         trials=trials,
-        parts=[content_of(part, analysis, document) for part, analysis in parts],
-        warnings=document.get("warnings", []),
+        parts=contents,
+        unknown=UNKNOWN,
+        warnings=list(warnings),
         setup=list(setup),
         commands="\n".join(commands),
         # Ours, and embedded as they are; everything else is escaped on its way into the page.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorasweep.report.picture import Picture
-from lorasweep.report.wording import signed
+from lorasweep.report.wording import LONGEST, signed
 from lorasweep.store.results import SweepResults
 
 _COLUMNS = (
@@ -16,8 +16,6 @@ _COLUMNS = (
     *("source_accuracy", "response_loss", "tokens", "wall_s"),
 )
 _PLACES = ("number", "learning", "forgetting", "source_accuracy")  # where a figure places a trial
-# A cell of a table made elsewhere may be of any length; trials.csv has it whole.
-LONGEST = 300
 _LONGEST_SENTENCE = 1500
 
 

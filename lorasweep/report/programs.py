@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.tradeoff.programs import Programs
 from lorasweep.report.picture import Table
 from lorasweep.report.wording import Markdown, number, table
@@ -21,7 +21,7 @@ def program_rows(rows: Sequence[Programs]) -> Table:
     ]
     cells = [
         [
-            *(row.task, row.who, str(row.n), str(row.samples)),
+            *(row.task, row.model, str(row.n), str(row.samples)),
             *(number(row.pass_at.get(k)) for k in ks),
             *(
                 number(score)

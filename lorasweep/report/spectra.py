@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasweep.analysis.tradeoff.spectral import SpectralSummary
+from lorasweep.analysis.tradeoff.spectral import OUTSIDE, SpectralSummary
 from lorasweep.report.wording import Markdown, percent, table
 
 
@@ -12,7 +12,7 @@ def spectrum_table(summary: SpectralSummary) -> Markdown:
         ("all", summary.whole),
         *summary.by_module.items(),
         *(
-            (f"layer {layer}" if layer is not None else "outside of layers", ranks)
+            (f"layer {layer}" if layer != OUTSIDE else "outside of layers", ranks)
             for layer, ranks in summary.by_layer.items()
         ),
     ]

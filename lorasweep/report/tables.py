@@ -1,49 +1,77 @@
-"""The report's tables."""
+"""The report's tables, as text; report.md and the page show the same ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from lorasweep.analysis.claims.verdict import UNSURE, Claim
+from lorasweep.analysis.advice.recommend import Recommendation
+from lorasweep.analysis.claims.verdict import Claim
+from lorasweep.analysis.result import Analysis, ScoreNoise
+from lorasweep.analysis.sensitivity.alpha_rules import AlphaRuleRanking
+from lorasweep.analysis.sensitivity.alternatives import Alternatives
+from lorasweep.analysis.sensitivity.divergence import Divergence, StableRate
 from lorasweep.analysis.sensitivity.importance import Ranking
 from lorasweep.analysis.sensitivity.levels import LevelSummary
-from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.tradeoff.hypervolume import Hypervolume
+from lorasweep.analysis.tradeoff.matched import MatchedComparison
 from lorasweep.analysis.tradeoff.pareto import POOLED
 from lorasweep.report.figures.sensitivity import RANKING_HEADS, ranking_cells
 from lorasweep.report.findings import Finding
-from lorasweep.report.wording import UNKNOWN, Markdown, duration, level, number, table
-from lorasweep.store.best import Best, Standing
+from lorasweep.report.wording import UNKNOWN, compact, duration, interval, level, number
+from lorasweep.store.best import Standing
 from lorasweep.store.results import SweepResults, TrialResult
 
 MOST_ROWS = 1000  # of trials in Markdown; trials.csv and the page have them all
 _STATUSES = ("COMPLETE", "PRUNED", "DIVERGED", "FAILED", "RUNNING", "PENDING")
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with its caption, every cell as text."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _table(caption: str, rows: Iterable[Mapping[str, str | None]]) -> Table:
+    """Make a table; a column for which no row has a value is left out."""
+    rows = tuple(rows)
+    heads = tuple(dict.fromkeys(head for row in rows for head, cell in row.items() if cell))
+    cells = tuple(tuple(row.get(head) or UNKNOWN for head in heads) for row in rows)
+    return Table(caption, heads, cells)
+
+
 def _levels(trial: TrialResult, axes: Sequence[str]) -> list[str]:
     return [level(trial.hyperparameters.get(name)) for name in axes]
 
 
-def status_table(analysis: Analysis) -> Markdown:
+def status_table(analysis: Analysis) -> Table:
     """Count the trials by method and status."""
+    counts = analysis.statuses
+    seen = [status for status in _STATUSES if any(own.get(status) for own in counts.values())]
     rows = [
-        [method, *(counts.get(status, 0) for status in _STATUSES), sum(counts.values())]
-        for method, counts in analysis.statuses.items()
+        (method, *(str(own.get(status, 0)) for status in seen), str(sum(own.values())))
+        for method, own in counts.items()
     ]
-    return table(["method", *(status.lower() for status in _STATUSES), "trials"], rows)
+    heads = ("method", *(status.lower() for status in seen), "trials")
+    return Table("Trials", heads, tuple(rows))
 
 
-def best_table(best: Best, axes: Sequence[str]) -> Markdown:
+def best_table(found: Recommendation, axes: Sequence[str]) -> Table:
     """Show the best configuration of a method, and what it was chosen over."""
-    named = [axis for axis in axes if axis in best.winner.configuration]
-    fixed = [name for name in best.winner.configuration if name not in named]
-    standings = [("best", best.winner)]
-    if best.runner_up:
-        standings.append(("next best", best.runner_up))
-    if best.unconfirmed and best.unconfirmed != best.runner_up:
-        standings.append(("higher on fewer seeds", best.unconfirmed))
-    scores = ["seeds", "learning", "lowest", "highest", "forgetting", "source accuracy"]
-    rows = [[label, *_standing(standing, named, fixed)] for label, standing in standings]
-    return table(["", "trial", *named, *scores, *fixed], rows)
+    named = [axis for axis in axes if axis in found.configuration]
+    fixed = [name for name in found.configuration if name not in named]
+    standings: list[tuple[str, Standing]] = [("best", found)]
+    if found.runner_up:
+        standings.append(("next best", found.runner_up))
+    higher = found.higher_on_fewer_seeds
+    if higher and higher != found.runner_up:
+        standings.append(("higher on fewer seeds", higher))
+    scores = ("seeds", "learning", "lowest", "highest", "forgetting", "source accuracy")
+    rows = [(label, *_standing(standing, named, fixed)) for label, standing in standings]
+    return Table("Best configuration", ("", "trial", *named, *scores, *fixed), tuple(rows))
 
 
 def _standing(standing: Standing, named: Sequence[str], fixed: Sequence[str]) -> list[str]:
@@ -58,98 +86,206 @@ def _standing(standing: Standing, named: Sequence[str], fixed: Sequence[str]) ->
     ]
 
 
-def findings_table(found: Sequence[Finding]) -> Markdown:
+def findings_table(found: Sequence[Finding]) -> Table:
     """Show each finding with what it rests on."""
     rows = []
     for finding in found:
-        interval = UNKNOWN
-        if finding.low is not None and finding.high is not None:
-            interval = f"{number(finding.low)} to {number(finding.high)} ({finding.basis})"
-        unit = finding.unit.removesuffix("s") if finding.n == 1 else finding.unit
-        rest = f"{finding.n} {unit}"
-        rows.append([finding.text, rest, number(finding.effect), finding.measure, interval])
-    return table(["finding", "n", "effect", "of", "interval"], rows)
+        bounds = f"{finding.interval} ({finding.basis})" if finding.has_interval else UNKNOWN
+        rows.append(
+            (finding.text, finding.rests_on, number(finding.effect), finding.measure, bounds)
+        )
+    return Table("Findings", ("finding", "n", "effect", "of", "interval"), tuple(rows))
 
 
-def sensitivity_table(ranking: Ranking) -> Markdown:
+def sensitivity_table(ranking: Ranking) -> Table:
     """Show a method's ranking."""
-    return table(RANKING_HEADS, [ranking_cells(row) for row in ranking.rows])
+    rows = tuple(ranking_cells(row) for row in ranking.rows)
+    return Table(f"{ranking.method}: importance", RANKING_HEADS, rows)
 
 
-def front_table(results: SweepResults, analysis: Analysis) -> Markdown | None:
-    """Show the pooled front; None where there is none."""
+def front_table(results: SweepResults, analysis: Analysis) -> Table:
+    """Show the front of all methods."""
     trials = {trial.trial: trial for trial in results.trials}
     rows = [
-        [
+        (
             point.trial,
             point.method,
             *_levels(trials[point.trial], results.axes),
             *(number(score) for score in (point.learning, point.forgetting, point.source_accuracy)),
-        ]
+        )
         for point in analysis.front
         if point.scope == POOLED
     ]
-    heads = ["trial", "method", *results.axes, "learning", "forgetting", "source accuracy"]
-    return table(heads, rows) if rows else None
+    heads = ("trial", "method", *results.axes, "learning", "forgetting", "source accuracy")
+    return Table("Front of all methods", heads, tuple(rows))
 
 
-def level_table(name: str, levels: Sequence[LevelSummary]) -> Markdown:
-    """Show what happened at each level of a hyperparameter."""
-    heads = [
-        *(name, "n", "best learning", "mean learning", "mean source accuracy", "mean forgetting"),
-        *("pruned", "diverged", "failed"),
-    ]
+def level_table(method: str, name: str, levels: Sequence[LevelSummary]) -> Table:
+    """Show the trials at each level of a hyperparameter."""
+    scores = ("best learning", "mean learning", "mean source accuracy", "mean forgetting")
     rows = [
-        [
+        (
             row.level,
-            row.n,
-            *(number(score) for score in (row.best, row.mean_learning)),
+            str(row.n),
+            *(number(score) for score in (row.best, row.mean)),
             *(number(score) for score in (row.mean_source_accuracy, row.mean_forgetting)),
-            *(row.pruned, row.diverged, row.failed),
-        ]
+            *(str(count) for count in (row.pruned, row.diverged, row.failed)),
+        )
         for row in levels
     ]
-    return table(heads, rows)
+    heads = (name, "n", *scores, "pruned", "diverged", "failed")
+    return Table(f"{method}: {name}", heads, tuple(rows))
 
 
-def claim_table(claims: Sequence[Claim]) -> Markdown | None:
-    """Show the published findings that these trials decide; None where they decide none."""
-    rows = [
+def alternatives_table(method: str, rows: Sequence[Alternatives]) -> Table:
+    """Show which levels reach 90% of the best score, and how far apart the levels are."""
+    return _table(
+        f"{method}: levels that reach 90% of the best, and the spread between levels",
         [
-            *(claim.statement, claim.verdict, number(claim.effect), claim.unit),
-            f"{number(claim.low)} to {number(claim.high)}",
+            {
+                "hyperparameter": row.hyperparameter,
+                "levels at 90%": ", ".join(own.level for own in row.levels if own.is_close),
+                "spread of the best": None if row.spread is None else compact(row.spread),
+                "90% interval": interval(row.low, row.high),
+                "note": row.reason,
+            }
+            for row in rows
+        ],
+    )
+
+
+def stable_rate_table(method: str, rate: StableRate) -> Table:
+    """Show how high the learning rate may be."""
+    row = {
+        "estimate": level(rate.estimate) or UNKNOWN,
+        "90% interval": interval(rate.low, rate.high, level),
+        "largest that completed": level(rate.largest_stable) or UNKNOWN,
+        "smallest that diverged": level(rate.smallest_diverged) or UNKNOWN,
+        "note": rate.reason,
+    }
+    return _table(f"{method}: the highest stable learning rate", [row])
+
+
+def diverged_table(method: str, divergence: Divergence) -> Table:
+    """Show how many trials diverged at each level; without rows where none did."""
+    rows = [
+        {
+            "hyperparameter": name,
+            "level": row.level,
+            "finished": str(row.finished),
+            "diverged": str(row.diverged),
+            "share diverged": compact(row.share),
+            "90% interval": interval(row.low, row.high),
+        }
+        for name, levels in divergence.by_level.items()
+        for row in levels
+    ]
+    any_diverged = any(row.diverged for levels in divergence.by_level.values() for row in levels)
+    return _table(f"{method}: trials that diverged, by level", rows if any_diverged else [])
+
+
+def alpha_rule_table(method: str, rules: Sequence[AlphaRuleRanking]) -> Table:
+    """Show the ranking under each rule by which alpha follows the rank."""
+    return _table(
+        f"{method}: shares of the variance under each rule for alpha",
+        [
+            {
+                "alpha": rule.rule,
+                "configurations": str(rule.configurations),
+                "hyperparameter": row.hyperparameter,
+                "share": compact(row.importance),
+                "90% interval": interval(row.low, row.high),
+            }
+            for rule in rules
+            for row in rule.ranking.rows
+        ],
+    )
+
+
+def hypervolume_table(rows: Sequence[Hypervolume]) -> Table:
+    """Show the area that each front covers."""
+    return _table(
+        "Area that a front covers (hypervolume)",
+        [
+            {
+                "front of": row.scope,
+                "area": compact(row.area.effect),
+                "90% interval": interval(row.area.low, row.area.high),
+                "n": str(row.area.n),
+            }
+            for row in rows
+        ],
+    )
+
+
+def matched_table(rows: Sequence[MatchedComparison]) -> Table:
+    """Compare two methods at equal forgetting, and at equal learning."""
+    return _table(
+        "Two methods at equal forgetting, and at equal learning",
+        [
+            {
+                "difference of": f"{row.outcome} at equal {row.matched}",
+                "between": f"{row.method} minus {row.other}",
+                "difference": None if row.difference is None else compact(row.difference),
+                "90% interval": interval(row.low, row.high),
+                "n": str(row.n),
+                "note": row.reason,
+            }
+            for row in rows
+        ],
+    )
+
+
+def noise_table(rows: Sequence[ScoreNoise]) -> Table:
+    """Show how much each score varies from run to run."""
+    return _table(
+        "Variation of one trial's score by chance",
+        [
+            {
+                "score": row.outcome,
+                "standard deviation": compact(row.sd),
+                "degrees of freedom": str(row.df),
+                "estimated from": row.basis,
+                "rounding": compact(row.rounding),
+            }
+            for row in rows
+        ],
+    )
+
+
+def claim_table(claims: Sequence[Claim]) -> Table:
+    """Show published findings with their verdicts."""
+    rows = [
+        (
+            *(claim.statement, claim.verdict, compact(claim.effect), claim.unit),
+            interval(claim.low, claim.high),
             f"{claim.n} {claim.n_of}",
-            "; ".join(f"{s.paper} {s.version} {s.where}".strip() for s in claim.sources),
-        ]
+            claim.citation,
+        )
         for claim in claims
-        if claim.verdict != UNSURE
     ]
-    heads = ["published finding", "verdict", "effect", "of", "90% interval", "n", "source"]
-    return table(heads, rows) if rows else None
+    heads = ("published finding", "verdict", "effect", "of", "90% interval", "n", "source")
+    return Table("Published findings", heads, tuple(rows))
 
 
-def undecided_table(claims: Sequence[Claim]) -> Markdown | None:
-    """Show what these trials cannot tell, and what would decide it; None where there is nothing."""
+def undecided_table(claims: Sequence[Claim]) -> Table:
+    """Show published findings that these trials cannot decide, and what would decide them."""
+    rows = tuple((c.statement, c.reason or "", c.to_decide or "") for c in claims)
+    return Table("Undecided findings", ("undecided", "because", "what would decide it"), rows)
+
+
+def trial_table(results: SweepResults) -> Table:
+    """Show the trials, as many as a reader may scroll through."""
+    scores = ("learning", "forgetting", "source accuracy", "response loss")
+    heads = ("trial", "method", *results.axes, "seed", "stage", "status", *scores)
     rows = [
-        [claim.statement, claim.reason or "", claim.to_decide or ""]
-        for claim in claims
-        if claim.verdict == UNSURE
-    ]
-    return table(["cannot be told", "because", "what would decide it"], rows) if rows else None
-
-
-def trial_table(results: SweepResults) -> Markdown | None:
-    """Show the trials, as many as a reader may scroll through; None where there is none."""
-    scores = ["learning", "forgetting", "source accuracy", "response loss"]
-    heads = ["trial", "method", *results.axes, "seed", "stage", "status", *scores]
-    rows = [
-        [
+        (
             *(trial.trial, trial.method, *_levels(trial, results.axes)),
-            *(trial.seed, trial.stage, trial.status),
+            *(str(trial.seed), trial.stage, trial.status),
             *(number(score) for score in (trial.learning, trial.forgetting)),
             *(number(score) for score in (trial.source_accuracy, trial.response_loss)),
-            *(trial.tokens, duration(trial.wall_s)),
-        ]
+            *(str(trial.tokens), duration(trial.wall_s)),
+        )
         for trial in results.trials[:MOST_ROWS]
     ]
-    return table([*heads, "tokens", "time"], rows) if rows else None
+    return Table("All trials", (*heads, "tokens", "time"), tuple(rows))

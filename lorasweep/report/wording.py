@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lorasweep.analysis.scale import show
 from lorasweep.spec.space import Level
 
 UNKNOWN = "n/a"
+LONGEST = 300  # characters of a name on the page; trials.csv has them all
 
 _SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 # What would open a heading, a list or a rule at the start of a line.
@@ -59,6 +60,37 @@ def plural(count: int, word: str) -> str:
 def signed(text: str) -> str:
     """Write numbers below zero with a minus sign and not a hyphen."""
     return re.sub(r"(?:(?<![\w.])|(?<=\de))-(?=\d)", "\N{MINUS SIGN}", text)
+
+
+def compact(value: float | None) -> str:
+    """Write a number of any size: as a score, or with four digits where that would hide it."""
+    if value is None:
+        return UNKNOWN
+    # Rounding leaves sums of equal scores a hair from zero.
+    is_score = 0.001 <= abs(value) < 10 or abs(value) < 1e-9
+    return number(value) if is_score else level(value)
+
+
+def interval(low: float | None, high: float | None, write: Callable[[float], str] = compact) -> str:
+    """Write the bounds of an effect, of which each may be open."""
+    if low is None and high is None:
+        return UNKNOWN
+    if low is None or high is None:
+        return f"below {write(high)}" if high is not None else f"above {write(low or 0.0)}"
+    return f"{write(low)} to {write(high)}"
+
+
+def sentence(clause: str) -> str:
+    """Write a clause as a sentence, with a capital letter and a full stop."""
+    stop = "" if clause[-1:] in {"", ".", "?", "!"} else "."
+    return f"{clause[:1].upper()}{clause[1:]}{stop}"
+
+
+def shorten(value: Level) -> Level:
+    """Cut a text that no reader would read to its end, as a cell of a table may hold one."""
+    if not isinstance(value, str) or len(value) <= LONGEST:
+        return value
+    return f"{value[: LONGEST - 1]}…"
 
 
 def percent(share: float) -> str:

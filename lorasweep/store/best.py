@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lorasweep.spec.space import Level
+from lorasweep.spec.trial import Frozen
 from lorasweep.store.configurations import Configuration, mean
 
 RULE = (
@@ -16,8 +17,7 @@ RULE = (
 _EQUAL = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Frozen):
     """Scores of one configuration over its seeds.
 
     trial: its first trial, which names it.
@@ -46,14 +46,14 @@ class Best:
     """Best configuration of a method.
 
     runner_up: the second best by the same rule; None where there is no other.
-    unconfirmed: the best of those with a higher score on fewer seeds than the winner, None where
-        there is none; a single high score is often a lucky one.
+    higher_on_fewer_seeds: the best of those that scored higher than the winner on fewer seeds, None
+        where there is none; a single high score is often a lucky one.
     """
 
     method: str
     winner: Standing
     runner_up: Standing | None
-    unconfirmed: Standing | None
+    higher_on_fewer_seeds: Standing | None
 
 
 def _standing(configuration: Configuration) -> Standing:
@@ -101,7 +101,7 @@ def find_best(grouped: Iterable[Configuration]) -> tuple[Best, ...]:
                 method=method,
                 winner=winner,
                 runner_up=others[0] if others else None,
-                unconfirmed=higher[0] if higher else None,
+                higher_on_fewer_seeds=higher[0] if higher else None,
             )
         )
     return tuple(found)

@@ -4,10 +4,13 @@ import random
 from dataclasses import replace
 from functools import cache
 
-from lorasweep.analysis.document import describe
+from lorasweep.analysis.analyse import analyse
+from lorasweep.analysis.claims.verdict import FAILS, HOLDS, UNSURE, Claim, cite
+from lorasweep.analysis.intervals import Estimate
 from lorasweep.analysis.sensitivity.interactions import Interaction
-from lorasweep.analysis.summary import analyse
 from lorasweep.analysis.tradeoff.curves import Curve, CurvePoint
+from lorasweep.analysis.tradeoff.hypervolume import Hypervolume, ReferencePoint
+from lorasweep.report.content import content_of
 from lorasweep.report.figures import pictures
 from lorasweep.report.html import render_page
 from lorasweep.store.records import MatrixSpectrum
@@ -28,20 +31,39 @@ HOSTILE = (
 )
 
 
-def render(results, alter=None, **further):
-    """Render the page, with fields that the analysis might not have laid over its document."""
-    parts = [(part, analyse(part)) for part in results.parts]
-    document = {**describe(results, parts), **further}
-    setup = [("Trials from", results.origin), ("Model", "a model")]
-    command = f"lorasweep report --table {results.origin}"
-    drawn = draw(results, alter)
-    return render_page(results, parts, document, drawn, setup=setup, commands=[command])
+def analysed(results, interactions=(), **further):
+    """Analyse a sweep, with fields of the analysis replaced by those that are given.
+
+    interactions: of every study of LoRA.
+    """
+    analysis = analyse(results).model_copy(update=further)
+    rankings = {
+        study: ranking.model_copy(update={"interactions": interactions})
+        if interactions and ranking.method == "lora"
+        else ranking
+        for study, ranking in analysis.rankings.items()
+    }
+    return analysis.model_copy(update={"rankings": rankings})
 
 
-def draw(results, alter=None):
-    """Make the pictures of each domain; `alter` changes the analysis that they are made from."""
-    analysed = [(part, analyse(part)) for part in results.parts]
-    return [pictures(part, alter(part, a) if alter else a) for part, a in analysed]
+def render(results, **further):
+    """Render the page, with fields of the analysis replaced by those that are given."""
+    analysis = analysed(results, **further)
+    own = [(part, analysis.of_domain(part.domain)) for part in results.parts]
+    return render_page(
+        results,
+        [content_of(*pair) for pair in own],
+        [pictures(*pair) for pair in own],
+        warnings=analysis.warnings,
+        setup=[("Trials from", results.origin), ("Model", "a model")],
+        commands=[f"lorasweep report --table {results.origin}"],
+    )
+
+
+def draw(results, **further):
+    """Make the pictures of each domain, with fields of the analysis replaced."""
+    analysis = analysed(results, **further)
+    return [pictures(part, analysis.of_domain(part.domain)) for part in results.parts]
 
 
 def write(folder, results, **further):
@@ -155,32 +177,28 @@ def everything(count=60, domains=("code", "math")):
 
 
 def further(domains=("code", "math")):
-    """Lay out what a complete analysis says besides, as the page should show it."""
+    """Make up what a complete analysis has besides, as the page should show it."""
     claims = [
-        {
-            "id": f"claim-{i}",
-            "domain": domain,
-            "statement": "The learning rate matters more than the targets, and those more",
-            "source": "Biderman et al. 2024, v2, section 6",
-            "note": "v1 differs" if i else "",
-            "verdict": verdict,
-            "effect": None if i == 2 else -0.124 * (i - 1),
-            "unit": "learning",
-            "low": None if i == 2 else -0.2,
-            "high": None if i == 2 else 0.31,
-            "n": 60,
-            "reason": "too few trials at one of the levels" if i == 2 else "",
-        }
+        Claim(
+            id=f"claim-{i}",
+            domain=domain,
+            statement="The learning rate matters more than the targets, and those more",
+            sources=(cite("Biderman et al. 2024", "v2", "section 6", "v1 differs"),),
+            verdict=verdict,
+            effect=None if i == 2 else -0.124 * (i - 1),
+            unit="learning",
+            low=None if i == 2 else -0.2,
+            high=None if i == 2 else 0.31,
+            n=60,
+            rule="",
+            evidence="too few trials at one of the levels" if i == 2 else "compared",
+        )
         for domain in domains
-        for i, verdict in enumerate(["holds here", "does not hold here", "cannot tell"])
+        for i, verdict in enumerate((HOLDS, FAILS, UNSURE))
     ]
-    return {"claims": claims, "alter": _alter}
-
-
-def _alter(_, analysis):
-    """Add curves over four durations, and an interaction."""
-    curves = tuple(
+    curves = [
         Curve(
+            domain=domain,
             method=method,
             configuration={"lr": 1e-4, "rank": 16} if method == "lora" else {"lr": 1e-5},
             duration="tokens",
@@ -199,11 +217,18 @@ def _alter(_, analysis):
                 for step, at in enumerate([250_000, 1_000_000, 4_000_000, 16_000_000])
             ),
         )
+        for domain in domains
         for method in ("lora", "full")
+    ]
+    found = Interaction(
+        hyperparameters=("lr", "rank"),
+        importance=0.06,
+        low=0.02,
+        high=0.11,
+        chance=0.03,
+        is_testable=True,
     )
-    found = Interaction(("lr", "rank"), 0.06, 0.02, 0.11, chance=0.03, is_testable=True)
-    lora = replace(analysis.rankings["lora"], interactions=(found,))
-    return replace(analysis, curves=curves, rankings={**analysis.rankings, "lora": lora})
+    return {"claims": tuple(claims), "curves": tuple(curves), "interactions": (found,)}
 
 
 def hostile():
@@ -236,39 +261,70 @@ def replace_name(row, name):
 
 
 def hostile_fields():
-    claim = dict.fromkeys(["id", "statement", "source", "note", "verdict", "unit", "reason"], "")
+    points = [
+        CurvePoint(
+            at=at,
+            n=1,
+            learning=at / 10,
+            learning_low=0.0,
+            learning_high=1.0,
+            forgetting=None,
+            forgetting_low=None,
+            forgetting_high=None,
+            source_accuracy=None,
+        )
+        for at in (1, 10)
+    ]
+    corner = ReferencePoint(learning=0.0, forgetting=1.0)
     return {
-        "claims": [
-            {**dict.fromkeys(claim, name), "domain": "", "effect": 0.1, "n": 1} for name in HOSTILE
-        ],
-        "warnings": list(HOSTILE),
-        "hypervolume": [{"domain": "", name: name} for name in HOSTILE],
-        "alter": _alter_hostilely,
+        "claims": tuple(
+            Claim(
+                id=name,
+                domain="",
+                statement=name,
+                sources=(cite(name, name, name, name),),
+                effect=0.1,
+                unit=name,
+                n=1,
+                n_of=name,
+                rule=name,
+                evidence=name,
+                reason=name,
+                to_decide=name,
+            )
+            for name in HOSTILE
+        ),
+        "curves": tuple(
+            Curve(method=name, configuration={name: name}, duration=name, points=tuple(points))
+            for name in HOSTILE
+        ),
+        "warnings": HOSTILE,
+        "hypervolumes": tuple(
+            Hypervolume(
+                scope=name,
+                area=Estimate(effect=0.1, n=1, n_of=name, basis=name),
+                reference=corner,
+            )
+            for name in HOSTILE
+        ),
     }
-
-
-def _alter_hostilely(_, analysis):
-    point = CurvePoint(1, 1, 0.1, 0.1, 0.1, None, None, None, None)
-    curves = tuple(
-        Curve(name, {name: name}, name, (point, replace(point, at=10, learning=0.2)))
-        for name in HOSTILE
-    )
-    return replace(analysis, curves=curves)
 
 
 @cache
 def _few():
     few = everything(60, ("",))
-    [part] = few.parts
-    return few, part, analyse(part)
+    return few, analyse(few)
 
 
 def many(count):
     """Render very many trials with the analysis of few, since only the page is in question."""
-    few, part, analysis = _few()
-    all_ = everything(count, ("",))
-    (own,) = all_.parts
-    document = describe(few, [(part, analysis)])
+    few, analysis = _few()
+    every = replace(everything(count, ("",)), base=few.base)
     return render_page(
-        all_, [(own, analysis)], document, [pictures(own, analysis)], setup=[], commands=[]
+        every,
+        [content_of(few, analysis.of_domain(""))],
+        [pictures(every, analysis.of_domain(""))],
+        warnings=(),
+        setup=[],
+        commands=[],
     )

@@ -182,7 +182,7 @@ def test_the_page_shows_the_marks_and_rows_that_the_pictures_have(visit, states,
     page.locator("figure details").evaluate_all("all => all.forEach(d => { d.open = true })")
     shown = set()
     for i, (part, drawn) in enumerate(
-        zip(results.parts, pages.draw(results, further.get("alter")), strict=True)
+        zip(results.parts, pages.draw(results, **further), strict=True)
     ):
         for picture in drawn:
             figure = page.locator(f"#figure-{i}-{picture.name}")

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from lorasweep.analysis.summary import analyse
+from lorasweep.analysis.analyse import analyse
 from lorasweep.report.figures import pictures
 from lorasweep.report.figures.trials import trial_rows
 from lorasweep.report.picture import Bars, Plane
@@ -11,7 +11,10 @@ from tests.analysis.planted import planted_grid, planted_sample, sweep, trial
 
 
 def made(results):
-    return {picture.name: picture for picture in pictures(results, analyse(results))}
+    return {
+        picture.name: picture
+        for picture in pictures(results, analyse(results).of_domain(results.domain))
+    }
 
 
 def drawn(results):

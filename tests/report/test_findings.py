@@ -1,7 +1,7 @@
 import pytest
 
+from lorasweep.analysis.analyse import analyse
 from lorasweep.analysis.sensitivity import importance
-from lorasweep.analysis.summary import analyse
 from lorasweep.report.findings import answer, findings
 from tests.analysis.planted import planted_grid, sweep, trial
 

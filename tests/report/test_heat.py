@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from lorasweep.analysis.summary import analyse
+from lorasweep.analysis.analyse import analyse
 from lorasweep.report.figures.heat_map import heat_map
 from tests.analysis.planted import RANKS, TARGETS, planted_grid, planted_sample, sweep, trial
 

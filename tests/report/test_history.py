@@ -1,6 +1,6 @@
 import pytest
 
-from lorasweep.analysis.summary import analyse
+from lorasweep.analysis.analyse import analyse
 from lorasweep.report.figures.history import history
 from tests.analysis.planted import planted_grid, sweep, trial
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from lorasweep.analysis.analyse import analyse
 from lorasweep.analysis.sensitivity import importance
-from lorasweep.analysis.summary import analyse
 from lorasweep.report import payload
 from lorasweep.report.figures import pictures
 from lorasweep.report.html import SCRIPTS, page_script, page_style
-from lorasweep.report.plain import lay_out, sentences, words
 from lorasweep.report.render import write_report
+from lorasweep.report.wording import LONGEST
 from tests.analysis.planted import planted_grid, sweep, trial
 from tests.report import pages
 
@@ -173,7 +173,7 @@ def test_embedded_data_cannot_leave_their_element():
 
 def test_numbers_that_json_has_no_word_for_become_null():
     assert payload.tidy([float("nan"), float("inf"), 0.1 + 0.2, 4.0]) == [None, None, 0.3, 4]
-    assert len(payload.tidy("x" * 10**6)) == payload.LONGEST
+    assert len(payload.tidy("x" * 10**6)) == LONGEST
 
 
 def test_a_cell_as_long_as_a_book_does_not_fill_the_page():
@@ -188,47 +188,6 @@ def test_the_page_lies_beside_the_rest_and_is_the_same_every_time(tmp_path):
     assert first.read_bytes() == second.read_bytes()
     text = first.read_text(encoding="utf-8")
     assert "lorasweep report --table made --space lr,targets,rank" in text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "n/a"),
-        (True, "yes"),
-        (-0.25, "\N{MINUS SIGN}0.250"),
-        (1e-5, "1e\N{MINUS SIGN}05"),
-        (7e-17, "0.000"),
-        (["a", 2], "a, 2"),
-        (["One thing.", "Another."], "One thing. Another."),
-        ({"learning": 0.5, "low": 0.4, "high": 0.6}, "0.500 (0.400 to 0.600)"),
-        ({"low": None, "high": None}, "(n/a)"),
-        ({"best_level": "all"}, "best level all"),
-    ],
-)
-def test_any_value_of_the_analysis_has_words(value, text):
-    assert words(value) == text
-
-
-def test_clauses_become_sentences():
-    assert sentences("its mean is higher") == "Its mean is higher."
-    assert sentences(["one", "Two."]) == "One. Two."
-    assert sentences(None) == ""
-
-
-@pytest.mark.parametrize(
-    ("value", "heads", "rows"),
-    [
-        ([{"a": 1, "domain": "x"}, {"b": "c"}], ["a", "b"], [["1", "n/a"], ["n/a", "c"]]),
-        ({"k": {"a": 1}, "l": {"a": 2}}, ["", "a"], [["k", "1"], ["l", "2"]]),
-        ({"k": [{"a": 1}, {"a": 2}]}, ["", "a"], [["k", "1"], ["k", "2"]]),
-        ({"highest_lr": 0.1}, ["", "value"], [["highest lr", "0.100"]]),
-        (["x"], ["value"], [["x"]]),
-        (3, ["value"], [["3"]]),
-    ],
-)
-def test_any_part_of_the_analysis_has_a_table(value, heads, rows):
-    table = lay_out("", value)
-    assert (list(table.heads), [list(row) for row in table.rows]) == (heads, rows)
 
 
 # Contrast, computed from the sheet itself by the formula of WCAG 2.2.

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from lorasweep.analysis.summary import analyse
+from lorasweep.analysis.analyse import analyse
 from lorasweep.report.figures.parallel import parallel_coordinates
 from tests.analysis.planted import planted_grid, planted_sample, sweep, trial
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
+from lorasweep.analysis.analyse import analyse
 from lorasweep.analysis.sensitivity import importance
-from lorasweep.analysis.summary import analyse
 from lorasweep.report.figures import pictures
 from lorasweep.report.render import write_report
 from lorasweep.report.wording import escape, table
@@ -76,7 +76,7 @@ def test_any_state_of_a_sweep_has_a_report(results, tmp_path):
     assert "**Answer.**" in text
     assert "## How to reproduce" in text
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", text)
-    assert json.loads(paths.analysis.read_text(encoding="utf-8"))["schema_version"] == 1
+    assert json.loads(paths.analysis.read_text(encoding="utf-8"))["schema_version"] == 2
     assert all(path.stat().st_size > 1000 for path in paths.figures)
     for image in re.findall(r"\]\((figures/[^)]+)\)", text):
         assert (paths.root / image).is_file()

@@ -3,7 +3,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from lorasweep.report.wording import Markdown, duration, escape, number, table
+from lorasweep.report.wording import (
+    LONGEST,
+    Markdown,
+    compact,
+    duration,
+    escape,
+    interval,
+    number,
+    sentence,
+    shorten,
+    signed,
+    table,
+)
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 HOSTILE = ["a|b", "*x*", "_x_", "`x`", "<b>x</b>", "# x", "1. x", "- x", "---", "[x](y)", "a\nb"]
@@ -59,3 +71,41 @@ def test_scores_have_three_decimals(value, text):
 @pytest.mark.parametrize(("seconds", "text"), [(8, "8 s"), (600, "10 min"), (7200, "2.0 h")])
 def test_times_are_in_the_unit_that_reads_best(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "n/a"), (-0.25, "-0.250"), (1e-5, "1e-05"), (7e-17, "0.000"), (1234.5678, "1235")],
+)
+def test_a_number_of_any_size_keeps_its_digits(value, text):
+    assert compact(value) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.4, 0.6, "0.400 to 0.600"),
+        (None, 0.6, "below 0.600"),
+        (0.4, None, "above 0.400"),
+        (None, None, "n/a"),
+    ],
+)
+def test_the_bounds_of_an_interval_may_be_open(low, high, text):
+    assert interval(low, high) == text
+
+
+def test_numbers_below_zero_have_a_minus_sign():
+    assert signed("-0.25 to 1e-05") == "\N{MINUS SIGN}0.25 to 1e\N{MINUS SIGN}05"
+    assert signed("top-5") == "top-5"
+
+
+def test_clauses_become_sentences():
+    assert sentence("its mean is higher") == "Its mean is higher."
+    assert sentence("Two.") == "Two."
+    assert sentence("") == ""
+
+
+def test_long_names_are_cut():
+    assert shorten("lr") == "lr"
+    assert shorten(0.1) == 0.1
+    assert len(str(shorten("x" * 10**6))) == LONGEST

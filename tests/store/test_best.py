@@ -57,8 +57,8 @@ def test_a_confirmed_configuration_goes_before_a_lucky_one_which_is_named():
         trial("b2", 0.58, number=1, rank=16, seed=1),
     )
     assert found.winner.trial == "b"
-    assert found.unconfirmed is not None
-    assert found.unconfirmed.trial == "a"
+    assert found.higher_on_fewer_seeds is not None
+    assert found.higher_on_fewer_seeds.trial == "a"
 
 
 def test_each_method_has_its_own_and_one_without_scores_has_none():

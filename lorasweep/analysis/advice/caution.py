@@ -8,6 +8,7 @@ from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.importance import Ranking
 from lorasweep.analysis.tradeoff.spectral import ROUNDED, is_rounded
 from lorasweep.spec.space import Level
+from lorasweep.spec.studies import study_name
 from lorasweep.store.best import Best
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults, TrialResult
@@ -36,46 +37,53 @@ def edge(scale: Scale, level: Level) -> str | None:
     return None if side == "lower" and level == 0 else side
 
 
-def warn(
+def warn_of_sweep(results: SweepResults) -> tuple[str, ...]:
+    """Collect the warnings that concern all trials of a sweep."""
+    trials = results.trials
+    sentences = [] if trials else ["No trial has started yet."]
+    running = sum(trial.status in {"RUNNING", "PENDING"} for trial in trials)
+    if running:
+        plural = "s are" if running > 1 else " is"
+        sentences.append(f"{running} trial{plural} not finished; the results may still change.")
+    planned = results.trials_planned
+    if planned is not None and results.state == "interrupted":
+        done = len(trials) - running
+        sentences.append(f"The sweep was interrupted after {done} of {planned} planned trials.")
+    if results.state == "failed":
+        sentences.append("The sweep ended with an error; see its log.")
+    sentences += [note if note.endswith(".") else f"{note}." for note in results.notes]
+    return tuple(sentences)
+
+
+def warn_of_domain(
     results: SweepResults,
     by_method: Mapping[str, Sequence[TrialResult]],
     scales: Mapping[str, Mapping[str, Scale]],
     rankings: Mapping[str, Ranking],
     best: Mapping[str, Best],
 ) -> tuple[str, ...]:
-    """Collect the warnings of a sweep, those about all trials first."""
-    sentences = list(_about_all(results))
+    """Collect the warnings of one domain: about its scores, then method by method."""
+    prefix = f"{results.domain}: " if results.domain else ""
+    sentences = [f"{prefix}{sentence}" for sentence in _about_scores(results)]
     for method, trials in by_method.items():
-        sentences += _about_method(method, trials)
-        sentences += _about_pairs(method, trials, scales[method])
-        if rankings[method].design == "none":
-            sentences.append(f"{method}: no ranking, {rankings[method].reason}.")
-        elif rankings[method].reason:
-            sentences.append(f"{method}: the ranking is limited, {rankings[method].reason}.")
+        found = [
+            *_about_trials(trials),
+            *_about_pairs(trials, scales[method]),
+            *_about_ranking(rankings[method]),
+        ]
         if method in best:
-            sentences += _about_best(best[method], scales[method])
+            found += _about_best(best[method], scales[method])
+        study = study_name(method, results.domain)
+        sentences += [f"{study}: {sentence}" for sentence in found]
     return tuple(dict.fromkeys(sentences))
 
 
-def _about_all(results: SweepResults) -> Iterator[str]:
-    trials = results.trials
-    if not trials:
-        yield "No trial has started yet."
-    scored = [trial for trial in trials if is_scored(trial)]
-    if trials and not scored:
+def _about_scores(results: SweepResults) -> Iterator[str]:
+    scored = [trial for trial in results.trials if is_scored(trial)]
+    if results.trials and not scored:
         yield "No trial has completed with a learning score, so nothing can be compared yet."
-    running = sum(trial.status in {"RUNNING", "PENDING"} for trial in trials)
-    if running:
-        plural = "s are" if running > 1 else " is"
-        yield f"{running} trial{plural} not finished; what follows may still change."
-    planned = results.trials_planned
-    if planned is not None and results.state == "interrupted":
-        done = len(trials) - running
-        yield f"The sweep was interrupted after {done} of {planned} planned trials."
-    if results.state == "failed":
-        yield "The sweep ended with an error; its log says which."
     if results.spec is not None and results.base is None:
-        yield "The base model's scores are missing, so forgetting cannot be counted against it."
+        yield "The base model was not measured, so forgetting is unknown."
     unmeasured = sum(t.source_accuracy is None and t.forgetting is None for t in scored)
     if scored and unmeasured == len(scored):
         yield "The source domain was not measured, so forgetting is unknown."
@@ -86,37 +94,40 @@ def _about_all(results: SweepResults) -> Iterator[str]:
         )
     elif scored and all(trial.forgetting is None for trial in scored):
         yield "Forgetting is unknown; the front compares source accuracy instead."
-    yield from (note if note.endswith(".") else f"{note}." for note in results.notes)
 
 
-def _about_method(method: str, trials: Sequence[TrialResult]) -> Iterator[str]:
+def _about_ranking(ranking: Ranking) -> Iterator[str]:
+    if ranking.design == "none":
+        yield f"no ranking: {ranking.reason}."
+    elif ranking.reason:
+        yield f"the ranking is limited: {ranking.reason}."
+
+
+def _about_trials(trials: Sequence[TrialResult]) -> Iterator[str]:
     finished = [trial for trial in trials if trial.status not in {"RUNNING", "PENDING"}]
     diverged = sum(trial.status == "DIVERGED" for trial in finished)
     if finished and diverged == len(finished):
         yield (
-            f"{method}: all {diverged} finished trials diverged; lower the learning rates that are "
-            "searched."
+            f"all {diverged} finished trials diverged; lower the learning rates that are searched."
         )
     elif diverged * 3 >= len(finished) > 0:
-        yield f"{method}: {diverged} of {len(finished)} finished trials diverged."
+        yield f"{diverged} of {len(finished)} finished trials diverged."
     failed = sum(trial.status == "FAILED" for trial in finished)
     if failed:
-        yield f"{method}: {failed} of {len(finished)} finished trials failed with an error."
+        yield f"{failed} of {len(finished)} finished trials failed with an error."
     rounded = sum(is_rounded(trial.spectrum) for trial in finished)
     if rounded:
         yield (
-            f"{method}: in {rounded} of {sum(bool(t.spectrum) for t in finished)} trials with "
+            f"in {rounded} of {sum(bool(t.spectrum) for t in finished)} trials with "
             f"spectra, more than {ROUNDED:.0%} of what was added is rounding of the saved weights, "
             "which has full rank; the ranks of these updates say nothing."
         )
     unscored = sum(t.status == "COMPLETE" and t.learning is None for t in finished)
     if unscored:
-        yield f"{method}: {unscored} completed trials have no learning score and are left out."
+        yield f"{unscored} completed trials have no learning score and are left out."
 
 
-def _about_pairs(
-    method: str, trials: Sequence[TrialResult], scales: Mapping[str, Scale]
-) -> Iterator[str]:
+def _about_pairs(trials: Sequence[TrialResult], scales: Mapping[str, Scale]) -> Iterator[str]:
     """Name hyperparameters that were never varied by themselves."""
     for name, scale in scales.items():
         for other, beside in scales.items():
@@ -130,7 +141,7 @@ def _about_pairs(
             own = len({value for _, value in pairs})
             if own > 1 and len({at for at, _ in pairs}) == len(pairs):
                 yield (
-                    f"{method}: at each {other} only one {name} was tried, so what {name} does "
+                    f"at each {other} only one {name} was tried, so what {name} does "
                     f"cannot be told from what {other} does."
                 )
 
@@ -142,20 +153,20 @@ def _about_best(best: Best, scales: Mapping[str, Scale]) -> Iterator[str]:
         side = None if level is None else edge(scale, level)
         if side and not isinstance(level, str):
             yield (
-                f"{best.method}: the best {name}, {level:.4g}, is at the {side} end of what was "
+                f"the best {name}, {level:.4g}, is at the {side} end of what was "
                 f"tried ({scale.labels[0].split('..')[0]} to {scale.labels[-1].split('..')[-1]}); "
                 "a value beyond may be better."
             )
     if winner.lost:
         yield (
-            f"{best.method}: the best configuration diverged or failed in {winner.lost} of "
+            f"the best configuration diverged or failed in {winner.lost} of "
             f"{winner.lost + len(winner.seeds)} runs."
         )
-    if best.unconfirmed is not None:
+    higher = best.higher_on_fewer_seeds
+    if higher is not None:
         yield (
-            f"{best.method}: trial {best.unconfirmed.trial} scored higher, "
-            f"{best.unconfirmed.learning:.4g}, but on {len(best.unconfirmed.seeds)} seed(s) only, "
-            "and a single high score is often a lucky one."
+            f"trial {higher.trial} scored higher, {higher.learning:.4g}, but on "
+            f"{len(higher.seeds)} seed(s) only, and a single high score is often a lucky one."
         )
     elif len(winner.seeds) == 1:
-        yield f"{best.method}: the best configuration rests on one seed."
+        yield "the best configuration rests on one seed."

@@ -20,7 +20,6 @@ from lorasweep.analysis.claims.verdict import (
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import Estimate, difference
 from lorasweep.analysis.table import Row, Table
-from lorasweep.analysis.tradeoff.equal import AT_EQUAL
 from lorasweep.spec.alpha import is_multiple
 
 LOW_RANK = 64  # "the standard low-rank settings" of v2 are ranks 16 and 64
@@ -90,11 +89,11 @@ def _forgets_less(evidence: Evidence) -> Outcome:
 def _less_at_equal(evidence: Evidence) -> Outcome:
     if missing := _both(evidence, evidence.table("lora"), source=True):
         return not_tested(missing)
-    for found in evidence.at_equal:
-        if found.what != AT_EQUAL["forgetting"] or {found.method, found.other} != {"lora", "full"}:
+    for found in evidence.matched:
+        if found.outcome != "forgetting" or {found.method, found.other} != {"lora", "full"}:
             continue
         if found.difference is None:
-            return Outcome(missing=(found.reason or "").removeprefix("cannot tell: "))
+            return Outcome(missing=found.reason)
         estimate = Estimate(
             effect=found.difference,
             low=found.low,

@@ -95,7 +95,7 @@ def _all_matter(evidence: Evidence) -> Outcome:
     parts = []
     for name in wanted:
         row = rows[name]
-        low = row.low if row.is_shown else min(row.low, _NEGLIGIBLE)
+        low = row.low if row.above_chance else min(row.low, _NEGLIGIBLE)
         estimate = Estimate(
             effect=row.importance,
             low=low,

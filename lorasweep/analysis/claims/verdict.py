@@ -166,6 +166,20 @@ class Claim(Result):
     to_decide: str | None = None
     parts: tuple[Part, ...] = ()
 
+    @property
+    def citation(self) -> str:
+        """Where it was published, in one line."""
+        cited = ((source.paper, source.version, source.where) for source in self.sources)
+        return "; ".join(", ".join(filter(None, where)) for where in cited)
+
+    @property
+    def source_notes(self) -> str:
+        """What each source says."""
+        return "; ".join(
+            f"{source.version or source.paper.split(',', maxsplit=1)[0]}: {source.says}"
+            for source in self.sources
+        )
+
 
 def decide(definition: Definition, evidence: Evidence) -> Claim:
     """Judge a claim by the trials of one domain."""

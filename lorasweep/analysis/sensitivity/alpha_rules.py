@@ -8,17 +8,16 @@ al. 2024, v2, section 7), and a ranking over both mixes them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.importance import Ranking, rank_hyperparameters
+from lorasweep.analysis.types import Result
 from lorasweep.spec.alpha import FIXED, RSLORA, TIMES_RANK, AlphaRule, common_multiple, rule_of
 from lorasweep.store.configurations import Configuration
 
 
-@dataclass(frozen=True, slots=True)
-class WithinRule:
-    """Hold the ranking of the configurations that share an alpha rule.
+class AlphaRuleRanking(Result):
+    """Ranking of the configurations that share an alpha rule.
 
     rule: `fixed` for a number, `times rank` for a multiple of the rank, `rslora`.
     configurations: under this rule, completed or not.
@@ -44,7 +43,7 @@ def rank_within_alpha_rules(
     configurations: Sequence[Configuration],
     scales: Mapping[str, Scale],
     overall: Ranking | None = None,
-) -> tuple[WithinRule, ...]:
+) -> tuple[AlphaRuleRanking, ...]:
     """Rank the hyperparameters of one method within each alpha rule that occurs.
 
     Args:
@@ -62,5 +61,5 @@ def rank_within_alpha_rules(
             ranking = overall
         else:
             ranking = rank_hyperparameters(method, own, scales)
-        rankings.append(WithinRule(rule, len(own), ranking))
+        rankings.append(AlphaRuleRanking(rule=rule, configurations=len(own), ranking=ranking))
     return tuple(rankings)

@@ -7,7 +7,6 @@ best score at a level asks what it costs someone who tunes the rest, which is wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.effects import fit_effects
 from lorasweep.analysis.sensitivity.level_means import range_interval
 from lorasweep.analysis.sensitivity.redraw import Redrawn, redraw_scores
+from lorasweep.analysis.types import Number, Result
 from lorasweep.store.configurations import Configuration
 
 # Biderman et al. (2024, v2, appendix B) count the learning rates that reach 90% of the best one's.
@@ -27,30 +27,28 @@ _DRAWS, _FEWEST_DRAWS = 400, 50
 _MOST_ROWS = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Hold what was reached at one level, whatever the others were.
+class LevelBest(Result):
+    """Best score at one level, over all settings of the other hyperparameters.
 
     n: configurations that completed there; best: the highest mean over seeds among them; None where
         there is none.
-    cost: best of all minus best here, in learning's unit; low, high: its 90% interval.
-    is_close: best reaches 90% of the best level's; None where that cannot be said.
-    close_odds: probability of that, noise considered.
+    behind: best of all minus best here, in learning's unit; low, high: its 90% interval.
+    is_close: best reaches 90% of the best level's; None where that is undefined.
+    close_probability: probability of that, given the noise.
     """
 
     level: str
     n: int
-    best: float | None
-    cost: float | None
-    low: float | None
-    high: float | None
-    is_close: bool | None
-    close_odds: float | None
+    best: Number = None
+    behind: Number = None
+    low: Number = None
+    high: Number = None
+    is_close: bool | None = None
+    close_probability: Number = None
 
 
-@dataclass(frozen=True, slots=True)
-class Alternatives:
-    """Hold how much the choice of one hyperparameter's level matters to who tunes the others.
+class Alternatives(Result):
+    """How much one hyperparameter's level matters when the others are tuned.
 
     levels: those that were tried, in the order of the space.
     spread: best at the best level minus best at the worst that has any; low, high: 90% interval;
@@ -58,20 +56,20 @@ class Alternatives:
     alternatives: levels other than the best one that reach 90% of its best score (the paper's
         statistic), of `others` levels tried; alternatives_low and alternatives_high: 90% interval.
         A level where nothing completed does not reach it. None where it cannot be said.
-    redrawn: draws behind the intervals; 0 where noise could not be told, and there are none.
+    resamples: draws behind the intervals; 0 where the noise is unknown, and there are none.
     reason: why something is None.
     """
 
     hyperparameter: str
-    levels: tuple[Reach, ...]
-    spread: float | None
-    low: float | None
-    high: float | None
-    alternatives: int | None
-    alternatives_low: int | None
-    alternatives_high: int | None
-    others: int
-    redrawn: int
+    levels: tuple[LevelBest, ...]
+    spread: Number = None
+    low: Number = None
+    high: Number = None
+    alternatives: int | None = None
+    alternatives_low: int | None = None
+    alternatives_high: int | None = None
+    others: int = 0
+    resamples: int = 0
     reason: str | None = None
 
 
@@ -104,16 +102,14 @@ def compare_levels(
             moved = dict(factors.moved_along).get(name)
             if moved:
                 reason = f"it changed only together with {moved}"
-            found.append(
-                Alternatives(name, reach, None, None, None, None, None, None, 0, 0, reason)
-            )
+            found.append(Alternatives(hyperparameter=name, levels=reach, reason=reason))
             continue
         column = factors.names.index(name)
         found.append(_compare(name, labels, factors, column, fit, drawn))
     return tuple(found)
 
 
-def _alone(label: str, having: Sequence[Configuration], scale: Scale, best: float) -> Reach:
+def _alone(label: str, having: Sequence[Configuration], scale: Scale, best: float) -> LevelBest:
     own = [
         c.learning
         for c in having
@@ -121,8 +117,8 @@ def _alone(label: str, having: Sequence[Configuration], scale: Scale, best: floa
         and scale.labels[scale.part(c.hyperparameters[scale.name])] == label
     ]
     top = max(own) if own else None
-    cost = best - top if top is not None else None
-    return Reach(label, len(own), top, cost, None, None, None, None)
+    behind = best - top if top is not None else None
+    return LevelBest(level=label, n=len(own), best=top, behind=behind)
 
 
 def _fit(factors: Factors) -> Fit | None:
@@ -177,15 +173,15 @@ def _compare(
     sayable = top > 0
     is_close = bests >= CLOSE * top
     reached = {
-        factors.labels[column][int(part)]: Reach(
+        factors.labels[column][int(part)]: LevelBest(
             level=factors.labels[column][int(part)],
             n=int(counts[i]),
             best=float(bests[i]),
-            cost=float(costs[i]),
+            behind=float(costs[i]),
             low=None if low is None else float(low[i]),
             high=None if high is None else float(high[i]),
             is_close=bool(is_close[i]) if sayable else None,
-            close_odds=float(odds[i]) if sayable and odds is not None else None,
+            close_probability=float(odds[i]) if sayable and odds is not None else None,
         )
         for i, part in enumerate(present)
     }
@@ -197,8 +193,7 @@ def _compare(
     return Alternatives(
         hyperparameter=name,
         levels=tuple(
-            reached.get(label) or Reach(label, 0, None, None, None, None, missed, None)
-            for label in labels
+            reached.get(label) or LevelBest(level=label, n=0, is_close=missed) for label in labels
         ),
         spread=width if several else None,
         low=max(0.0, min(float(spread_low), width)) if spread_low is not None else None,
@@ -207,7 +202,7 @@ def _compare(
         alternatives_low=min(int(counted[0]), count) if bounded and counted is not None else None,
         alternatives_high=max(int(counted[1]), count) if bounded and counted is not None else None,
         others=len(labels) - 1,
-        redrawn=0 if drawn is None else len(drawn.true),
+        resamples=0 if drawn is None else len(drawn.true),
         reason=_reason(sayable=sayable, redrawn=drawn is not None, n=len(parts)),
     )
 

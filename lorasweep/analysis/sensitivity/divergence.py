@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from lorasweep.analysis.design import Codes
 from lorasweep.analysis.intervals import SIGNIFICANCE, TAIL, Floats, normal_quantile, wilson_bounds
 from lorasweep.analysis.scale import Scale
+from lorasweep.analysis.types import Number, Result
 from lorasweep.store.results import TrialResult
 
 Basis = Literal["curve", "none diverged", "all diverged", "cannot tell"]
@@ -29,9 +29,8 @@ _PLACES, _CELLS = 201, 200
 _SLOPES = np.geomspace(0.5, 50.0, 32)
 
 
-@dataclass(frozen=True, slots=True)
-class DivergedShare:
-    """Hold how many trials diverged at one level.
+class DivergedShare(Result):
+    """How many trials diverged at one level.
 
     finished: trials that completed, were pruned or diverged; failed ones say nothing.
     share: diverged / finished; low, high: its 90% interval (Wilson 1927); None where none finished.
@@ -40,14 +39,13 @@ class DivergedShare:
     level: str
     finished: int
     diverged: int
-    share: float | None
-    low: float | None
-    high: float | None
+    share: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StableRate:
-    """Hold the highest stable learning rate.
+class StableRate(Result):
+    """Highest stable learning rate.
 
     estimate: where half of the trials diverge; None where that lies outside of what was tried.
     low, high: 90% interval; None where it goes on beyond what was tried on that side.
@@ -61,39 +59,37 @@ class StableRate:
     finished: int
     diverged: int
     basis: Basis
-    estimate: float | None
-    low: float | None
-    high: float | None
-    largest_stable: float | None
-    smallest_diverged: float | None
+    estimate: Number = None
+    low: Number = None
+    high: Number = None
+    largest_stable: Number
+    smallest_diverged: Number
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MovedRate:
-    """Hold the highest stable learning rate at each level of another hyperparameter.
+class StableRateByLevel(Result):
+    """Highest stable learning rate at each level of another hyperparameter.
 
-    moves: the levels differ by more than chance explains, p_value below 0.05 over all tests made.
+    differs: the levels differ by more than chance explains, p_value below 0.05 over all tests made.
     """
 
     hyperparameter: str
-    levels: tuple[tuple[str, StableRate], ...]
+    levels: Mapping[str, StableRate]
     p_value: float
-    moves: bool
+    differs: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """Hold what diverged of one method.
+class Divergence(Result):
+    """Divergence of one method's trials.
 
     by_level: shares by hyperparameter, in the order of the levels.
     stable_rate: over all trials; None where no trial has a learning rate.
-    moved_by: by each other hyperparameter at two levels or more of which trials finished.
+    stable_rate_by: by each other hyperparameter with trials that finished at two levels or more.
     """
 
     by_level: Mapping[str, tuple[DivergedShare, ...]]
-    stable_rate: StableRate | None
-    moved_by: tuple[MovedRate, ...]
+    stable_rate: StableRate | None = None
+    stable_rate_by: tuple[StableRateByLevel, ...] = ()
 
 
 def summarise_divergence(trials: Sequence[TrialResult], scales: Mapping[str, Scale]) -> Divergence:
@@ -114,27 +110,31 @@ def summarise_divergence(trials: Sequence[TrialResult], scales: Mapping[str, Sca
         )
         for name, scale in scales.items()
     }
-    rates = [t.hyperparameters.get("lr") for t in finished]
-    known = np.array([isinstance(rate, float | int) and rate > 0 for rate in rates], dtype=bool)
+    tried = [t.hyperparameters.get("lr") for t in finished]
+    known = np.array([isinstance(rate, float | int) and rate > 0 for rate in tried], dtype=bool)
     if not known.any():
-        return Divergence(by_level, None, ())
+        return Divergence(by_level=by_level)
     logs = np.array(
-        [math.log10(rate) for rate in rates if isinstance(rate, float | int) and rate > 0]
+        [math.log10(rate) for rate in tried if isinstance(rate, float | int) and rate > 0]
     )
     lost = lost[known]
     others = [name for name in scales if name != "lr" and len(set(parts[name]) - {-1}) > 1]
-    moved = []
+    rates = []
     for name in others:
         own = np.array(parts[name], dtype=np.int64)[known]
-        moved.append(_moved(scales[name], own, logs, lost, tests=len(others)))
-    return Divergence(by_level, stable_rate(logs, lost), tuple(moved))
+        rates.append(_compare_levels(scales[name], own, logs, lost, tests=len(others)))
+    overall = stable_rate(logs, lost)
+    return Divergence(by_level=by_level, stable_rate=overall, stable_rate_by=tuple(rates))
 
 
 def _share(label: str, lost: Floats) -> DivergedShare:
     n, count = len(lost), int(lost.sum())
     if n == 0:
-        return DivergedShare(label, 0, 0, None, None, None)
-    return DivergedShare(label, n, count, count / n, *wilson_bounds(count, n))
+        return DivergedShare(level=label, finished=0, diverged=0)
+    low, high = wilson_bounds(count, n)
+    return DivergedShare(
+        level=label, finished=n, diverged=count, share=count / n, low=low, high=high
+    )
 
 
 def _likelihood(logs: Floats, lost: Floats) -> tuple[Floats, Floats, float]:
@@ -185,16 +185,39 @@ def stable_rate(logs: Floats, lost: Floats) -> StableRate:
     lowest, highest = float(logs.min()), float(logs.max())
     if count == 0:
         reason = "no trial diverged, so it lies above what was tried"
-        return StableRate(n, 0, "none diverged", None, _power(highest), None, *ends, reason)
+        return StableRate(
+            finished=n,
+            diverged=0,
+            basis="none diverged",
+            low=_power(highest),
+            largest_stable=ends[0],
+            smallest_diverged=ends[1],
+            reason=reason,
+        )
     if count == n:
         reason = "every trial diverged, so it lies below what was tried"
-        return StableRate(n, n, "all diverged", None, None, _power(lowest), *ends, reason)
+        return StableRate(
+            finished=n,
+            diverged=n,
+            basis="all diverged",
+            high=_power(lowest),
+            largest_stable=ends[0],
+            smallest_diverged=ends[1],
+            reason=reason,
+        )
     places, likely, top = _likelihood(logs, lost)
     share = count / n
     flat = count * math.log(share) + (n - count) * math.log(1 - share)
     if top - flat < normal_quantile() ** 2 / 2:
         reason = "divergence was not seen to rise with the learning rate"
-        return StableRate(n, count, "cannot tell", None, None, None, *ends, reason)
+        return StableRate(
+            finished=n,
+            diverged=count,
+            basis="cannot tell",
+            largest_stable=ends[0],
+            smallest_diverged=ends[1],
+            reason=reason,
+        )
     below_place = np.cumsum(likely) / likely.sum()
     low, middle, high = (float(v) for v in np.interp([TAIL, 0.5, 1 - TAIL], below_place, places))
     return StableRate(
@@ -214,21 +237,30 @@ def _power(log: float) -> float:
     return float(f"{10**log:.6g}")
 
 
-def _moved(scale: Scale, parts: Codes, logs: Floats, lost: Floats, *, tests: int) -> MovedRate:
+def _compare_levels(
+    scale: Scale, parts: Codes, logs: Floats, lost: Floats, *, tests: int
+) -> StableRateByLevel:
     """Compare curves of one slope and a place for each level with one curve for all."""
     from scipy.special import chdtrc
 
     present = [int(part) for part in np.unique(parts) if part >= 0]
-    shown = tuple(
-        (scale.labels[part], stable_rate(logs[parts == part], lost[parts == part]))
+    shown = {
+        scale.labels[part]: stable_rate(logs[parts == part], lost[parts == part])
         for part in present
-    )
+    }
     known = parts >= 0
     if not 0 < lost[known].sum() < known.sum():
-        return MovedRate(scale.name, shown, 1.0, moves=False)
+        return StableRateByLevel(
+            hyperparameter=scale.name, levels=shown, p_value=1.0, differs=False
+        )
     together = _likelihood(logs[known], lost[known])[2]
     apart = sum(_likelihood(logs[parts == part], lost[parts == part])[2] for part in present)
     # Each level has a place and a slope of its own.
     df = 2 * (len(present) - 1)
     p_value = float(chdtrc(df, max(0.0, 2 * (apart - together))))
-    return MovedRate(scale.name, shown, p_value, moves=p_value < SIGNIFICANCE / tests)
+    return StableRateByLevel(
+        hyperparameter=scale.name,
+        levels=shown,
+        p_value=p_value,
+        differs=p_value < SIGNIFICANCE / tests,
+    )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from pydantic import computed_field
 
 from lorasweep.analysis.design import Codes
 from lorasweep.analysis.factors import Factors, lay_out_factors
@@ -24,6 +24,7 @@ from lorasweep.analysis.sensitivity.forest import functional_shares
 from lorasweep.analysis.sensitivity.interactions import Interaction, rank_interactions
 from lorasweep.analysis.sensitivity.level_means import MeanRange, mean_ranges
 from lorasweep.analysis.sensitivity.redraw import chance_variances, redraw_shares
+from lorasweep.analysis.types import Result
 from lorasweep.store.configurations import Configuration
 
 Design = Literal["anova", "functional anova", "none"]
@@ -33,19 +34,18 @@ _FOREST_ROWS = 250
 _MOST_ROWS = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Sensitivity:
-    """Hold how much one hyperparameter matters to one method.
+class Sensitivity(Result):
+    """How much one hyperparameter matters to one method.
 
     importance: share of the variance of learning that its main effect explains, in [0, 1]; low and
         high bound the share behind it, noise taken out, with 90% probability.
     rank: 1 + how many hyperparameters are clearly above it; equal ranks are ties.
     tied_with: those from which it cannot be told apart.
-    holds: probability that its place in the order is the true one.
+    rank_probability: probability that its place in the order is the true one.
     above_next: probability that it is truly above the next one in the order; None for the last.
-    chance: the importance that it could have by chance; below it nothing is shown.
-    cost_of_wrong_level: mean learning at the best level minus that at the worst, the others' levels
-        held equal, in learning's unit, with its own 90% interval; for an interval over its thirds.
+    chance: the importance that it could have by chance.
+    effect: mean learning at the best level minus that at the worst, the other hyperparameters held
+        equal, with a 90% interval; a searched range counts as three levels.
     """
 
     hyperparameter: str
@@ -54,31 +54,31 @@ class Sensitivity:
     high: float
     rank: int
     tied_with: tuple[str, ...]
-    holds: float
+    rank_probability: float
     above_next: float | None
     chance: float
-    cost_of_wrong_level: float
-    cost_low: float
-    cost_high: float
+    effect: float
+    effect_low: float
+    effect_high: float
     best_level: str
     worst_level: str
 
+    @computed_field
     @property
-    def is_shown(self) -> bool:
-        """Tell whether it matters more than chance explains."""
+    def above_chance(self) -> bool:
+        """Whether it matters more than chance explains."""
         return self.importance > self.chance
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """Hold the ranking of one method.
+class Ranking(Result):
+    """Hyperparameters of one method, ranked by importance.
 
     design: `anova` for exact shares of a full factorial, `functional anova` for a forest's
         estimate on a sampled design, `none` where there is not enough evidence.
     configurations: completed ones that the ranking rests on; their seeds are averaged.
     rows: by falling importance; empty where nothing can be said.
     interactions: of pairs, by falling importance; empty where they cannot be estimated.
-    redrawn: draws behind each interval.
+    resamples: draws behind each interval.
     forest_rows: configurations that the forest saw, a fixed sample of them where there are many;
         0 for a full factorial.
     reason: why there is no ranking, or what limits it.
@@ -89,14 +89,15 @@ class Ranking:
     configurations: int
     rows: tuple[Sensitivity, ...] = ()
     interactions: tuple[Interaction, ...] = ()
-    redrawn: int = 0
+    resamples: int = 0
     forest_rows: int = 0
     reason: str | None = None
 
+    @computed_field
     @property
-    def unexplained(self) -> float:
-        """Give the share that no main effect explains: interactions and noise."""
-        return max(0.0, 1.0 - sum(row.importance for row in self.rows))
+    def unexplained(self) -> float | None:
+        """Share of the variance that no main effect explains: interactions and noise."""
+        return max(0.0, 1.0 - sum(row.importance for row in self.rows)) if self.rows else None
 
 
 def rank_hyperparameters(
@@ -111,12 +112,14 @@ def rank_hyperparameters(
             f"not enough evidence: {n} completed configurations, and {needed} are needed to rank "
             f"{axes} hyperparameters"
         )
-        return Ranking(method, "none", n, reason=reason)
+        return Ranking(method=method, design="none", configurations=n, reason=reason)
     factors = lay_out_factors(scored, scales)
     if np.ptp(factors.scores) <= 1e-12 * np.abs(factors.scores).max():
-        return Ranking(method, "none", n, reason="not enough evidence: all scores are the same")
+        reason = "not enough evidence: all scores are the same"
+        return Ranking(method=method, design="none", configurations=n, reason=reason)
     if not factors.scales:
-        return Ranking(method, "none", n, reason="not enough evidence: nothing varied")
+        reason = "not enough evidence: nothing varied"
+        return Ranking(method=method, design="none", configurations=n, reason=reason)
     limit = _limits(factors, scales)
     if is_full_factorial(factors):
         return _rank_factorial(method, factors, limit)
@@ -152,7 +155,7 @@ def _rank_factorial(method: str, factors: Factors, reason: str | None) -> Rankin
         configurations=len(factors.scores),
         rows=_rows(factors, importance, shares[:, : len(importance)], chance, ranges),
         interactions=rank_interactions(factors, fit, shares, level=SIGNIFICANCE, is_factorial=True),
-        redrawn=len(shares),
+        resamples=len(shares),
         reason=reason,
     )
 
@@ -170,7 +173,7 @@ def _rank_sampled(method: str, factors: Factors, reason: str | None) -> Ranking:
     fit = _fit(factors, rng)
     if fit.df < 1:
         limit = f"not enough evidence: {n} completed configurations for as many levels"
-        return Ranking(method, "none", n, reason=limit)
+        return Ranking(method=method, design="none", configurations=n, reason=limit)
     draws, trees, depth = _effort(n)
     rows = _some(n, _FOREST_ROWS, rng)
     importance = functional_shares(
@@ -194,7 +197,7 @@ def _rank_sampled(method: str, factors: Factors, reason: str | None) -> Ranking:
         interactions=rank_interactions(
             factors, fit, shares, level=SIGNIFICANCE, is_factorial=False
         ),
-        redrawn=draws,
+        resamples=draws,
         forest_rows=len(rows),
         reason=reason,
     )
@@ -246,12 +249,12 @@ def _rows(
                 high=float(max(high[i], importance[i])),
                 rank=1 + len(above),
                 tied_with=tuple(names[j] for j in order if j not in {i, *above, *below}),
-                holds=float((places[:, place] == place).mean()),
+                rank_probability=float((places[:, place] == place).mean()),
                 above_next=odds(i, order[place + 1]) if place + 1 < len(order) else None,
                 chance=float(chance[i]),
-                cost_of_wrong_level=ranges[i].range,
-                cost_low=ranges[i].low,
-                cost_high=ranges[i].high,
+                effect=ranges[i].range,
+                effect_low=ranges[i].low,
+                effect_high=ranges[i].high,
                 best_level=ranges[i].best,
                 worst_level=ranges[i].worst,
             )

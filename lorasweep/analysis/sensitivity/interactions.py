@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
+from pydantic import computed_field
 
 from lorasweep.analysis.factors import Factors
 from lorasweep.analysis.intervals import Floats, middle
 from lorasweep.analysis.regression import Fit
 from lorasweep.analysis.sensitivity.anova import pair_shares
 from lorasweep.analysis.sensitivity.redraw import chance_variances
+from lorasweep.analysis.types import Result
 
 
-@dataclass(frozen=True, slots=True)
-class Interaction:
-    """Hold how much two hyperparameters matter together beyond what each does alone.
+class Interaction(Result):
+    """How much two hyperparameters matter together, beyond what each does alone.
 
     importance: share of the variance of learning, in [0, 1]; exact in a full factorial, by least
         squares in a sampled design. low, high: 90% interval of the share behind it.
-    chance: the share that it could have by chance; below it nothing is shown.
-    is_testable: there was something to tell it from noise; if not, low is 0 and it is not shown.
+    chance: the share that it could have by chance.
+    is_testable: there are residuals to tell it from noise; if not, low is 0.
     """
 
     hyperparameters: tuple[str, str]
@@ -31,9 +31,10 @@ class Interaction:
     chance: float
     is_testable: bool
 
+    @computed_field
     @property
-    def is_shown(self) -> bool:
-        """Tell whether it matters more than chance explains."""
+    def above_chance(self) -> bool:
+        """Whether it matters more than chance explains."""
         return self.is_testable and self.importance > self.chance
 
 
@@ -66,7 +67,16 @@ def rank_interactions(
     for pair in pairs:
         share = exact[pair]
         if pair not in place:
-            rows.append(Interaction(pair, share, 0.0, share, 1.0, is_testable=False))
+            rows.append(
+                Interaction(
+                    hyperparameters=pair,
+                    importance=share,
+                    low=0.0,
+                    high=share,
+                    chance=1.0,
+                    is_testable=False,
+                )
+            )
             continue
         i = place[pair]
         low, high = middle(shares[:, i])

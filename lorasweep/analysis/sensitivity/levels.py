@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from lorasweep.analysis.scale import Scale
+from lorasweep.analysis.types import Number, Result
 from lorasweep.store.configurations import is_scored, mean
 from lorasweep.store.results import TrialResult
 
 
-@dataclass(frozen=True, slots=True)
-class LevelSummary:
-    """Hold the trials at one level of one hyperparameter.
+class LevelSummary(Result):
+    """Trials at one level of one hyperparameter.
 
     level: its value, or `LOW..HIGH` for a part of an interval.
-    n: trials that completed with a learning score; best and the means are over these.
+    n: trials that completed with a learning score; best and means are over these.
+    best, mean: of learning.
     pruned, diverged, failed, running: the other trials at this level.
     """
 
     level: str
     n: int
-    best: float | None
-    mean_learning: float | None
-    mean_source_accuracy: float | None
-    mean_forgetting: float | None
+    best: Number
+    mean: Number
+    mean_source_accuracy: Number
+    mean_forgetting: Number
     pruned: int
     diverged: int
     failed: int
@@ -54,7 +54,7 @@ def _summary(label: str, trials: Sequence[TrialResult]) -> LevelSummary:
         level=label,
         n=len(scored),
         best=max((t.learning for t in scored if t.learning is not None), default=None),
-        mean_learning=mean(trial.learning for trial in scored),
+        mean=mean(trial.learning for trial in scored),
         mean_source_accuracy=mean(trial.source_accuracy for trial in scored),
         mean_forgetting=mean(trial.forgetting for trial in scored),
         pruned=status["PRUNED"],

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+from pydantic import computed_field
 
 from lorasweep.analysis.design import Codes
 from lorasweep.analysis.factors import Factors, lay_out_factors
 from lorasweep.analysis.intervals import SEED, SIGNIFICANCE, Floats, middle, normal_quantile
 from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.forest import quiet
+from lorasweep.analysis.types import Result
 from lorasweep.store.configurations import Configuration
 
 # Optuna advises at least five trials above the quantile.
@@ -33,14 +34,13 @@ _DRAWS = 40
 _NEVER = datetime(1970, 1, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class TopImportance:
-    """Hold how much one hyperparameter matters for being among the best.
+class TopImportance(Result):
+    """How much one hyperparameter matters for being among the best configurations.
 
     importance: its share of the divergences of all hyperparameters, which add up to 1; low and high
         bound the middle 90% over redrawn configurations and seeds.
     divergence: Pearson's, of the best configurations from all.
-    chance: the divergence that it could have by chance; below it nothing is shown.
+    chance: the divergence that it could have by chance.
     """
 
     hyperparameter: str
@@ -50,15 +50,15 @@ class TopImportance:
     divergence: float
     chance: float
 
+    @computed_field
     @property
-    def is_shown(self) -> bool:
-        """Tell whether it matters more than chance explains."""
+    def above_chance(self) -> bool:
+        """Whether it matters more than chance explains."""
         return self.divergence > self.chance
 
 
-@dataclass(frozen=True, slots=True)
-class TopRanking:
-    """Hold what matters near the top for one method.
+class TopRanking(Result):
+    """Hyperparameters of one method, ranked by how much they matter among the best.
 
     quantile: share of the configurations that count as the best.
     configurations: completed ones; rows_used: of them, a fixed sample where they are many.
@@ -71,7 +71,7 @@ class TopRanking:
     configurations: int
     rows_used: int
     rows: tuple[TopImportance, ...] = ()
-    redrawn: int = 0
+    resamples: int = 0
     reason: str | None = None
 
 
@@ -87,11 +87,15 @@ def rank_near_top(
             f"not enough evidence: {n} completed configurations, and {math.ceil(_TOP / _WIDEST)} "
             "are needed to tell the best ones from the rest"
         )
-        return TopRanking(method, quantile, n, n, reason=reason)
+        return TopRanking(
+            method=method, quantile=quantile, configurations=n, rows_used=n, reason=reason
+        )
     factors = lay_out_factors(scored, scales)
     if not factors.scales or np.ptp(factors.scores) <= 1e-12 * np.abs(factors.scores).max():
         reason = "not enough evidence: nothing varied"
-        return TopRanking(method, quantile, n, n, reason=reason)
+        return TopRanking(
+            method=method, quantile=quantile, configurations=n, rows_used=n, reason=reason
+        )
     rng = np.random.default_rng(SEED)
     rows = np.arange(n) if n <= _MOST_ROWS else np.sort(rng.permutation(n)[:_MOST_ROWS])
     points, scores = factors.points[rows], factors.scores[rows]
@@ -127,7 +131,7 @@ def rank_near_top(
             )
             for i in order
         ),
-        redrawn=_DRAWS,
+        resamples=_DRAWS,
     )
 
 

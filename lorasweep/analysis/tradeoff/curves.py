@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from lorasweep.analysis.scale import DURATIONS
+from lorasweep.analysis.types import Number, Result
 from lorasweep.spec.space import Level
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import TrialResult
@@ -15,9 +15,8 @@ TRAINED = "trained tokens"
 _SAME = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """Hold the trials of one configuration at one duration.
+class CurvePoint(Result):
+    """Trials of one configuration at one duration.
 
     n: seeds that completed; low and high are the range over them.
     forgetting: None where the base was not measured; source_accuracy likewise where that was not.
@@ -28,20 +27,20 @@ class CurvePoint:
     learning: float
     learning_low: float
     learning_high: float
-    forgetting: float | None
-    forgetting_low: float | None
-    forgetting_high: float | None
-    source_accuracy: float | None
+    forgetting: Number
+    forgetting_low: Number
+    forgetting_high: Number
+    source_accuracy: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Hold one configuration over several durations.
+class Curve(Result):
+    """One configuration over several durations.
 
     duration: the hyperparameter that says how long, or `trained tokens`; its unit is its own.
     configuration: what differs between the method's trials, duration left out.
     """
 
+    domain: str = ""
     method: str
     configuration: Mapping[str, Level]
     duration: str
@@ -94,22 +93,30 @@ def _of_method(trials: Sequence[TrialResult]) -> list[Curve]:
         first = next(iter(by_place.values()))[0]
         own = {n: first.hyperparameters[n] for n in varied if n in first.hyperparameters}
         points = tuple(_point(at, by_place[at]) for at in sorted(by_place))
-        curves.append(Curve(first.method, own, duration, points))
+        curves.append(
+            Curve(
+                domain=first.domain,
+                method=first.method,
+                configuration=own,
+                duration=duration,
+                points=points,
+            )
+        )
     return curves
 
 
 def _point(at: float, trials: Sequence[TrialResult]) -> CurvePoint:
-    gains = [t.learning for t in trials if t.learning is not None]
-    costs = [t.forgetting for t in trials if t.forgetting is not None]
+    learned = [t.learning for t in trials if t.learning is not None]
+    forgotten = [t.forgetting for t in trials if t.forgetting is not None]
     kept = [t.source_accuracy for t in trials if t.source_accuracy is not None]
     return CurvePoint(
-        at,
-        len(gains),
-        sum(gains) / len(gains),
-        min(gains),
-        max(gains),
-        sum(costs) / len(costs) if costs else None,
-        min(costs) if costs else None,
-        max(costs) if costs else None,
-        sum(kept) / len(kept) if kept else None,
+        at=at,
+        n=len(learned),
+        learning=sum(learned) / len(learned),
+        learning_low=min(learned),
+        learning_high=max(learned),
+        forgetting=sum(forgotten) / len(forgotten) if forgotten else None,
+        forgetting_low=min(forgotten, default=None),
+        forgetting_high=max(forgotten, default=None),
+        source_accuracy=sum(kept) / len(kept) if kept else None,
     )

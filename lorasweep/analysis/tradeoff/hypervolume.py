@@ -7,13 +7,13 @@ that some trial of the scope is at least as good as.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from lorasweep.analysis.intervals import SEED, Estimate, Floats, interval_from_draws
 from lorasweep.analysis.noise import Noise, by_content, redraw_points, seed_spreads
 from lorasweep.analysis.tradeoff.pareto import places, scopes
+from lorasweep.analysis.types import Result
 from lorasweep.store.results import TrialResult
 
 _DRAWS = 400
@@ -21,20 +21,27 @@ _FEWEST = 5
 _MANY = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Hypervolume:
-    """Hold the area that a scope's trials cover.
+class ReferencePoint(Result):
+    """Worst learning and worst forgetting of all methods' trials in a domain.
+
+    forgetting: source accuracy with its sign turned where the base was not measured.
+    """
+
+    learning: float
+    forgetting: float
+
+
+class Hypervolume(Result):
+    """Area between the front of a scope's trials and the reference point.
 
     area: learning times forgetting (or source accuracy), both in [0, 1]; without bounds below five
         trials.
-    learning, cost: the reference point, the worst of all methods' trials in the domain; cost is
-        forgetting, or source accuracy with its sign turned.
     """
 
+    domain: str = ""
     scope: str
     area: Estimate
-    learning: float
-    cost: float
+    reference: ReferencePoint
 
 
 def area(points: Floats, reference: tuple[float, float]) -> float:
@@ -58,8 +65,9 @@ def measure_hypervolumes(
         return ()
     every = places([trial for own in by_scope.values() for trial in own])
     reference = (float(every[:, 0].min()), float(every[:, 1].max()))
+    corner = ReferencePoint(learning=reference[0], forgetting=reference[1])
     return tuple(
-        Hypervolume(scope, _estimate(places(own), reference, noise), *reference)
+        Hypervolume(scope=scope, area=_estimate(places(own), reference, noise), reference=corner)
         for scope, own in by_scope.items()
     )
 

@@ -4,35 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from lorasweep.analysis.intervals import Floats
 from lorasweep.analysis.noise import Noise
+from lorasweep.analysis.types import Number, Result
 from lorasweep.store.configurations import forgetting_of, is_scored, methods
 from lorasweep.store.results import TrialResult
 
 POOLED = "pooled"
+_MOST_NAMED = 20
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
-@dataclass(frozen=True, slots=True)
-class FrontPoint:
-    """Hold a trial on a front.
+class FrontPoint(Result):
+    """A trial on a learning-forgetting front.
 
     scope: the method whose trials were compared, or `pooled` for all of them.
     certain: no other trial may beat it within the noise of both scores; None where that could not
         be told, since no configuration was repeated and none could be predicted from the others.
     """
 
+    domain: str = ""
     scope: str
     trial: str
     method: str
     learning: float
-    forgetting: float | None
-    source_accuracy: float | None
+    forgetting: Number
+    source_accuracy: Number
     certain: bool | None = None
+
+
+class Contenders(Result):
+    """Trials off a front that noise alone may keep from it.
+
+    n: how many; trials: the best of them, 20 at most.
+    """
+
+    domain: str = ""
+    scope: str
+    n: int
+    trials: tuple[str, ...]
 
 
 def undominated(points: Sequence[Sequence[float]]) -> list[int]:
@@ -134,6 +147,7 @@ def fronts(
         unsure = None if margins is None else may_be_beaten(points, front, margins)
         found += [
             FrontPoint(
+                domain=members[i].domain,
                 scope=scope,
                 trial=members[i].trial,
                 method=members[i].method,
@@ -154,19 +168,18 @@ def noise_margins(noise: Mapping[str, Noise] | None) -> tuple[float, float] | No
     return noise["learning"].margin, noise["forgetting"].margin
 
 
-def contenders(
-    trials: Iterable[TrialResult], noise: Mapping[str, Noise]
-) -> dict[str, tuple[str, ...]]:
-    """Name by scope the trials off the front that noise alone may keep from it, best first."""
+def contenders(trials: Iterable[TrialResult], noise: Mapping[str, Noise]) -> tuple[Contenders, ...]:
+    """Find the trials off each front that noise alone may keep from it, best first."""
     margins = noise_margins(noise)
-    found: dict[str, tuple[str, ...]] = {}
+    if margins is None:
+        return ()
+    found = []
     for scope, members in scopes(tuple(trials)).items():
-        if margins is None:
-            continue
         points = places(members)
         front = undominated(points.tolist())
         possible = np.flatnonzero(~surely_beaten(points, front, margins))
         near = list({int(i) for i in possible} - set(front))
         near.sort(key=lambda i: (-points[i, 0], points[i, 1], i))
-        found[scope] = tuple(members[i].trial for i in near)
-    return found
+        names = tuple(members[i].trial for i in near[:_MOST_NAMED])
+        found.append(Contenders(domain=members[0].domain, scope=scope, n=len(near), trials=names))
+    return tuple(found)

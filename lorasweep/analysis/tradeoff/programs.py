@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from lorasweep.analysis.types import Result
 from lorasweep.store.best import Best
 from lorasweep.store.configurations import mean
 from lorasweep.store.results import SweepResults, TrialResult
@@ -13,18 +13,18 @@ from lorasweep.store.scores import CodeScores, Distinct
 BASE = "base"
 
 
-@dataclass(frozen=True, slots=True)
-class Programs:
-    """Hold one row of the comparison on one task.
+class Programs(Result):
+    """Generated programs of one model, or of several averaged, on one task.
 
-    who: `base`, a method's best trial, or all of a method's completed trials.
+    model: `base`, a method's best trial, or all of a method's completed trials.
     n: models that were averaged.
     pass_at: by k as text; exact, whitespace, syntax: distinct completions of a problem.
     failed_to_run, timed_out: completions, summed over the models.
     """
 
+    domain: str = ""
     task: str
-    who: str
+    model: str
     trial: str | None
     n: int
     samples: int
@@ -57,11 +57,11 @@ def _scores(trials: Sequence[TrialResult], task: str) -> list[CodeScores]:
     return [trial.code[task] for trial in trials]
 
 
-def _average(task: str, who: str, trial: str | None, scores: Sequence[CodeScores]) -> Programs:
+def _average(task: str, model: str, trial: str | None, scores: Sequence[CodeScores]) -> Programs:
     ks = scores[0].pass_at
     return Programs(
         task=task,
-        who=who,
+        model=model,
         trial=trial,
         n=len(scores),
         samples=scores[0].samples,

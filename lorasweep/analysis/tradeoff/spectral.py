@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from statistics import median
 
+from lorasweep.analysis.types import Result
 from lorasweep.store.records import MatrixSpectrum
+from lorasweep.store.results import TrialResult
 
 # Rounding has full rank: where it makes more of an update than this, the ranks are its own. Saved
 # in bfloat16, an update of rank 8 seemed to have rank 232 of 768 where rounding could make all of
 # it, and 8 where a tenth. The entropy rank is off long before: 126 where a hundredth.
 ROUNDED = 0.05
+OUTSIDE = "outside"
 
 
 def is_rounded(matrices: Sequence[MatrixSpectrum]) -> bool:
@@ -19,9 +21,8 @@ def is_rounded(matrices: Sequence[MatrixSpectrum]) -> bool:
     return bool(matrices) and median(matrix.rounding for matrix in matrices) > ROUNDED
 
 
-@dataclass(frozen=True, slots=True)
-class RankSummary:
-    """Hold the medians over some matrices, and their intruders together.
+class RankSummary(Result):
+    """Medians over some matrices, and the sum of their intruders.
 
     n: how many matrices.
     full: the largest rank that they could have, the smaller side of each.
@@ -44,34 +45,42 @@ class RankSummary:
     intruders: int
 
 
-@dataclass(frozen=True, slots=True)
-class SpectralSummary:
-    """Hold the summaries of an update, or of several.
+class SpectralSummary(Result):
+    """Spectra of one trial's update, summarised over its matrices.
 
     by_module: in the order of the names.
-    by_layer: in the order of the blocks; None, for what is outside of blocks, comes last.
+    by_layer: by the number of the block, in order; `outside` of blocks comes last.
     """
 
+    domain: str
+    trial: str
     whole: RankSummary
     by_module: Mapping[str, RankSummary]
-    by_layer: Mapping[int | None, RankSummary]
+    by_layer: Mapping[str, RankSummary]
 
 
-def summarise(matrices: Iterable[MatrixSpectrum]) -> SpectralSummary | None:
-    """Summarise the matrices of one trial, or of several alike; None where there are none.
+def summarise_spectrum(trial: TrialResult) -> SpectralSummary | None:
+    """Summarise the matrices of a trial's update; None where they were not measured.
 
     Medians and not means, since the first and the last layers differ from those between
     (Biderman et al. 2024, v2, section 6).
     """
-    rows = tuple(matrices)
+    rows = trial.spectrum
     if not rows:
         return None
     modules = sorted({row.module for row in rows})
     layers = sorted({row.layer for row in rows}, key=lambda n: (n is None, n or 0))
     return SpectralSummary(
+        domain=trial.domain,
+        trial=trial.trial,
         whole=_summary(rows),
         by_module={name: _summary([r for r in rows if r.module == name]) for name in modules},
-        by_layer={number: _summary([r for r in rows if r.layer == number]) for number in layers},
+        by_layer={
+            OUTSIDE if number is None else str(number): _summary(
+                [row for row in rows if row.layer == number]
+            )
+            for number in layers
+        },
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.result import Analysis
 from lorasweep.report.figures.curves import curves
 from lorasweep.report.figures.diversity import diversity
 from lorasweep.report.figures.heat_map import heat_map

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.tradeoff.curves import Curve, CurvePoint
 from lorasweep.report.figures.trials import axis_over
 from lorasweep.report.picture import LOOKS, Interval, Key, Line, Picture, Plane, Series, Table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.tradeoff.programs import BASE, Programs
 from lorasweep.report.figures.trials import axis_over
 from lorasweep.report.picture import LOOKS, Key, Picture, Plane, Series
@@ -25,7 +25,7 @@ def diversity(results: SweepResults, analysis: Analysis) -> Picture:
             missing="No programs were sampled several times, so their diversity is unknown.",
         )
     index = {trial.trial: i for i, trial in enumerate(results.trials)}
-    who = dict.fromkeys(row.who for row in rows)
+    who = dict.fromkeys(row.model for row in rows)
     looks = {name: min(look, LOOKS - 1) for look, name in enumerate(who)}
     tasks = dict.fromkeys(row.task for row in rows)
     said = "; ".join(_said(row) for row in rows[:_MOST_SAID])
@@ -46,7 +46,7 @@ def diversity(results: SweepResults, analysis: Analysis) -> Picture:
 
 
 def _said(row: Programs) -> str:
-    who = "the base" if row.who == BASE else row.who
+    who = "the base" if row.model == BASE else row.model
     return f"{who} {number(row.exact.all)} at pass@1 {number(row.pass_at['1'])}"
 
 
@@ -61,7 +61,7 @@ def _panel(
         y=axis_over("distinct completions", [row.exact.all for _, row in rows]),
         series=tuple(
             Series(
-                look=looks[row.who],
+                look=looks[row.model],
                 x=(row.pass_at["1"],),
                 y=(row.exact.all,),
                 trials=(index.get(row.trial) if row.trial else None,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.result import Analysis
 from lorasweep.report.figures.trials import Numbered, axis_over, learning, points, scored_trials
 from lorasweep.report.picture import Axis, Line, Pairs, Picture, Plane
 from lorasweep.report.wording import number, plural

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.scale import Scale
-from lorasweep.analysis.summary import Analysis
 from lorasweep.report.figures.trials import (
     Grouping,
     Numbered,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import count
 
+from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
-from lorasweep.analysis.summary import Analysis
 from lorasweep.report.picture import Axis, Bar, Bars, Picture, Table
 from lorasweep.report.wording import UNKNOWN, number, percent, plural
 
@@ -14,7 +14,7 @@ _MOST_BARS = 12  # pairs of hyperparameters are many; the table has them all
 
 RANKING_HEADS = (
     *("hyperparameter", "rank", "share of variance", "90% interval", "by chance up to"),
-    *("place holds in", "cost of the wrong level", "90% interval of the cost"),
+    *("rank holds in", "best minus worst level", "90% interval of that"),
     *("best level", "worst level"),
 )
 
@@ -24,10 +24,10 @@ def ranking_cells(row: Sensitivity) -> tuple[str, ...]:
     tied = f" (tie with {', '.join(row.tied_with)})" if row.tied_with else ""
     return (
         row.hyperparameter,
-        f"{row.rank}{tied}" if row.is_shown else "cannot tell",
+        f"{row.rank}{tied}" if row.above_chance else "cannot tell",
         *(percent(row.importance), between(row.low, row.high), percent(row.chance)),
-        *(percent(row.holds), number(row.cost_of_wrong_level)),
-        f"{number(row.cost_low)} to {number(row.cost_high)}",
+        *(percent(row.rank_probability), number(row.effect)),
+        f"{number(row.effect_low)} to {number(row.effect_high)}",
         *(row.best_level, row.worst_level),
     )
 
@@ -62,7 +62,7 @@ def sensitivity(analysis: Analysis) -> Picture:
                     low=row.low,
                     high=row.high,
                     chance=row.chance,
-                    certain=row.is_shown,
+                    certain=row.above_chance,
                     row=len(rows),
                 )
             )
@@ -91,7 +91,7 @@ def sensitivity(analysis: Analysis) -> Picture:
 
 
 def _first(ranking: Ranking) -> str:
-    sure = [row for row in ranking.rows if row.is_shown]
+    sure = [row for row in ranking.rows if row.above_chance]
     if not sure:
         return f"For {ranking.method}, no effect stands out from chance."
     return (
@@ -143,7 +143,7 @@ def top(analysis: Analysis) -> Picture:
                     low=row.low,
                     high=row.high,
                     chance=None,  # that of a ranking near the top is a divergence, not a share
-                    certain=row.is_shown,
+                    certain=row.above_chance,
                     row=next(rows),
                 )
                 for row in ranking.rows
@@ -175,7 +175,7 @@ def interactions(analysis: Analysis) -> Picture:
                     low=row.low,
                     high=row.high,
                     chance=row.chance,
-                    certain=row.is_shown,
+                    certain=row.above_chance,
                     row=next(rows),
                 )
                 for row in ranking.interactions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.result import Analysis
 from lorasweep.report.figures.trials import axis_over
 from lorasweep.report.picture import LOOKS, Key, Picture, Plane, Series, Table
 from lorasweep.report.wording import percent
@@ -17,7 +17,7 @@ _TITLE = "The rank of what was added"
 
 def spectrum(results: SweepResults, analysis: Analysis) -> Picture:
     """Show the rank of the update layer by layer, of each method's best trial."""
-    best = {found.winner.trial: method for method, found in analysis.best.items()}
+    best = {found.trial: method for method, found in analysis.recommendation.items()}
     found = [
         (best[trial.trial], trial.trial, own)
         for trial in results.trials

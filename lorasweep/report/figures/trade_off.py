@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorasweep.analysis.summary import Analysis
+from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.tradeoff.pareto import POOLED, FrontPoint
 from lorasweep.report.figures.trials import (
     axis_over,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lorasweep.analysis.advice.advise import find_plateau
 from lorasweep.analysis.advice.command import extended_range, train_command
+from lorasweep.analysis.advice.recommend import gain_of_more_trials
+from lorasweep.analysis.analyse import analyse
 from lorasweep.analysis.scale import lay_out
-from lorasweep.analysis.summary import analyse
 from lorasweep.service.build import build_sweep
 from lorasweep.service.options import SweepOptions
 from lorasweep.spec.file import read_yaml
@@ -66,10 +66,10 @@ def results_of(name, folder):
 def test_the_command_trains_the_very_trial_and_no_other(name, tmp_path):
     results = results_of(name, tmp_path)
     for part in results.parts:
-        for method, advice in analyse(part).advice.items():
-            (study,) = spec_of(advice.command).studies
+        for found in analyse(part).of_domain(part.domain).recommendation.values():
+            (study,) = spec_of(found.command).studies
             (point,) = study.space.grid(study.search.grid_points)
-            wanted = next(t for t in part.trials if t.method == method)
+            wanted = next(t for t in part.trials if t.method == found.method)
             assert study.trial(point).id == wanted.trial
             assert study.search.algorithm == "grid"
             assert study.search.repetitions(1) == 0
@@ -107,27 +107,27 @@ def test_a_range_is_extended_where_the_best_hit_its_end(name, axis, side, fragme
 
 
 def test_an_end_that_was_hit_is_named_with_words_for_the_command_line():
-    steps = analyse(planted_grid()).advice["lora"].steps
+    steps = analyse(planted_grid()).recommendation["lora"].steps
     by_name = {step.hyperparameter: step for step in steps if step.action == "extend"}
-    assert by_name["rank"].words == "--space 'lr,targets,rank=4|16|64|256'"
+    assert by_name["rank"].options == "--space 'lr,targets,rank=4|16|64|256'"
     assert by_name["lr"].side == "upper"
 
 
 def test_a_rate_above_which_trials_diverged_is_not_extended():
     results = planted_grid()
     lost = trial("lost", status="DIVERGED", lr=1e-3, targets="all", rank=4, number=99)
-    steps = analyse(replace(results, trials=(*results.trials, lost))).advice["lora"].steps
+    steps = analyse(replace(results, trials=(*results.trials, lost))).recommendation["lora"].steps
     assert "lr" not in {step.hyperparameter for step in steps}
 
 
 def test_a_plateau_is_told_from_a_rise_and_from_too_little():
     draw = random.Random(2)
     flat = [trial(f"t{i}", 0.5 + draw.gauss(0, 0.0005), rank=i) for i in range(40)]
-    assert find_plateau(flat, 0.005, is_grid=False).verdict == "unlikely to help"
+    assert gain_of_more_trials(flat, 0.005, is_grid=False).verdict == "unlikely to help"
     wide = [trial(f"t{i}", draw.random(), rank=i) for i in range(10)]
-    assert find_plateau(wide, 0.005, is_grid=False).verdict == "may help"
-    assert find_plateau(flat[:5], 0.005, is_grid=False).verdict == "cannot tell"
-    assert find_plateau(flat, 0.005, is_grid=True).gain is None
+    assert gain_of_more_trials(wide, 0.005, is_grid=False).verdict == "may help"
+    assert gain_of_more_trials(flat[:5], 0.005, is_grid=False).verdict == "cannot tell"
+    assert gain_of_more_trials(flat, 0.005, is_grid=True).gain is None
 
 
 def test_the_gain_of_doubling_equals_its_definition():
@@ -136,7 +136,7 @@ def test_the_gain_of_doubling_equals_its_definition():
 
     scores = [0.1, 0.2, 0.4, 0.8, 0.1, 0.2, 0.4, 0.8]
     trials = [trial(f"t{i}", score, rank=i) for i, score in enumerate(scores)]
-    found = find_plateau(trials, 0.005, is_grid=False).gain
+    found = gain_of_more_trials(trials, 0.005, is_grid=False).gain
 
     def best_of(draws):
         every = [max(own) for own in itertools.product(scores[:4], repeat=draws)]
@@ -152,10 +152,10 @@ def test_a_tie_with_the_runner_up_is_called_one():
         for i, (name, score, rank) in enumerate((("a", 0.5, 4), ("b", 0.499, 16), ("c", 0.4, 64)))
         for seed in range(2)
     ]
-    advice = analyse(sweep(trials, axes=("rank",))).advice["lora"]
-    assert "tie" in advice.because
-    expected = advice.expected
+    found = analyse(sweep(trials, axes=("rank",))).recommendation["lora"]
+    assert "tie" in found.why
+    expected = found.expected
     assert expected.low is not None
     assert expected.high is not None
-    assert expected.low < expected.effect < expected.high
-    assert [step.action for step in advice.steps] == ["extend", "confirm"]
+    assert expected.low < expected.learning < expected.high
+    assert [step.action for step in found.steps] == ["extend", "confirm"]

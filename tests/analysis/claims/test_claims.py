@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from lorasweep.analysis.analyse import analyse
 from lorasweep.analysis.claims import CATALOGUE, judge_claims
 from lorasweep.analysis.claims.verdict import FAILS, HOLDS, UNSURE, Region
 from lorasweep.analysis.evidence import collect
 from lorasweep.analysis.intervals import Estimate
 from lorasweep.analysis.scale import scales
 from lorasweep.analysis.sensitivity.importance import rank_hyperparameters
-from lorasweep.analysis.summary import analyse
 from lorasweep.store.configurations import configurations
 from tests.analysis import worlds
 from tests.analysis.planted import trial

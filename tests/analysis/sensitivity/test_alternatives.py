@@ -1,7 +1,7 @@
 import itertools
 import json
 import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
@@ -27,7 +27,7 @@ def compare(results):
 def test_a_grid_without_noise_gives_the_best_over_the_others():
     lr = compare(planted_grid(lr=0.1, targets=0.05, rank=0.02))["lr"]
     assert [level.best for level in lr.levels] == pytest.approx([0.34, 0.44, 0.54])
-    assert [level.cost for level in lr.levels] == pytest.approx([0.2, 0.1, 0.0])
+    assert [level.behind for level in lr.levels] == pytest.approx([0.2, 0.1, 0.0])
     assert (lr.spread, lr.low, lr.high) == pytest.approx((0.2, 0.2, 0.2))
     assert (lr.alternatives, lr.others) == (0, 2)
     assert compare(planted_grid(lr=0.02, targets=0, rank=0.1))["lr"].alternatives == 2
@@ -46,7 +46,7 @@ def test_intervals_hold_the_estimate_and_names_play_no_part():
     for row in compare(results).values():
         assert row.low <= row.spread <= row.high
         assert row.alternatives_low <= row.alternatives <= row.alternatives_high
-        assert all(level.low <= level.cost <= level.high for level in row.levels)
+        assert all(level.low <= level.behind <= level.high for level in row.levels)
     other = compare(renamed(shuffled(results)))
     assert other["lr"] == compare(results)["lr"]
 
@@ -96,9 +96,9 @@ def test_rank_matters_under_the_rule_that_lets_it():
     fixed, times = rank_within_alpha_rules("lora", grouped, laid_out)
     assert (fixed.rule, times.rule) == ("fixed", "times rank")
     assert fixed.ranking.rows[0].hyperparameter == "lr"
-    assert not {r.hyperparameter: r for r in fixed.ranking.rows}["rank"].is_shown
+    assert not {r.hyperparameter: r for r in fixed.ranking.rows}["rank"].above_chance
     assert times.ranking.rows[0].hyperparameter == "rank"
-    assert times.ranking.rows[0].is_shown
+    assert times.ranking.rows[0].above_chance
 
 
 def test_alpha_in_numbers_that_follow_the_rank_is_a_multiple():
@@ -112,7 +112,7 @@ def test_what_matters_near_the_top():
     results = planted_sample(80, lr=0.2, targets=0.05, rank=0.0, noise=0.02)
     found = rank_near_top("lora", *layout(results))
     assert found.rows[0].hyperparameter == "lr"
-    assert found.rows[0].is_shown
+    assert found.rows[0].above_chance
     assert sum(row.importance for row in found.rows) == pytest.approx(1)
     assert all(row.low <= row.importance <= row.high for row in found.rows)
     again = rank_near_top("lora", *layout(renamed(shuffled(results))))
@@ -121,7 +121,7 @@ def test_what_matters_near_the_top():
 
 def test_noise_and_few_trials_show_nothing_near_the_top():
     noise = rank_near_top("lora", *layout(planted_sample(40, 0, 0, 0, noise=0.1, seed=2)))
-    assert not any(row.is_shown for row in noise.rows)
+    assert not any(row.above_chance for row in noise.rows)
     few = rank_near_top("lora", *layout(planted_sample(12)))
     assert few.rows == ()
     assert "20 are needed" in (few.reason or "")
@@ -143,11 +143,11 @@ def test_poor_tables_are_answered_without_exception_or_nan(trials):
     results = sweep(trials, axes=("lr", "rank"))
     grouped, laid_out = layout(results)
     answers = [
-        asdict(rank_hyperparameters("lora", grouped, laid_out)),
-        asdict(rank_near_top("lora", grouped, laid_out)),
-        [asdict(row) for row in compare_levels(grouped, laid_out)],
-        asdict(summarise_divergence(results.trials, laid_out)),
-        [asdict(row) for row in rank_within_alpha_rules("lora", grouped, laid_out)],
+        rank_hyperparameters("lora", grouped, laid_out).model_dump(),
+        rank_near_top("lora", grouped, laid_out).model_dump(),
+        [row.model_dump() for row in compare_levels(grouped, laid_out)],
+        summarise_divergence(results.trials, laid_out).model_dump(),
+        [row.model_dump() for row in rank_within_alpha_rules("lora", grouped, laid_out)],
     ]
     json.dumps(answers, allow_nan=False)
 

@@ -65,13 +65,13 @@ def test_a_clean_cut_lies_between_its_neighbours():
 
 
 def test_another_hyperparameter_that_moves_it_is_named():
-    (moved,) = summarise(by_threshold(lambda rank: {4: 10, 16: 7, 64: 3}[rank])).moved_by
+    (moved,) = summarise(by_threshold(lambda rank: {4: 10, 16: 7, 64: 3}[rank])).stable_rate_by
     assert moved.hyperparameter == "rank"
-    assert moved.moves
-    estimates = [rate.estimate or 0.0 for _, rate in moved.levels]
+    assert moved.differs
+    estimates = [rate.estimate or 0.0 for rate in moved.levels.values()]
     assert estimates == sorted(estimates, reverse=True)
-    (still,) = summarise(by_threshold(lambda _: 8)).moved_by
-    assert not still.moves
+    (still,) = summarise(by_threshold(lambda _: 8)).stable_rate_by
+    assert not still.differs
 
 
 def test_one_side_only_bounds_it_from_one_side():

@@ -51,7 +51,7 @@ def numbers(ranking):
         for row in ranking.rows
         for name in (
             *("importance", "low", "high", "rank", "holds", "chance", "above_next"),
-            *("cost_of_wrong_level", "cost_low", "cost_high"),
+            *("effect", "cost_low", "cost_high"),
         )
     }
 
@@ -72,9 +72,9 @@ def test_a_grid_gives_the_closed_form_shares():
         [0.1**2 / total, 0.05**2 / total, 0.02**2 / total]
     )
     assert [row.rank for row in ranking.rows] == [1, 2, 3]
-    assert [row.cost_of_wrong_level for row in ranking.rows] == pytest.approx([0.2, 0.1, 0.04])
+    assert [row.effect for row in ranking.rows] == pytest.approx([0.2, 0.1, 0.04])
     assert ranking.unexplained == pytest.approx(0, abs=1e-9)
-    assert all(row.is_shown and row.holds == 1 for row in ranking.rows)
+    assert all(row.above_chance and row.rank_probability == 1 for row in ranking.rows)
 
 
 def test_an_interaction_belongs_to_no_main_effect():
@@ -90,24 +90,24 @@ def test_a_sample_gives_the_planted_order(monkeypatch):
     assert [row.hyperparameter for row in ranking.rows] == ["lr", "targets", "rank"]
     lr, targets, _ = ranking.rows
     assert lr.rank == 1
-    assert lr.is_shown
-    assert targets.is_shown
+    assert lr.above_chance
+    assert targets.above_chance
     assert lr.low <= lr.importance <= lr.high
-    assert lr.cost_of_wrong_level == pytest.approx(0.2 * 4 / 3, abs=0.08)
+    assert lr.effect == pytest.approx(0.2 * 4 / 3, abs=0.08)
 
 
 @pytest.mark.parametrize("make", [planted_grid, lambda **k: planted_sample(12, **k)])
 def test_noise_gives_no_ranking(make, monkeypatch):
     monkeypatch.setattr(importance, "_effort", lambda _: (40, 8, 64))
     ranking = rank(make(lr=0, targets=0, rank=0, noise=0.1, seed=3))
-    assert not any(row.is_shown for row in ranking.rows)
+    assert not any(row.above_chance for row in ranking.rows)
     assert {row.rank for row in ranking.rows} == {1}
     assert all(len(row.tied_with) == 2 for row in ranking.rows)
 
 
 def test_noise_on_grids_is_hardly_ever_taken_for_an_effect():
     alarms = sum(
-        any(row.is_shown for row in rank(planted_grid(0, 0, 0, noise=0.1, seed=seed)).rows)
+        any(row.above_chance for row in rank(planted_grid(0, 0, 0, noise=0.1, seed=seed)).rows)
         for seed in range(25)
     )
     assert alarms <= 4  # 5% are meant; above 4 of 25 has odds of 1 in 140
@@ -129,7 +129,7 @@ def test_equal_effects_tie():
     assert rows["lr"].tied_with == ("targets",)
     assert rows["lr"].rank == rows["targets"].rank == 1
     assert rows["rank"].rank == 3
-    assert not rows["rank"].is_shown
+    assert not rows["rank"].above_chance
 
 
 @pytest.mark.usefixtures("quick")
@@ -187,9 +187,9 @@ def test_a_pair_is_told_from_noise():
     )
     first, *others = rank(noisy).interactions
     assert set(first.hyperparameters) == {"lr", "targets"}
-    assert first.is_shown
+    assert first.above_chance
     assert first.low <= first.importance <= first.high
-    assert not any(pair.is_shown for pair in others)
+    assert not any(pair.above_chance for pair in others)
 
 
 def conditional(result):
@@ -206,7 +206,7 @@ def test_a_pair_without_replicates_is_not_told_from_noise():
     (pair,) = rank(sweep(trials, axes=("lr", "rank"))).interactions
     assert pair.importance > 0
     assert pair.low == 0
-    assert not pair.is_shown
+    assert not pair.above_chance
 
 
 def test_a_share_of_a_fifth_is_seen_with_enough_trials_only():
@@ -215,9 +215,9 @@ def test_a_share_of_a_fifth_is_seen_with_enough_trials_only():
     noise = math.sqrt(0.01)
     few, many = (rank(planted_sample(n, **how, noise=noise, seed=4)) for n in (9, 80))
     seen = {row.hyperparameter: row for row in many.rows}
-    assert seen["targets"].is_shown
+    assert seen["targets"].above_chance
     assert seen["targets"].low <= 0.2 <= seen["targets"].high
-    assert not {row.hyperparameter: row for row in few.rows}["targets"].is_shown
+    assert not {row.hyperparameter: row for row in few.rows}["targets"].above_chance
 
 
 def test_what_moves_together_shares_a_place():
@@ -276,7 +276,7 @@ def test_a_single_axis_has_a_cost_and_nothing_to_rank_it_against():
     trials = [trial(f"t{i}", 0.3 + 0.1 * i, number=i, lr=10.0 ** (i - 5)) for i in range(4)]
     ranking = rank(sweep(trials, axes=("lr",)))
     assert ranking.rows[0].importance == pytest.approx(1)
-    assert ranking.rows[0].cost_of_wrong_level == pytest.approx(0.3)
+    assert ranking.rows[0].effect == pytest.approx(0.3)
     assert "nothing to rank" in (ranking.reason or "")
 
 
@@ -307,13 +307,13 @@ def test_every_ranking_is_in_order_and_bounded(seed, lr, noise):
     assert sum(r.importance for r in rows) <= 1 + 1e-9
     for row in rows:
         assert 0 <= row.low <= row.importance <= row.high <= 1
-        assert 0 <= row.cost_low <= row.cost_of_wrong_level <= row.cost_high
+        assert 0 <= row.effect_low <= row.effect <= row.effect_high
         assert 1 <= row.rank <= 3
 
 
 def test_importing_the_analysis_brings_no_heavy_library():
     code = (
-        "import sys; import lorasweep.analysis.summary, lorasweep.report.render; "
+        "import sys; import lorasweep.analysis.analyse, lorasweep.report.render; "
         "print({'torch','ray','transformers','optuna','sklearn','matplotlib'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

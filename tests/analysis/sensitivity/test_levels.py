@@ -18,10 +18,10 @@ def test_levels_count_what_happened_at_each():
     results = sweep(trials, axes=("rank",))
     four, sixteen = summarise_levels(trials, scales(results, trials))["rank"]
     assert (four.level, four.n, four.best, four.diverged) == ("4", 2, 0.6, 1)
-    assert four.mean_learning == pytest.approx(0.5)
+    assert four.mean == pytest.approx(0.5)
     assert four.mean_forgetting == pytest.approx(0.2)
     assert four.mean_source_accuracy == pytest.approx(0.4)
-    assert (sixteen.n, sixteen.best, sixteen.mean_learning) == (0, None, None)
+    assert (sixteen.n, sixteen.best, sixteen.mean) == (0, None, None)
     assert (sixteen.pruned, sixteen.failed, sixteen.running) == (1, 1, 1)
 
 

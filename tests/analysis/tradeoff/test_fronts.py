@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 
 from lorasweep.analysis.evidence import collect
 from lorasweep.analysis.noise import Noise
-from lorasweep.analysis.tradeoff.equal import AT_EQUAL
 from lorasweep.analysis.tradeoff.hypervolume import area, measure_hypervolumes
 from lorasweep.store.configurations import configurations
 from tests.analysis.planted import sweep, trial
 from tests.analysis.published import setting
 
-QUIET = {name: Noise(None, 0, "unknown", 0.0) for name in ("learning", "forgetting")}
+QUIET = {name: Noise() for name in ("learning", "forgetting")}
 PLACE = st.integers(0, 8)
 
 
@@ -31,7 +30,9 @@ def test_the_area_equals_counting_its_unit_squares(points):
 
 def test_the_reference_is_the_worst_of_all_and_the_pooled_front_covers_most():
     found = {row.scope: row for row in measure_hypervolumes(setting("code-ift").trials, QUIET)}
-    assert {(row.learning, row.cost) for row in found.values()} == {(0.197, -0.414)}
+    assert {(row.reference.learning, row.reference.forgetting) for row in found.values()} == {
+        (0.197, -0.414)
+    }
     assert found["pooled"].area.effect >= found["lora"].area.effect > found["full"].area.effect
     for row in found.values():
         assert row.area.low is not None
@@ -59,28 +60,28 @@ def parallel(ahead, noise=0.0, start=0.0):
     return sweep(trials, axes=("lr",))
 
 
-def at_equal(results, what):
+def matched(results, outcome):
     evidence = collect(results, configurations(results.trials), {})
-    return next(row for row in evidence.at_equal if row.what == AT_EQUAL[what])
+    return next(row for row in evidence.matched if row.outcome == outcome)
 
 
 def test_parallel_fronts_differ_by_what_was_planted():
-    found = at_equal(parallel(0.1), "learning")
+    found = matched(parallel(0.1), "learning")
     assert (found.method, found.other) == ("lora", "full")
     assert found.difference == pytest.approx(-0.1)
     assert found.low == pytest.approx(-0.1) == found.high
     assert found.reason is None
-    assert at_equal(parallel(0.1), "forgetting").difference == pytest.approx(0.05)
+    assert matched(parallel(0.1), "forgetting").difference == pytest.approx(0.05)
 
 
 def test_equal_fronts_cannot_be_told_apart():
-    found = at_equal(parallel(0.0, noise=0.03), "learning")
+    found = matched(parallel(0.0, noise=0.03), "learning")
     assert found.low < 0 < found.high
-    assert found.reason.startswith("cannot tell")
+    assert found.reason == "the interval includes no difference"
 
 
 def test_fronts_without_a_common_range_cannot_be_compared():
-    found = at_equal(parallel(0.1, start=1.0), "learning")
+    found = matched(parallel(0.1, start=1.0), "learning")
     assert found.difference is None
     assert "no range of forgetting in common" in found.reason
 
@@ -88,7 +89,7 @@ def test_fronts_without_a_common_range_cannot_be_compared():
 def test_two_points_give_a_difference_but_no_interval():
     results = parallel(0.1)
     few = sweep(results.trials[:4], axes=("lr",))
-    found = at_equal(few, "learning")
+    found = matched(few, "learning")
     assert found.difference == pytest.approx(-0.1)
     assert found.low is None
-    assert "cannot tell" in found.reason
+    assert found.reason == "3 configurations of each method are needed"

@@ -1,11 +1,10 @@
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasweep.analysis.tradeoff.spectral import RankSummary, summarise
+from lorasweep.analysis.tradeoff.spectral import OUTSIDE, RankSummary, summarise_spectrum
 from lorasweep.store.records import MatrixSpectrum
+from tests.analysis.planted import trial
 
 
 def matrix(layer, module, *, update=1, intruders=0, **other):
@@ -21,7 +20,7 @@ def matrix(layer, module, *, update=1, intruders=0, **other):
 
 
 def summary_of(rows):
-    summary = summarise(rows)
+    summary = summarise_spectrum(trial("a").model_copy(update={"spectrum": tuple(rows)}))
     assert summary is not None
     return summary
 
@@ -34,13 +33,24 @@ def test_medians_are_taken_by_module_and_by_layer_and_intruders_are_added_up():
         matrix(1, "q_proj", update=3),
     ]
     summary = summary_of(rows)
-    assert summary.whole == RankSummary(4, 8, 4.5, 5, 5, 7, 5, 4.5, 0.1, 7)
+    assert summary.whole == RankSummary(
+        n=4,
+        full=8,
+        update=4.5,
+        base=5,
+        tuned=5,
+        noise=7,
+        noisy=5,
+        effective=4.5,
+        share=0.1,
+        intruders=7,
+    )
     assert list(summary.by_module) == ["q_proj", "up_proj"]
     assert summary.by_module["up_proj"].update == 7
     assert summary.by_module["q_proj"].share == pytest.approx(0.2)
-    assert list(summary.by_layer) == [0, 1]
-    assert summary.by_layer[1].update == 5.5
-    assert summary.by_layer[0].intruders == 3
+    assert list(summary.by_layer) == ["0", "1"]
+    assert summary.by_layer["1"].update == 5.5
+    assert summary.by_layer["0"].intruders == 3
 
 
 def test_the_largest_possible_rank_is_that_of_the_smaller_side():
@@ -50,11 +60,11 @@ def test_the_largest_possible_rank_is_that_of_the_smaller_side():
 
 def test_layers_come_in_the_order_of_the_blocks_and_what_is_outside_last():
     rows = [matrix(layer, "up_proj") for layer in (10, None, 2, 0)]
-    assert list(summary_of(rows).by_layer) == [0, 2, 10, None]
+    assert list(summary_of(rows).by_layer) == ["0", "2", "10", OUTSIDE]
 
 
-def test_without_matrices_there_is_nothing_to_summary_of():
-    assert summarise([]) is None
+def test_without_matrices_there_is_nothing_to_summarise():
+    assert summarise_spectrum(trial("a")) is None
 
 
 @given(
@@ -73,4 +83,4 @@ def test_every_matrix_is_in_one_module_and_in_one_layer(drawn):
 def test_the_order_of_the_matrices_does_not_matter():
     rows = [matrix(layer, module, update=layer) for layer in range(3) for module in ("b", "a")]
     forwards, backwards = summary_of(rows), summary_of(reversed(rows))
-    assert dataclasses.asdict(forwards) == dataclasses.asdict(backwards)
+    assert forwards == backwards

@@ -1,6 +1,7 @@
-"""The document against its schema, whatever the trials are."""
+"""The analysis as JSON: its schema, and reading it back."""
 
 import json
+import runpy
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -8,18 +9,19 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from lorasweep.analysis import summary
+from lorasweep.analysis import analyse as analysing
+from lorasweep.analysis.analyse import analyse
 from lorasweep.analysis.claims import CATALOGUE
-from lorasweep.analysis.document import SCHEMA_VERSION, describe, to_json
-from lorasweep.analysis.sensitivity import alpha_rules as conditional
-from lorasweep.analysis.sensitivity import importance, top
-from lorasweep.analysis.summary import analyse
+from lorasweep.analysis.result import SCHEMA_VERSION, Analysis, read_analysis
+from lorasweep.analysis.sensitivity import alpha_rules, importance, top
+from lorasweep.errors import DataError
 from tests.analysis.planted import planted_grid, planted_sample, sweep, trial
 from tests.analysis.published import published
 from tests.analysis.worlds import World, code, full_trials, lora_trials, matrix
 from tests.analysis.worlds import sweep as world
 from tests.cost import seconds
 
+ROOT = Path(__file__).parent.parent.parent
 SCHEMA = json.loads(files("lorasweep.analysis").joinpath("analysis.schema.json").read_text())
 
 
@@ -28,21 +30,24 @@ def unranked(monkeypatch):
     """Leave the rankings out, which have their own tests and take the longest."""
 
     def none(method, own, _):
-        return importance.Ranking(method, "none", len(own), reason="left out")
+        return importance.Ranking(
+            method=method, design="none", configurations=len(own), reason="left out"
+        )
 
-    monkeypatch.setattr(summary, "rank_hyperparameters", none)
-    monkeypatch.setattr(conditional, "rank_hyperparameters", none)
-    monkeypatch.setattr(summary, "rank_near_top", lambda m, c, _: top.TopRanking(m, 0.1, len(c), 0))
-    monkeypatch.setattr(summary, "compare_levels", lambda _, __: ())
+    def no_top(method, own, _):
+        return top.TopRanking(method=method, quantile=0.1, configurations=len(own), rows_used=0)
+
+    monkeypatch.setattr(analysing, "rank_hyperparameters", none)
+    monkeypatch.setattr(alpha_rules, "rank_hyperparameters", none)
+    monkeypatch.setattr(analysing, "rank_near_top", no_top)
+    monkeypatch.setattr(analysing, "compare_levels", lambda _, __: ())
 
 
-def documents(results):
-    parts = [(part, analyse(part)) for part in results.parts]
-
+def document(analysis):
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
-    return json.loads(to_json(describe(results, parts)), parse_constant=refuse)
+    return json.loads(analysis.to_json(), parse_constant=refuse)
 
 
 def everything():
@@ -75,25 +80,72 @@ AWKWARD = {
 }
 
 
+def check(results, folder):
+    """See that the analysis keeps to its schema, and reads back as it was."""
+    analysis = analyse(results)
+    jsonschema.validate(document(analysis), SCHEMA)
+    (folder / "analysis.json").write_text(analysis.to_json(), encoding="utf-8")
+    assert read_analysis(folder / "analysis.json") == analysis
+
+
 @pytest.mark.usefixtures("unranked")
 @pytest.mark.parametrize("name", AWKWARD)
-def test_the_document_keeps_to_its_schema(name):
-    jsonschema.validate(documents(AWKWARD[name]), SCHEMA)
+def test_the_analysis_keeps_to_its_schema_and_reads_back(name, tmp_path):
+    check(AWKWARD[name], tmp_path)
 
 
-@pytest.mark.parametrize("name", ["none", "two", "all diverged", "a grid"])
-def test_the_rankings_keep_to_the_schema_too(name):
-    jsonschema.validate(documents(AWKWARD[name]), SCHEMA)
+@pytest.mark.parametrize("name", ["none", "two", "all diverged", "a grid", "mixed levels"])
+def test_so_do_the_rankings(name, tmp_path):
+    check(AWKWARD[name], tmp_path)
 
 
-def test_the_schema_is_one_and_names_its_version():
+def test_the_schema_is_that_of_the_model():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["properties"]["schema_version"]["const"] == SCHEMA_VERSION
+    generated = runpy.run_path(str(ROOT / "docs" / "generate_schema.py"))["schema"]()
+    assert json.loads(generated) == SCHEMA, "run `make docs`"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"schema_version": 1}', "schema_version: must be 2, got 1; it was written by an earlier"),
+        ('{"schema_version": 3}', "schema_version: must be 2, got 3; it was written by a later"),
+        ('{"schema_version": 2}', "name: Field required"),
+        ('{"name": "x"}', "must be JSON with a schema_version"),
+        ("[]", "must be JSON with a schema_version"),
+        ("{", "must be JSON with a schema_version"),
+    ],
+)
+def test_a_file_of_another_version_is_named_as_such(text, sentence, tmp_path):
+    (tmp_path / "analysis.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        read_analysis(tmp_path / "analysis.json")
+    assert sentence in str(caught.value)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_analysis(tmp_path / "none.json")
+
+
+@pytest.mark.usefixtures("unranked")
+def test_a_domain_has_its_own_studies_and_rows():
+    analysis = analyse(published())
+    own = analysis.of_domain("code-ift")
+    assert list(own.recommendation) == list(own.methods) == ["lora", "full"]
+    assert own.recommendation["lora"] == analysis.recommendation["code-ift/lora"]
+    assert {point.domain for point in own.front} == {"code-ift"}
+    assert len(own.claims) == len(CATALOGUE)
+
+
+def test_a_domain_with_a_slash_in_its_name_is_told_from_a_shorter_one():
+    trials = [trial(n, 0.5, lr=1e-4).model_copy(update={"domain": n}) for n in ("a", "a/b")]
+    analysis = analyse(sweep(trials))
+    assert analysis.domains == ("a", "a/b")
+    assert [list(analysis.of_domain(d).statuses) for d in ("a", "a/b")] == [["lora"], ["lora"]]
 
 
 @pytest.mark.usefixtures("unranked")
 def test_several_domains_stand_side_by_side():
-    found = documents(published())
+    found = document(analyse(published()))
     assert list(found["recommendation"]) == [
         f"{domain}/{method}"
         for domain in ("code-cpt", "math-cpt", "code-ift", "math-ift")
@@ -126,7 +178,7 @@ def test_ten_thousand_trials_take_seconds_and_fewer_in_proportion():
             for t in results.trials
         )
         results = replace(results, trials=results.trials + full)
-        return lambda: describe(results, [(results, analyse(results))])
+        return lambda: analyse(results).to_json()
 
     spent = seconds(describing(5000))
     assert spent < 6
@@ -134,15 +186,15 @@ def test_ten_thousand_trials_take_seconds_and_fewer_in_proportion():
 
 
 @pytest.mark.usefixtures("unranked")
-def test_shuffled_trials_give_the_same_document():
+def test_shuffled_trials_give_the_same_analysis():
     results = planted_grid(noise=0.01)
     backwards = replace(results, trials=tuple(reversed(results.trials)))
-    assert documents(results) == documents(backwards)
+    assert analyse(results) == analyse(backwards)
 
 
 def test_the_page_on_the_document_names_every_field_and_every_claim():
-    page = (Path(__file__).parent.parent.parent / "docs" / "analysis.md").read_text()
-    for field in SCHEMA["required"]:
+    page = (ROOT / "docs" / "analysis.md").read_text()
+    for field in (*Analysis.model_fields, *Analysis.model_computed_fields):
         assert f"`{field}" in page, field
     for definition in CATALOGUE:
         rule = definition.rule.removeprefix("holds if ")

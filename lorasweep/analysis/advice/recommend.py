@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from lorasweep.analysis.advice.command import extended_range, space_with, train_
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import SEED, Estimate, Floats, middle
 from lorasweep.analysis.scale import Scale
-from lorasweep.store.best import Best, Standing
+from lorasweep.analysis.types import Number, Result
+from lorasweep.store.best import RULE, Best, Standing
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import TrialResult
 
@@ -21,77 +22,97 @@ _DRAWS = 400
 _FEWEST = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Hold one thing to try next.
+class Step(Result):
+    """One thing to try next.
 
     action: `extend` a range, `confirm` on further seeds, `search` on, or `stop`.
     hyperparameter, side: of a range that the best lies at the end of.
-    words: what to add to the command line; None where there is nothing to add.
+    options: what to add to the command line; None where there is nothing to add.
     """
 
-    action: str
+    action: Literal["extend", "confirm", "search", "stop"]
     text: str
     hyperparameter: str | None = None
     side: str | None = None
-    words: str | None = None
+    options: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plateau:
-    """Hold what twice as many trials would add, by what the second half of these added.
+class MoreTrials(Result):
+    """Whether more trials would help, by what the second half of these gained.
 
-    gain: best learning expected of all trials less that of half of them, in learning's unit.
-    verdict: `unlikely to help` where the whole interval lies below what matters, `may help` where
-        it lies above, else `cannot tell`.
+    verdict: `unlikely to help` where the interval of the gain lies below the smallest difference
+        that matters, `may help` where it lies above, else `cannot tell`.
+    gain: best learning expected of all trials minus that of half of them.
     """
 
-    gain: Estimate | None
-    verdict: str
+    verdict: Literal["unlikely to help", "may help", "cannot tell"]
     reason: str
+    gain: Estimate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """Hold what a method's recommendation comes with.
+class ExpectedLearning(Result):
+    """Learning expected of a configuration, corrected for its being the best of many.
 
-    expected: learning, the luck of being the best of several taken out.
-    lead: expected learning less that of the runner-up; None without one or without known noise.
-    because: why this configuration and not the runner-up.
-    command: trains it alone; None where we cannot, as with a method of elsewhere.
+    basis: how it was estimated.
     """
 
-    expected: Estimate
+    learning: float
+    low: Number
+    high: Number
+    basis: str
+
+
+class Recommendation(Standing):
+    """A method's best configuration, what it was chosen over, and what to try next.
+
+    rule: how it was chosen.
+    lead: expected learning minus that of the runner-up; None without one or where the noise is
+        unknown.
+    why: why this configuration and not the runner-up.
+    command: trains it alone; None for a method that lorasweep cannot train.
+    """
+
+    method: str
+    rule: str = RULE
+    runner_up: Standing | None
+    higher_on_fewer_seeds: Standing | None
+    expected: ExpectedLearning
     lead: Estimate | None
-    because: str
+    why: str
     command: str | None
-    plateau: Plateau
+    more_trials: MoreTrials
     steps: tuple[Step, ...]
 
 
-def advise(
+def recommend(
     evidence: Evidence, best: Mapping[str, Best], scales: Mapping[str, Mapping[str, Scale]]
-) -> dict[str, Advice]:
-    """Advise on every method that has a best configuration."""
-    return {method: _advise(evidence, own, scales[method]) for method, own in best.items()}
+) -> dict[str, Recommendation]:
+    """Recommend a configuration of every method that has a best one."""
+    return {method: _recommend(evidence, own, scales[method]) for method, own in best.items()}
 
 
-def _advise(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> Advice:
+def _recommend(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> Recommendation:
     results, winner = evidence.results, best.winner
     expected = expected_of(evidence, best.method, winner)
     lead = _lead(evidence, best, expected)
-    plateau = find_plateau(
+    more_trials = gain_of_more_trials(
         [t for t in results.trials if t.method == best.method and t.stage == "search"],
         evidence.margin,
         is_grid=evidence.results.has_grid(best.method),
     )
-    return Advice(
-        expected,
-        lead,
-        _because(best, lead, evidence.margin),
-        train_command(results, best.method, winner.configuration),
-        plateau,
-        tuple(_steps(evidence, best, scales, lead, plateau)),
+    return Recommendation(
+        **dict(winner),
+        method=best.method,
+        runner_up=best.runner_up,
+        higher_on_fewer_seeds=best.higher_on_fewer_seeds,
+        expected=ExpectedLearning(
+            learning=expected.effect, low=expected.low, high=expected.high, basis=expected.basis
+        ),
+        lead=lead,
+        why=_why(best, lead, evidence.margin),
+        command=train_command(results, best.method, winner.configuration),
+        more_trials=more_trials,
+        steps=tuple(_steps(evidence, best, scales, lead, more_trials)),
     )
 
 
@@ -123,7 +144,7 @@ def _around(effect: float, reach: float, like: Estimate) -> Estimate:
     return like.model_copy(update=update)
 
 
-def _because(best: Best, lead: Estimate | None, margin: float) -> str:
+def _why(best: Best, lead: Estimate | None, margin: float) -> str:
     winner, other = best.winner, best.runner_up
     if other is None:
         return "it is the only configuration that completed"
@@ -144,7 +165,9 @@ def _because(best: Best, lead: Estimate | None, margin: float) -> str:
     return f"{said}; noise may account for it, so treat the two as a tie"
 
 
-def find_plateau(trials: Sequence[TrialResult], margin: float, *, is_grid: bool) -> Plateau:
+def gain_of_more_trials(
+    trials: Sequence[TrialResult], margin: float, *, is_grid: bool
+) -> MoreTrials:
     """Estimate what the last doubling of the number of trials has gained.
 
     The expected best of m draws from the n scores is the sum of the ordered scores weighted by
@@ -155,9 +178,11 @@ def find_plateau(trials: Sequence[TrialResult], margin: float, *, is_grid: bool)
     scores = np.sort([t.learning for t in trials if is_scored(t) and t.learning is not None])
     n = len(scores)
     if is_grid:
-        return Plateau(None, "cannot tell", "a grid ends when its points are done")
+        return MoreTrials(verdict="cannot tell", reason="a grid ends when its points are done")
     if n < _FEWEST:
-        return Plateau(None, "cannot tell", f"{n} completed trials, and {_FEWEST} are needed")
+        return MoreTrials(
+            verdict="cannot tell", reason=f"{n} completed trials, and {_FEWEST} are needed"
+        )
     rng = np.random.default_rng(SEED)
     draws = np.sort(scores[rng.integers(0, n, (_DRAWS if n <= 2000 else 50, n))], axis=1)
     gain = float(_doubling(scores[None])[0])
@@ -171,10 +196,18 @@ def find_plateau(trials: Sequence[TrialResult], margin: float, *, is_grid: bool)
         basis="redrawn",
     )
     if (found.high or 0.0) < margin:
-        return Plateau(found, "unlikely to help", f"the last doubling gained less than {margin:g}")
+        return MoreTrials(
+            verdict="unlikely to help",
+            reason=f"the last doubling gained less than {margin:g}",
+            gain=found,
+        )
     if (found.low or 0.0) > margin:
-        return Plateau(found, "may help", f"the last doubling gained more than {margin:g}")
-    return Plateau(found, "cannot tell", f"the interval reaches across {margin:g}")
+        return MoreTrials(
+            verdict="may help", reason=f"the last doubling gained more than {margin:g}", gain=found
+        )
+    return MoreTrials(
+        verdict="cannot tell", reason=f"the interval reaches across {margin:g}", gain=found
+    )
 
 
 def _doubling(ordered: Floats) -> Floats:
@@ -191,24 +224,26 @@ def _steps(
     best: Best,
     scales: Mapping[str, Scale],
     lead: Estimate | None,
-    plateau: Plateau,
+    more_trials: MoreTrials,
 ) -> list[Step]:
     """List what to try next, the most useful first."""
     steps = [*_extensions(evidence, best, scales)]
     unsure = lead is None or lead.low is None or lead.low <= 0
-    if best.unconfirmed is not None:
+    higher = best.higher_on_fewer_seeds
+    if higher is not None:
         text = (
-            f"repeat trial {best.unconfirmed.trial} on further seeds, as it scored higher on "
-            f"{len(best.unconfirmed.seeds)}"
+            f"repeat trial {higher.trial} on further seeds: it scored higher, on "
+            f"{len(higher.seeds)} of them"
         )
-        steps.append(Step("confirm", text, words=_seeds(best)))
+        steps.append(Step(action="confirm", text=text, options=_seeds(best)))
     elif best.runner_up is not None and unsure:
         text = "repeat the best two on further seeds, as noise may decide between them"
-        steps.append(Step("confirm", text, words=_seeds(best)))
-    if plateau.verdict == "may help":
-        steps.append(Step("search", "run more trials, as the last ones still gained"))
-    elif plateau.verdict == "unlikely to help" and not steps:
-        steps.append(Step("stop", "stop here: more trials of this search are unlikely to help"))
+        steps.append(Step(action="confirm", text=text, options=_seeds(best)))
+    if more_trials.verdict == "may help":
+        steps.append(Step(action="search", text="run more trials, as the last ones still gained"))
+    elif more_trials.verdict == "unlikely to help" and not steps:
+        text = "stop here: more trials of this search are unlikely to help"
+        steps.append(Step(action="stop", text=text))
     return steps
 
 
@@ -233,8 +268,10 @@ def _extensions(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> 
             f"the best {name}, {level:.4g}, is at the {side} end of what was tried; search further "
             f"that way, {fragment}"
         )
-        words = space_with(evidence.results, best.method, name, fragment)
-        steps.append(Step("extend", text, name, side, words))
+        options = space_with(evidence.results, best.method, name, fragment)
+        steps.append(
+            Step(action="extend", text=text, hyperparameter=name, side=side, options=options)
+        )
     return steps
 
 

@@ -3,49 +3,44 @@ import json
 import pytest
 
 from lorasweep.analysis.advice.caution import edge
-from lorasweep.analysis.document import SCHEMA_VERSION, describe, to_json
+from lorasweep.analysis.analyse import analyse
 from lorasweep.analysis.intervals import rank_correlation
 from lorasweep.analysis.scale import lay_out
-from lorasweep.analysis.summary import analyse
 from lorasweep.spec.space import Choices, Range
 from tests.analysis.planted import planted_grid, sweep, trial
 
 
 def document(results):
-    def refuse(name):
-        raise AssertionError(f"{name} is no JSON")
-
-    return json.loads(
-        to_json(describe(results, [(results, analyse(results))])), parse_constant=refuse
-    )
+    return json.loads(analyse(results).to_json())
 
 
 def test_the_document_has_what_other_programs_rely_on():
     found = document(planted_grid(noise=0.01))
-    assert found["schema_version"] == SCHEMA_VERSION
+    assert found["schema_version"] == 2
     row = found["sensitivity"]["lora"][0]
-    assert row.keys() >= {
-        *("hyperparameter", "importance", "low", "high", "rank", "cost_of_wrong_level")
-    }
-    assert found["ranking"]["lora"]["method_of_ranking"] == "anova"
+    assert row.keys() >= {"hyperparameter", "importance", "low", "high", "rank", "effect"}
+    assert found["rankings"]["lora"]["design"] == "anova"
+    assert found["rankings"]["lora"]["rows"] == found["sensitivity"]["lora"]
     level = found["levels"]["lora"]["rank"][0]
     assert level.keys() >= {"level", "n", "best", "mean", "diverged"}
     scopes = {point["scope"] for point in found["front"]}
     assert scopes == {"lora", "pooled"}
+    assert found["front"][0].keys() >= {"scope", "trial", "learning", "forgetting"}
     for scope in scopes:
         gains = [point["learning"] for point in found["front"] if point["scope"] == scope]
         assert gains == sorted(gains)
     recommended = found["recommendation"]["lora"]
     assert recommended["configuration"] == {"lr": 1e-3, "targets": "all", "rank": 64}
     assert recommended.keys() >= {"trial", "learning", "forgetting"}
-    assert found["trials"] == {"total": 27, "by_method": {"lora": {"COMPLETE": 27}}}
+    assert recommended["expected"].keys() >= {"learning", "low", "high"}
+    claim = found["claims"][0]
+    assert claim.keys() >= {"id", "domain", "verdict", "effect", "low", "high", "n"}
+    assert found["statuses"] == {"lora": {"COMPLETE": 27}}
 
 
 def test_the_same_trials_give_the_same_text():
-    first, second = (planted_grid(noise=0.01) for _ in range(2))
-    assert describe(first, [(first, analyse(first))]) == describe(
-        second, [(second, analyse(second))]
-    )
+    first, second = (analyse(planted_grid(noise=0.01)) for _ in range(2))
+    assert first.to_json() == second.to_json()
 
 
 def test_no_trials_are_an_answer_too():
@@ -110,7 +105,7 @@ def test_the_proxy_is_judged_by_its_ranks():
     ]
     proxy = analyse(sweep(trials, axes=("rank",))).proxy["lora"]
     assert proxy.n == 5
-    assert proxy.correlation == pytest.approx(1.0)
+    assert proxy.spearman == pytest.approx(1.0)
 
 
 def test_rank_correlation_against_a_worked_example():

@@ -8,19 +8,18 @@ first, so that a lucky seed does not stand for its method.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
 from lorasweep.analysis.intervals import SEED, Floats, interval_from_draws
 from lorasweep.analysis.noise import Noise, by_content, redraw_points, seed_spreads
 from lorasweep.analysis.table import Table
+from lorasweep.analysis.types import Result
 
-AT_EQUAL = {
-    "learning": "learning at equal forgetting",
-    "forgetting": "forgetting at equal learning",
-}
+Outcome = Literal["learning", "forgetting"]
+OUTCOMES: tuple[Outcome, ...] = ("learning", "forgetting")
 _DRAWS = 400
 _STEPS = 64
 _FEWEST = 3
@@ -28,26 +27,33 @@ _LOST = 0.2
 _MANY = 400
 
 
-@dataclass(frozen=True, slots=True)
-class AtEqual:
-    """Hold one comparison of two methods on their fronts.
+class MatchedComparison(Result):
+    """Two methods compared on their fronts, where the other score is equal.
 
-    what: a value of `AT_EQUAL`.
-    difference: of `method` less `other`; None where it cannot be told, and `reason` says why.
+    outcome: what is compared, at equal forgetting or at equal learning.
+    difference: of `method` minus `other`; None where the fronts share no range.
     low, high: 90% interval over redrawn configurations.
-    n: points of the two fronts; start, end: the range of the other score that both reach.
+    n: points of the two fronts.
+    matched_from, matched_to: range of the equal score that both fronts reach.
+    reason: why there is no interval, or why it decides nothing.
     """
 
-    what: str
+    domain: str = ""
+    outcome: Outcome
     method: str
     other: str
-    difference: float | None
-    low: float | None
-    high: float | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
     n: int
-    start: float | None = None
-    end: float | None = None
+    matched_from: float | None = None
+    matched_to: float | None = None
     reason: str | None = None
+
+    @property
+    def matched(self) -> Outcome:
+        """The score that is equal."""
+        return "forgetting" if self.outcome == "learning" else "learning"
 
 
 def _front(points: Floats) -> Floats:
@@ -84,45 +90,51 @@ def _points(table: Table) -> Floats:
     return by_content(np.stack([measured.learning, measured.forgetting], axis=1))
 
 
-def compare_at_equal(
+def compare_matched(
     tables: Mapping[str, Table], noise: Mapping[str, Noise]
-) -> tuple[AtEqual, ...]:
-    """Compare every two methods that have a front, both ways."""
+) -> tuple[MatchedComparison, ...]:
+    """Compare every two methods that have a front, at equal forgetting and at equal learning."""
     points = {m: _points(table) for m, table in tables.items() if table.measured.rows}
     return tuple(
-        _compare(left, right, points[left], points[right], what, noise)
+        _compare(left, right, points[left], points[right], outcome, noise)
         for left, right in combinations(points, 2)
-        for what in AT_EQUAL
+        for outcome in OUTCOMES
     )
 
 
 def _compare(
-    method: str, other: str, left: Floats, right: Floats, what: str, noise: Mapping[str, Noise]
-) -> AtEqual:
+    method: str,
+    other: str,
+    left: Floats,
+    right: Floats,
+    outcome: Outcome,
+    noise: Mapping[str, Noise],
+) -> MatchedComparison:
     """Compare two methods; `column` is the score that is held equal."""
-    column = 1 if what == "learning" else 0
+    column = 1 if outcome == "learning" else 0
     fronts = _front(left), _front(right)
-    n = len(fronts[0]) + len(fronts[1])
     start, end = _shared(*fronts, column)
     effect = _difference(left, right, column)
-    said = AT_EQUAL[what]
+    found = MatchedComparison(
+        outcome=outcome, method=method, other=other, n=len(fronts[0]) + len(fronts[1])
+    )
     if effect is None:
-        held = "forgetting" if column else "learning"
-        reason = f"cannot tell: the two fronts have no range of {held} in common"
-        return AtEqual(said, method, other, None, None, None, n, reason=reason)
+        reason = f"the two fronts have no range of {found.matched} in common"
+        return found.model_copy(update={"reason": reason})
+    known = {"difference": effect, "matched_from": start, "matched_to": end}
     if min(len(left), len(right)) < _FEWEST:
-        reason = f"cannot tell: {_FEWEST} configurations of each method are needed"
-        return AtEqual(said, method, other, effect, None, None, n, start, end, reason)
+        reason = f"{_FEWEST} configurations of each method are needed"
+        return found.model_copy(update={**known, "reason": reason})
     draws = _redraw(left, right, column, noise)
     if draws is None:
-        reason = "cannot tell: in many redrawn samples the fronts have no range in common"
-        return AtEqual(said, method, other, effect, None, None, n, start, end, reason)
-    found = interval_from_draws(
-        effect, draws, n=n, of="configurations on the fronts", basis="redrawn"
+        reason = "in many redrawn samples the fronts have no range in common"
+        return found.model_copy(update={**known, "reason": reason})
+    interval = interval_from_draws(
+        effect, draws, n=found.n, of="configurations on the fronts", basis="redrawn"
     )
-    low, high = found.low or 0.0, found.high or 0.0
-    unsure = "cannot tell: no difference lies within the interval" if low <= 0 <= high else None
-    return AtEqual(said, method, other, effect, low, high, n, start, end, unsure)
+    low, high = interval.low or 0.0, interval.high or 0.0
+    unsure = "the interval includes no difference" if low <= 0 <= high else None
+    return found.model_copy(update={**known, "low": low, "high": high, "reason": unsure})
 
 
 def _redraw(left: Floats, right: Floats, column: int, noise: Mapping[str, Noise]) -> Floats | None:
