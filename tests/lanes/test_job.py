@@ -20,8 +20,9 @@ from lorasweep.errors import LorasweepError, OutOfMemoryError
 from lorasweep.lanes.capacity import JobResources
 from lorasweep.lanes.job import RESTARTS, run_job
 from lorasweep.lanes.messages import SweepJob
-from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep
+from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.paths import SweepPaths
+from tests.lanes.conftest import MakeSweep, open_folder
 
 TWO_WORKERS = JobResources(workers=2, cpus=1.0, gpus=0.0, jobs=1)
 LOST = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())
@@ -79,19 +80,14 @@ def test_what_is_a_mistake_is_not_tried_again(train_job):
 
 
 @pytest.fixture(scope="module")
-def spec(tiny_model: Path, pairs_file: Path) -> SweepSpec:
-    return parse_sweep(
-        {
-            "name": "lost",
-            "model": {"path": str(tiny_model)},
-            "data": {"path": str(pairs_file), "heldout_examples": 12},
-            "space": {"lr": [1e-3]},
-            "hyperparameters": {"method": "full", "batch_size": 8},
-            "train": {"steps": 60},
-            "search": {"algorithm": "grid", "scheduler": "none"},
-            "evaluate": {"source": ["base_agreement"]},
-            "resources": {"workers": 2},
-        }
+def spec(make_sweep: MakeSweep) -> SweepSpec:
+    return make_sweep(
+        name="lost",
+        space={"lr": [1e-3]},
+        hyperparameters={"method": "full", "batch_size": 8},
+        train={"steps": 60},
+        search={"algorithm": "grid", "scheduler": "none"},
+        resources={"workers": 2},
     )
 
 
@@ -161,8 +157,7 @@ def test_a_trial_under_deepspeed_outlives_a_lost_worker_and_ends_as_ever(spec, t
     ends, weights = [], []
     for name in ("undisturbed", "disturbed"):
         paths = SweepPaths(tmp_path / name)
-        paths.root.mkdir()
-        paths.sweep.write_text(dump_sweep(spec), encoding="utf-8")
+        open_folder(spec, paths.root)
         killed = mortal(paths.trial(trial.id).state, tmp_path / "death")
         work = killed if name == "disturbed" else train_and_measure
         job = SweepJob(prepared.spec, str(paths.root), data, None, 1.0)

@@ -13,10 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from lorasweep.lanes.messages import Suggestion, TrialEnded, from_tune, to_config
-from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep
+from lorasweep.lanes.messages import Suggestion, TrialEnded, TrialProgress, from_tune, to_config
+from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
+from tests.lanes.conftest import open_folder
 
 # What Ray and transformers warn of in this process is theirs; a sweep's driver hides it, too.
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
@@ -52,7 +53,7 @@ class LaneAtWork:
 
 
 @pytest.fixture(scope="module")
-def lane(tiny_model, pairs_file, ray_address, tmp_path_factory) -> Iterator[LaneAtWork]:
+def lane(make_sweep, ray_address, tmp_path_factory) -> Iterator[LaneAtWork]:
     import ray
     from ray import tune
 
@@ -61,31 +62,23 @@ def lane(tiny_model, pairs_file, ray_address, tmp_path_factory) -> Iterator[Lane
     from lorasweep.lanes.cluster import Cluster
     from lorasweep.lanes.messages import SweepJob
     from lorasweep.lanes.pool import LanePool
-    from lorasweep.tune.prepare import prepare
 
-    spec = parse_sweep(
-        {
-            "name": "lane",
-            "model": {"path": str(tiny_model)},
-            "data": {"path": str(pairs_file), "heldout_examples": 12},
-            "space": {"lr": True, "targets": True},
-            "hyperparameters": {"batch_size": 8, "rank": 4, "dropout": 0.1},
-            "train": {"steps": STEPS},
-            "evaluate": {"source": ["base_agreement"]},
-        }
+    spec = make_sweep(
+        name="lane",
+        space={"lr": True, "targets": True},
+        hyperparameters={"batch_size": 8, "rank": 4, "dropout": 0.1},
+        train={"steps": STEPS},
     )
     root = tmp_path_factory.mktemp("lane")
-    paths = SweepPaths(root)
-    paths.sweep.write_text(dump_sweep(spec), encoding="utf-8")
+    prepared = open_folder(spec, root)
     ray.init(address=ray_address, log_to_driver=False, logging_level="ERROR")
-    prepared = prepare(spec)
     resources = JobResources(workers=1, cpus=1.0, gpus=0.0, jobs=1)
     cluster = Cluster(cpus=4.0, gpus=0.0, dashboard=None, own=False)
     pool = LanePool("lane", root, cluster, resources, Capacity(1, 2, 3), probed=False, judged=False)
     pool.start(SweepJob(prepared.spec, str(root), ray.put(prepared.data), None, 1.0), None)
     yield LaneAtWork(
         prepared.spec,
-        paths,
+        SweepPaths(root),
         pool,
         tune.with_parameters(SlotClient, broker=pool.broker, root=str(root)),
     )
@@ -129,8 +122,9 @@ def test_a_saved_trial_goes_on_in_another_slot_to_the_same_end(
     lane: LaneAtWork, undisturbed: TrialEnded, tmp_path: Path
 ):
     first = lane.begin(lane.trial())
-    saved = first.train()
-    assert saved["step"] < STEPS
+    saved = from_tune(first.train())
+    assert isinstance(saved, TrialProgress)
+    assert saved.step < STEPS
     checkpoint = first.save(str(tmp_path))
     first.stop()
     shutil.rmtree(lane.paths.trial(lane.trial().id).root)

@@ -14,13 +14,12 @@ from safetensors.torch import load_file
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
 from lorasweep.lanes.messages import LaneMessage, TrialFailed, from_config
-from lorasweep.lanes.runner import Runner
-from lorasweep.spec.sweep import SweepSpec, dump_sweep, parse_sweep
+from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.paths import SweepPaths
 from lorasweep.train.progress import Position
-from lorasweep.tune.prepare import prepare
 from lorasweep.tune.search import OrderedSearch, build_search
 from lorasweep.tune.sequence import Outcome, TrialSequence
+from tests.lanes.conftest import MakeSweep, run_here
 from tests.workers import two_workers
 
 __all__ = ["two_workers"]
@@ -29,24 +28,18 @@ DURATIONS = (0.5, 1.0, 2.0)
 
 
 @pytest.fixture(scope="module")
-def spec(tiny_model: Path, pairs_file: Path) -> SweepSpec:
-    content: dict[str, Any] = {
-        "model": {"path": str(tiny_model)},
-        "data": {"path": str(pairs_file), "heldout_examples": 12},
-        "space": {"epochs": list(DURATIONS), "lr": [1e-3, 1e-2]},
-        "hyperparameters": {"batch_size": 4, "rank": 4},
-        "train": {"schedule": "trapezoidal", "warmup_steps": 2},
-        "search": {"algorithm": "grid", "scheduler": "none", "confirm": 0},
-        "evaluate": {"source": ["base_agreement"]},
-    }
-    return parse_sweep(content)
+def spec(make_sweep: MakeSweep) -> SweepSpec:
+    return make_sweep(
+        space={"epochs": list(DURATIONS), "lr": [1e-3, 1e-2]},
+        hyperparameters={"batch_size": 4, "rank": 4},
+        train={"schedule": "trapezoidal", "warmup_steps": 2},
+        search={"algorithm": "grid", "scheduler": "none", "confirm": 0},
+    )
 
 
 def run(spec: SweepSpec, root: Path, durations: tuple[float, ...]) -> dict[float, int]:
     """Train one configuration for each of some durations; give the steps that each took here."""
-    SweepPaths(root).sweep.write_text(dump_sweep(spec), encoding="utf-8")
-    prepared = prepare(spec)
-    runner = Runner(prepared.spec, root, prepared.data, Shard(), torch.device("cpu"))
+    runner = run_here(spec, root)
     taken = {}
     for duration in durations:
         trial = spec.trial({"epochs": duration, "lr": 1e-2})
@@ -67,8 +60,6 @@ def adapter(spec: SweepSpec, root: Path, duration: float) -> dict[str, torch.Ten
 
 def test_a_branch_of_a_trunk_equals_the_same_run_by_itself_and_costs_less(spec, tmp_path):
     together, apart = tmp_path / "together", tmp_path / "apart"
-    together.mkdir()
-    apart.mkdir()
     shared = run(spec, together, DURATIONS)
     alone = run(spec, apart, DURATIONS[-1:])
     assert shared[2.0] < alone[2.0] / 2 + alone[2.0] * 0.2
