@@ -8,7 +8,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lorasweep.report.panels import draw_panel, is_slanted, key_line
+from lorasweep.report.panels import draw_panel
+from lorasweep.report.panels.heat import is_slanted
+from lorasweep.report.panels.style import key_line
 from lorasweep.report.picture import Bars, Heat, Parallel, Picture
 
 _STYLE: dict[Any, Any] = {

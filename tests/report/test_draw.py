@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lorasweep.report.draw import draw
-from lorasweep.report.panels import MOST_OUTLINES, draw_panel
+from lorasweep.report.panels import draw_panel
+from lorasweep.report.panels.style import MOST_OUTLINES
 from lorasweep.report.picture import (
     Axis,
     Bar,
