@@ -1,9 +1,9 @@
-# Two commands for a newcomer: `make tune` and `make test`. Both set up .venv first.
+# Start here: `make tune` and `make test`. Both set up .venv first.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The tested torch; on a machine with GPUs choose another wheel, e.g. TORCH="torch==2.13.0+cu130".
+# The tested version of torch; with GPUs choose another wheel, e.g. TORCH="torch==2.13.0+cu130".
 TORCH ?= torch==2.13.0
 SUDO = $(shell test "$$(id -u)" = 0 || echo sudo)
 APT_INSTALL = $(SUDO) apt-get update --quiet && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
@@ -11,25 +11,25 @@ APT_INSTALL = $(SUDO) apt-get update --quiet && $(SUDO) env DEBIAN_FRONTEND=noni
 
 .PHONY: tune test lint unit setup sandbox browser docs clean
 
-tune: setup ## Run the built-in sweep on the embedded testbed, to its report.
+tune: setup ## Run the built-in sweep on the embedded testbed and write its report.
 	$(BIN)/lorasweep tune --space lr,targets,rank
 
 test: setup lint unit ## Everything CI runs.
 
 setup: $(VENV)/.installed
 
-# torch first and alone, so that nothing else chooses its build.
+# torch first and by itself, so that no other package chooses its build.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-# These need root or sudo, so no other target asks for them; the tests say what is missing.
-sandbox: ## Install bubblewrap, in which programs that a model wrote run.
+# These need root or sudo, so no other target depends on them; tests report what is missing.
+sandbox: ## Install bubblewrap, the sandbox for generated programs.
 	command -v bwrap >/dev/null || { $(APT_INSTALL) bubblewrap; }
 
-browser: ## Install Chromium, in which the tests look at report.html.
+browser: ## Install Chromium, with which the tests open report.html.
 	command -v chromium >/dev/null || { $(APT_INSTALL) chromium; }
 
 lint: setup

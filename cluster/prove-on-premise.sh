@@ -3,10 +3,10 @@
 #
 #   PATH="$PWD/.venv/bin:$PATH" cluster/prove-on-premise.sh [OPTION OF lorasweep tune]...
 #
-# Needs Debian, root, and the environment of lorasweep first on the PATH. It plays a machine of its
-# own in fresh process and network namespaces: `ray stop`, which Ray's launcher runs, finds no other
-# Ray there, the usual ports are free, and whatever is left over when this ends, however it ends, is
-# ended by the kernel. Only the Debian packages stay.
+# Needs Debian, root, and the environment of lorasweep first on the PATH. It runs in process and
+# network namespaces of its own, as if on a separate machine: `ray stop`, which Ray's launcher runs,
+# finds no other Ray, the default ports are free, and the kernel ends whatever is left when the script
+# exits. Only the Debian packages stay.
 set -euo pipefail
 
 NAME=lorasweep-proof
@@ -28,14 +28,14 @@ outside() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}"
   fi
 
-  # Ray puts sockets in there, whose paths must stay short.
+  # Ray puts sockets there, whose paths must be short.
   work=$(mktemp -d /tmp/lorasweep.XXXXXX)
   child=
   trap clean_up EXIT
   trap 'exit 130' INT TERM
-  # What building lorasweep needs; inside there is no way to a package index.
+  # Needed to build lorasweep; inside, no package index can be reached.
   python -m pip download --quiet --no-deps --dest "$work/wheels" 'setuptools>=77'
-  # In the background, so that a signal is heard at once.
+  # In the background, so that signals are handled at once.
   unshare --pid --net --fork --mount-proc --kill-child \
     cluster/prove-on-premise.sh --inside "$work" "$@" &
   child=$!
@@ -45,7 +45,7 @@ outside() {
 clean_up() {
   [[ -z $child ]] || kill -KILL "$child" 2> /dev/null || true
   wait
-  # Where Ray keeps the SSH connections of this cluster cannot be set.
+  # Ray keeps this cluster's SSH connections in a folder that cannot be configured.
   rm -rf "$work" "/tmp/ray_ssh_$(short "$(whoami)")/$(short "$NAME")"
   rmdir "/tmp/ray_ssh_$(short "$(whoami)")" 2> /dev/null || true
 }
@@ -139,7 +139,7 @@ END
   say "done"
 }
 
-# So many trials have ended, all of them well.
+# Check that this many trials have ended, all of them complete.
 ended() {
   python - "$1" "$(lorasweep status "$results" --json)" << 'END'
 import json, sys
@@ -149,7 +149,7 @@ assert sum(trials.values()) == int(sys.argv[1]) and trials.keys() <= {"COMPLETE"
 END
 }
 
-# Run a command as somebody who has no token, giving what it says on stderr.
+# Run a command without the token and print its stderr.
 stranger() {
   local work=$1
   shift

@@ -1,1 +1,1 @@
-"""One trial's measurement: what it learned and what it forgot."""
+"""Evaluation of one trial: what it learned and what it forgot."""

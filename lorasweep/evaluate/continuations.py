@@ -1,10 +1,10 @@
-"""How likely a model finds what follows a context, for all copies of the model at once.
+"""Log-likelihoods of what follows a context, for all copies of the model at once.
 
-Texts are sorted by length, so that those of one batch are nearly as long as each other and hardly
-any padding is computed; a row of its own lets each of them stand at position 0, in any model.
+Texts are sorted by length, so that a batch is nearly free of padding. Each text has a row of its
+own and starts at position 0, which works with every causal model.
 
 Shape legend: C copies, N continuations, B texts of a batch, T tokens of its longest text, K tokens
-whose successor is predicted, A tokens that are asked for, P of them at a time, S those of all
+whose successor is predicted, A tokens that are scored, P of them at a time, S those of all
 batches, V vocabulary.
 """
 
@@ -24,20 +24,20 @@ from lorasweep.data.batches import ALIGNMENT, MIN_ROWS
 from lorasweep.errors import LorasweepError
 from lorasweep.model.served import Served, logits_at
 
-# Memory goes to a number for each prediction and token of the vocabulary. Where that has 152,000
-# tokens, these are 1.2 GB of logits in bf16 for each copy, and 0.6 GB of likelihoods in fp32.
+# Most memory goes to logits, one for each prediction and token of the vocabulary. With 152,000
+# tokens these limits mean 1.2 GB of bf16 logits for each copy, and 0.6 GB of fp32 log-softmax.
 MAX_PREDICTIONS = 4096  # of a batch, unless one text has more
-TOKENS_AT_A_TIME = 1024  # tokens that are judged at a time
+TOKENS_AT_A_TIME = 1024  # scored tokens whose log-softmax is in memory at once
 
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids of a context, and of what follows it
 
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """Hold what the copies of a model make of N continuations.
+    """Scores of N continuations by each copy of a model.
 
     log_CN: log-likelihood of each continuation as a whole, in nats.
-    correct_CN: how many of its tokens are the model's most likely one, given all before them.
+    correct_CN: how many of its tokens are the most likely one, given all true tokens before them.
     """
 
     log_CN: NDArray[np.float64]
@@ -46,12 +46,12 @@ class Likelihoods:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Hold texts, and the tokens that are asked for after them.
+    """Texts of one forward pass, and the tokens that are scored on them.
 
-    indices_K: where a successor is predicted, in rows laid end to end.
-    predictions_A: by which of the K predictions each asked token is judged.
-    tokens_A: the asked tokens.
-    owners_A: the continuations that they are of.
+    indices_K: tokens whose successor is predicted, in rows laid end to end.
+    predictions_A: which of the K predictions scores each token.
+    tokens_A: the scored tokens.
+    owners_A: the continuation that each of them belongs to.
     """
 
     ids_BT: Tensor
@@ -62,18 +62,19 @@ class _Batch:
 
 
 class Continuations:
-    """Hold contexts and what follows them, in batches that one model after another is asked.
+    """Contexts with continuations, batched once and scored by one model after another.
 
-    Continuations that differ in their last token alone are asked with one text.
+    Continuations that differ only in their last token share a text: the last token is predicted but
+    never read, so the single-token answers of a multiple-choice question cost one row.
 
     lengths_N: tokens of each continuation.
     """
 
     def __init__(self, pairs: Sequence[Pair], *, batch_size: int, pad: int, positions: int) -> None:
-        """Sort and batch them.
+        """Sort and batch the texts.
 
         Args:
-            batch_size: texts of a batch, of which it has fewer where much is predicted in each.
+            batch_size: texts of a batch at most; fewer where much is predicted in each.
             positions: tokens that the model takes; a longer text loses its beginning.
 
         Raises:
@@ -87,7 +88,6 @@ class Continuations:
                     f"evaluate: a continuation must fit into the model's {positions} positions, "
                     f"got {len(continuation)} tokens"
                 )
-            # The last token is only predicted, never read.
             text = (*context, *continuation)[:-1][-positions:]
             texts.setdefault(text, []).append(number)
         asked = sorted(
@@ -102,9 +102,9 @@ class Continuations:
         ]
 
     def score(self, served: Served, device: torch.device) -> Likelihoods:
-        """Ask all copies of a model at once.
+        """Score the continuations by all copies of a model at once.
 
-        What one copy answers does not depend on how many there are.
+        The scores of one copy do not depend on how many copies there are.
         """
         copies, count = served.copies, len(self.lengths_N)
         with served.together() as model:
@@ -121,10 +121,10 @@ class Continuations:
 
 
 def _parts(predictions: Sequence[int], batch_size: int) -> Iterator[slice]:
-    """Cut texts into batches.
+    """Cut texts into batches of at most `batch_size` texts and `MAX_PREDICTIONS` predictions.
 
     Args:
-        predictions: in each text.
+        predictions: number of predictions in each text.
     """
     first = room = 0
     for place, wanted in enumerate(predictions):
@@ -139,7 +139,11 @@ def _parts(predictions: Sequence[int], batch_size: int) -> Iterator[slice]:
 def _batch(
     texts: dict[tuple[int, ...], list[int]], pairs: Sequence[Pair], pad: int, positions: int
 ) -> _Batch:
-    """Lay texts into rows, with the numbers of the continuations that each is asked for."""
+    """Lay out texts as rows, each with the numbers of the continuations scored on it.
+
+    The number of tokens is padded to whole vectors, or CPU kernels would treat the remainder
+    differently and round it differently from batch to batch.
+    """
     rows = len(texts)
     step = ALIGNMENT // gcd(ALIGNMENT, rows)
     width = min(-(-max(map(len, texts)) // step) * step, positions)
@@ -167,7 +171,7 @@ def _batch(
 
 
 def _score_batch(model: Any, copies: int, batch: _Batch, device: torch.device) -> Tensor:
-    """Give the log-likelihood of every asked token, and whether it is the likeliest: C x 2 x A."""
+    """Compute each scored token's log-likelihood, and whether it is the likeliest: C x 2 x A."""
     firsts_C1 = torch.arange(copies)[:, None] * batch.ids_BT.numel()
     indices_CK = (firsts_C1 + batch.indices_K).to(device)
     with logits_at(model, indices_CK.flatten()):
@@ -180,9 +184,9 @@ def _score_batch(model: Any, copies: int, batch: _Batch, device: torch.device) -
 
 
 def _score_tokens(logits_KV: Tensor, predictions_A: Tensor, tokens_A: Tensor) -> Tensor:
-    """Give the log-likelihood of every asked token, and whether it is the likeliest: 2 x A.
+    """Compute each scored token's log-likelihood, and whether it is the likeliest: 2 x A.
 
-    That is done in fp32, which takes twice the room of bf16, so for some of the tokens at a time.
+    The softmax is in fp32, which takes twice the memory of bf16, so it takes some tokens at a time.
     """
     answers = []
     parts = (torch.split(asked_A, TOKENS_AT_A_TIME) for asked_A in (predictions_A, tokens_A))

@@ -1,4 +1,4 @@
-"""Put lm-eval's tasks to models in memory, the problems dealt to all workers.
+"""Run lm-eval's tasks on models in memory, with the problems split over all workers.
 
 Shape legend: C copies, K tasks, N continuations.
 """
@@ -24,8 +24,8 @@ from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.evaluate.continuations import Continuations
 from lorasweep.model.served import Served
 
-# A metric, and the filter that answers went through before it. The paper's measures come first:
-# strict match for GSM8K, plain accuracy for multiple choice.
+# A metric, and the filter applied to answers before it. A task's score is the first of these that
+# it has, in the paper's sense: strict match for GSM8K, plain accuracy for multiple choice.
 Measure = tuple[str, str]
 _PREFERRED: tuple[Measure, ...] = (
     ("exact_match", "strict-match"),
@@ -33,30 +33,30 @@ _PREFERRED: tuple[Measure, ...] = (
     ("exact_match", "none"),
 )
 
-# What a measure makes of the answers to each problem, beside the problem's number.
+# By measure, the number of each problem and the value of its answers.
 Values = dict[Measure, list[tuple[int, Any]]]
 
 SHOTS_SEED = 1234  # lm-eval's own
 
 
 class _DrawnShots:
-    """Stand in for lm-eval's sampler with few-shot examples that are drawn already."""
+    """Replaces lm-eval's sampler by few-shot examples that have been drawn already."""
 
     def __init__(self, drawn: Iterator[Any]) -> None:
-        """Take them in the order of the problems."""
+        """Take the examples in the order of the problems."""
         self._drawn = drawn
 
     def sample(self, n: int, eval_doc: Any = None) -> Any:  # noqa: ARG002 - lm-eval's signature
-        """Give those of the next problem."""
+        """Return the examples of the next problem."""
         return next(self._drawn)
 
 
 @contextlib.contextmanager
 def _shots_of_shard(task: Any, count: int, shard: Shard) -> Iterator[None]:
-    """Let a worker's problems have the few-shot examples that they would have alone.
+    """Draw few-shot examples so that each problem gets those that it gets with one worker.
 
-    lm-eval draws them problem by problem from one generator, so every worker draws for all problems
-    and keeps its own.
+    lm-eval draws them problem by problem from one generator, so each worker draws for all problems
+    and keeps those of its own.
     """
     task.set_fewshot_seed(seed=SHOTS_SEED)
     shots = task.config.num_fewshot
@@ -64,7 +64,7 @@ def _shots_of_shard(task: Any, count: int, shard: Shard) -> Iterator[None]:
         yield
         return
     sampler = task.sampler
-    same = task.fewshot_cfg.split == task.config.test_split  # then a problem is no shot of itself
+    same = task.fewshot_cfg.split == task.config.test_split  # a problem must not be its own example
     drawn = [
         sampler.sample(n=shots, eval_doc=problem if same else None)
         for problem in islice(task.eval_docs, count)
@@ -76,7 +76,7 @@ def _shots_of_shard(task: Any, count: int, shard: Shard) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _compiled_templates() -> Iterator[None]:
-    """Let lm-eval compile a task's templates once; it does so again for every problem."""
+    """Cache lm-eval's compiled templates, which it otherwise compiles again for every problem."""
     from lm_eval.utils import env
 
     compile_anew = env.from_string
@@ -88,7 +88,7 @@ def _compiled_templates() -> Iterator[None]:
 
 
 class _CachedTemplate:
-    """Render a task's template for a problem once; what it gives depends on no model."""
+    """Renders a task's template for each problem once, since the result depends on no model."""
 
     def __init__(self, render: Callable[..., Any]) -> None:
         self._render = render
@@ -97,26 +97,26 @@ class _CachedTemplate:
     def __call__(self, *asked: Any) -> Any:
         key = tuple(map(id, asked))
         if key not in self._rendered:
-            # What was asked is kept beside the answer, so that its identity stays its own.
+            # The key is made of ids, so the arguments are kept alive: a freed id could be reused.
             self._rendered[key] = (asked, self._render(*asked))
         return self._rendered[key][1]
 
 
 @dataclass(frozen=True)
 class _TaskShare:
-    """Hold a worker's share of a task.
+    """A worker's share of a task.
 
-    problems: the requests of each problem, which bear the answers of the model asked last, by its
-        number among those of all workers.
+    problems: lm-eval's requests of each problem, by its number among those of all workers. They
+        hold the answers of the model that was run last.
     """
 
     task: Any
     problems: dict[int, list[Any]]
 
     def values(self) -> Values:
-        """Give what this worker's answers are worth, in every measure that may be the score."""
+        """Evaluate this worker's answers by every measure for which higher is better."""
         if not self.problems:
-            return {}  # lm-eval has no answers to filter
+            return {}  # lm-eval's filters fail on no answers
         self.task.apply_filters()
         values: Values = defaultdict(list)
         for number, requests in self.problems.items():
@@ -132,10 +132,12 @@ class _TaskShare:
         }
 
     def score(self, shares: list[Values]) -> float:
-        """Aggregate the values of all workers as lm-eval's evaluator does those of one.
+        """Aggregate the values of all workers as lm-eval does with one process.
+
+        They are put in the problems' order first, as some aggregations are not plain means.
 
         Raises:
-            LorasweepError: no measure for which higher is better comes out as a number.
+            LorasweepError: no measure for which higher is better is a number.
         """
         from lm_eval.api.metrics import mean
 
@@ -158,15 +160,15 @@ class _TaskShare:
 
 
 def _share(task: Any, limit: int | None, shard: Shard) -> _TaskShare:
-    """Build the requests of every so-manieth problem of a task.
+    """Build the requests of this worker's problems.
 
     Raises:
-        LorasweepError: the task runs code of the model's, shows it more than text, or is broken.
+        LorasweepError: the task runs generated code, is multimodal, or is broken.
     """
     name = task.config.task
     if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
         raise LorasweepError(
-            f"evaluate: a task must be text, and its answers not be run as code, got {name!r}"
+            f"evaluate: a task must be text, and its answers must not be run as code, got {name!r}"
         )
     count = len(task.eval_docs) if limit is None else min(limit, len(task.eval_docs))
     mine = range(shard.worker, count, shard.workers)
@@ -182,20 +184,20 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _TaskShare:
         reason = in_a_line(error, 200)
         raise LorasweepError(
             f"evaluate: task {name!r} cannot put its problems to a model ({type(error).__name__}: "
-            f"{reason}); mend its task file"
+            f"{reason}); fix its task file"
         ) from error
-    problems: dict[int, list[Any]] = defaultdict(list)  # by their place among this worker's
+    problems: dict[int, list[Any]] = defaultdict(list)  # by their index among this worker's
     for request in task.instances:
         problems[request.doc_id].append(request)
     for requests in problems.values():
         requests.sort(key=lambda request: request.idx)
-    return _TaskShare(task, {mine[place]: requests for place, requests in problems.items()})
+    return _TaskShare(task, {mine[index]: requests for index, requests in problems.items()})
 
 
 class Suite:
-    """Hold lm-eval tasks, ready to be put to one model after another.
+    """lm-eval tasks, prepared once and run on one model after another.
 
-    Requests are built and turned into tokens once. Each worker takes every so-manieth problem.
+    Requests are built and tokenised once. Of W workers, each takes every W-th problem.
     """
 
     def __init__(
@@ -208,13 +210,13 @@ class Suite:
         shard: Shard,
         device: torch.device,
     ) -> None:
-        """Build the requests; no model is needed for it.
+        """Build the requests; no model is needed for that.
 
         Args:
-            tasks: task objects by the name that their score is to bear.
+            tasks: task objects, by the name of their score.
 
         Raises:
-            LorasweepError: a task runs code of the model's, or shows it more than text.
+            LorasweepError: a task runs generated code or is multimodal.
         """
         from lorasweep.evaluate.served_lm import ServedLM
 
@@ -228,7 +230,7 @@ class Suite:
             for request in chain.from_iterable(share.problems.values()):
                 self._requests[request.request_type].append(request)
         self._lm = ServedLM(tokenizer, batch_size, device)
-        # The same may be asked often: a choice alone, or a problem of two tasks.
+        # Requests repeat, for instance a choice without its question, or a problem of two tasks.
         asked = {request.args: request for request in self._requests["loglikelihood"]}
         self._pairs = self._lm.encode(list(asked.values()))
         self._numbers = {arguments: number for number, arguments in enumerate(asked)}
@@ -238,7 +240,7 @@ class Suite:
         """Score all copies of a model on all tasks.
 
         Returns:
-            For each copy each task's score, which does not depend on how many workers there are.
+            Each copy's score by task, which does not depend on the number of workers.
         """
         if not self._shares:
             return [{} for _ in range(served.copies)]
@@ -246,29 +248,31 @@ class Suite:
             if self._continuations is None:
                 self._continuations = self._lay_out()
             likelihoods = self._continuations.score(served, self._device)
-            written = self._lm.write(self._repeated("generate_until"))
+            written = self._lm.generate(self._repeated("generate_until"))
         own = []
         for copy in range(served.copies):
-            self._answer(likelihoods.log_CN[copy], likelihoods.correct_CN[copy], written[copy])
+            self._set_answers(likelihoods.log_CN[copy], likelihoods.correct_CN[copy], written[copy])
             own.append([share.values() for share in self._shares.values()])
         everyone = self._shard.gather(own)
         scores_CK = torch.zeros(served.copies, len(self._shares), dtype=torch.float64)
-        if self._shard.worker == 0:  # which has a problem of every task; the others add nothing
+        # Only worker 0 aggregates, as it has a problem of every task. The others contribute zeros,
+        # so the sum over workers broadcasts its scores.
+        if self._shard.worker == 0:
             for copy in range(served.copies):
-                for place, share in enumerate(self._shares.values()):
-                    shares = [theirs[copy][place] for theirs in everyone]
-                    scores_CK[copy, place] = share.score(shares)
+                for index, share in enumerate(self._shares.values()):
+                    shares = [theirs[copy][index] for theirs in everyone]
+                    scores_CK[copy, index] = share.score(shares)
         return [
             dict(zip(self._shares, scores, strict=True))
             for scores in self._shard.total(scores_CK.to(self._device)).tolist()
         ]
 
     def _repeated(self, kind: str) -> list[Any]:
-        """Give the requests of a kind, each as often as its task asks it."""
+        """List the requests of a kind, each as often as its task repeats it."""
         return [request for request in self._requests[kind] for _ in range(request.repeats)]
 
     def _lay_out(self) -> Continuations:
-        """Batch everything that is judged by its likelihood, now that the model's size is known."""
+        """Batch all log-likelihood requests, now that the model's number of positions is known."""
         return Continuations(
             self._pairs,
             batch_size=self._batch_size,
@@ -276,10 +280,10 @@ class Suite:
             positions=self._lm.max_length,
         )
 
-    def _answer(
+    def _set_answers(
         self, log_N: NDArray[np.float64], right_N: NDArray[np.int64], written: list[str]
     ) -> None:
-        """Write one copy's answers into the requests, over those of whoever was asked before."""
+        """Write one copy's answers into the requests, replacing those of the copy before."""
         assert self._continuations is not None
         greedy_N = right_N == self._continuations.lengths_N
         for request in chain.from_iterable(self._requests.values()):

@@ -1,4 +1,4 @@
-"""Response loss and response accuracy on held-out examples, without generating a token."""
+"""Response loss and response accuracy on held-out examples, by one forward pass."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from lorasweep.model.served import Served
 
 
 def heldout_responses(tokens: Tokens, *, batch_size: int, pad: int, shard: Shard) -> Continuations:
-    """Take a worker's share of held-out examples: each response as what follows its prompt.
+    """Select a worker's share of held-out examples, each response a continuation of its prompt.
 
-    A document is all response but for its first token, which has nothing before it.
+    Of a document, everything after the first token counts as response.
     """
     lengths_N = np.diff(tokens.starts_N1)
+    # Sorted before they are dealt, so that workers get equal amounts of work.
     order = np.argsort(-lengths_N, kind="stable")[shard.worker :: shard.workers]
     pairs = []
     for row in order:
         ids, prompt = tokens.example(int(row))
         first = max(prompt, 1)
         pairs.append((ids[:first].tolist(), ids[first:].tolist()))
-    # No example is longer than the model takes, so none is cut.
+    # Examples were cut to the model's length when they were tokenised.
     return Continuations(pairs, batch_size=batch_size, pad=pad, positions=int(lengths_N.max()))
 
 

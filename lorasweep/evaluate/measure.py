@@ -1,4 +1,4 @@
-"""Measure models: what they learned, and what they still know."""
+"""Measure everything of a model: learning and source tasks, and held-out examples."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ from lorasweep.store.scores import Scores
 
 @dataclass(frozen=True)
 class Measurement:
-    """Hold all that measuring needs besides the model, so that it is set up once.
+    """Everything that evaluation needs besides the model, set up once for all trials.
 
-    sample: gives the base's own samples, which are asked for once, and only where a suite holds
-        `base_agreement`.
-    completions: what each copy wrote in answer to code tasks when `scores` was last asked, by copy.
+    sample: generates the base's own samples; called once, and only if a suite has `base_agreement`.
+    completions: what each copy wrote for the code tasks in the last call of `scores`.
     """
 
     spec: EvaluateSpec
@@ -46,19 +45,19 @@ class Measurement:
     _preparing: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def prepare(self) -> None:
-        """Load the tasks and build all that models will be asked, unless it has been done.
+        """Load the tasks and build their prompts and batches, unless that has been done.
 
-        It touches no model, so another thread may do it while the first trials train.
+        No model is involved, so another thread may do it while the first trials train.
 
         Raises:
-            LorasweepError: a task cannot be loaded or asked.
+            LorasweepError: a task cannot be loaded, or its prompts cannot be built.
         """
         with self._preparing:
             _ = self._suite, self._code, self._responses
 
     @cached_property
     def _suite(self) -> Suite | None:
-        """Hold lm-eval's tasks; without any, nobody waits for lm-eval to load."""
+        """lm-eval's tasks; None if there are none, so that lm-eval need not be loaded."""
         tasks = load_tasks(self._names, self.spec)
         if not tasks:
             return None
@@ -95,7 +94,7 @@ class Measurement:
 
     @cached_property
     def samples(self) -> BaseSamples:
-        """The base's own samples."""
+        """Samples that the base generated."""
         return self.sample()
 
     @property
@@ -103,14 +102,14 @@ class Measurement:
         return tuple(dict.fromkeys((*self.spec.learning, *self.spec.source)))
 
     def response_losses(self, served: Served) -> list[float]:
-        """Measure each copy's response loss alone, in nats per token, as a rung does."""
+        """Measure only the response loss of each copy, in nats per token, as rungs do."""
         return [loss for loss, _ in self._heldout(served)]
 
     def _heldout(self, served: Served) -> list[tuple[float, float]]:
         return measure_heldout(served, self._responses, shard=self.shard, device=self.device)
 
     def scores(self, served: Served) -> list[Scores]:
-        """Measure everything of each copy: both suites and the held-out examples."""
+        """Measure each copy on both suites and on the held-out examples."""
         self.prepare()
         heldout = self._heldout(served)
         code = self._code.results(served)
@@ -145,10 +144,10 @@ class Measurement:
 
 
 def _passed(answers: CodeResults) -> dict[str, float]:
-    """Give pass@1 of each task, the score that it counts with."""
+    """Select pass@1, which is the score of a code task."""
     return {name: scores.pass_at["1"] for name, scores in answers.scores.items()}
 
 
 def _mean(scores: dict[str, float], names: tuple[str, ...]) -> float | None:
-    """Give the unweighted mean of a suite (Biderman et al. 2024, v2, section 4), None if empty."""
+    """Average a suite's tasks, unweighted (Biderman et al. 2024, v2, section 4); None if empty."""
     return sum(scores[name] for name in names) / len(names) if names else None

@@ -1,9 +1,9 @@
-"""lm-eval's own back end, put before a model that may answer as several copies at once.
+"""lm-eval's back end for a model that answers as several copies at once.
 
-Import it only where lm-eval is about to run: it takes seconds.
+Import it only where lm-eval is about to run: that takes seconds.
 
-Shape legend: C copies, B contexts, L of them that go on, R rows of all copies, T tokens, E end
-tokens.
+Shape legend: C copies, B contexts, L of them that are unfinished, K of those kept, R rows of all
+copies, T tokens, E end tokens.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ from lorasweep.evaluate.generation.generate import generation_batch_size
 from lorasweep.evaluate.generation.stopping import CHECK_EVERY, eos_tokens
 from lorasweep.model.served import Served
 
-SEED = 1234  # of answers that a task wants sampled; lm-eval's own
-PLAINLY = frozenset({"attention_mask", "do_sample", "temperature", "top_k", "top_p"})
+SEED = 1234  # lm-eval's own, for tasks that sample answers
+# Generation settings under which a text can be continued in pieces with the same result.
+RESUMABLE = frozenset({"attention_mask", "do_sample", "temperature", "top_k", "top_p"})
 
 
 class ServedLM(HFLM):  # type: ignore[misc]
-    """Turn requests into tokens as lm-eval does, and generate for all copies of a model at once."""
+    """Tokenises requests as lm-eval does, and generates for all copies of a model at once."""
 
     def __init__(self, tokenizer: Any, batch_size: int, device: torch.device) -> None:
-        """Make it without a model; only `write` needs one."""
-        nobody = SimpleNamespace(config=PretrainedConfig(), device=device)
+        """Set up without a model, which only `generate` needs."""
+        no_model = SimpleNamespace(config=PretrainedConfig(), device=device)
         super().__init__(
-            pretrained=nobody, backend="causal", tokenizer=tokenizer, batch_size=batch_size
+            pretrained=no_model, backend="causal", tokenizer=tokenizer, batch_size=batch_size
         )
         self._rows = batch_size
         self._served: Served | None = None
         self._copy = 0
-        self._written: list[deque[Tensor]] = []
+        self._queues: list[deque[Tensor]] = []
 
     @contextmanager
     def serving(self, served: Served) -> Iterator[None]:
-        """Stand before a model; it is let go afterwards, with its adapters."""
+        """Use a model, and drop the reference to it and its adapters afterwards."""
         with served.together() as model:
             self._model, self._served = model, served
             try:
@@ -56,7 +57,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
                 self._model = self._served = None
 
     def encode(self, requests: Sequence[Any]) -> list[Pair]:
-        """Give the tokens of each request's context and continuation."""
+        """Tokenise each request's context and continuation."""
         pairs: list[Pair] = self.loglikelihood(list(requests), disable_tqdm=True)
         return pairs
 
@@ -66,17 +67,18 @@ class ServedLM(HFLM):  # type: ignore[misc]
         disable_tqdm: bool = False,  # noqa: ARG002 - lm-eval's signature
         override_bs: int | None = None,  # noqa: ARG002
     ) -> list[Pair]:
-        """Hand back what `loglikelihood` has made of the requests, instead of computing."""
+        """Return the tokens that `loglikelihood` made of the requests, instead of scoring them."""
         return [(context, continuation) for _, context, continuation in requests]
 
-    def write(self, requests: Sequence[Any]) -> list[list[str]]:
-        """Give for each copy what it writes in answer to each request.
+    def generate(self, requests: Sequence[Any]) -> list[list[str]]:
+        """Generate each copy's answer to each request.
 
-        lm-eval asks copy by copy; what it asks the first one, all of them answer at once.
+        lm-eval runs once per copy. In the first run all copies generate at once, and the later runs
+        take their answers from the queues.
         """
         assert self._served is not None
         self.batch_size_per_gpu = generation_batch_size(self._served, self._rows)
-        self._written = [deque() for _ in range(self._served.copies)]
+        self._queues = [deque() for _ in range(self._served.copies)]
         answers = []
         for copy in range(self._served.copies):
             self._copy = copy
@@ -91,16 +93,18 @@ class ServedLM(HFLM):  # type: ignore[misc]
         stop: list[str],
         **generation_kwargs: Any,  # lm-eval's signature
     ) -> Tensor:
-        """Continue each context, as the copy whose turn it is."""
+        """Continue each context by the current copy."""
         assert self._served is not None
         generate = super()._model_generate
-        if generation_kwargs.get("do_sample"):  # draws would depend on the copies beside it
+        if generation_kwargs.get(
+            "do_sample"
+        ):  # samples would depend on the other rows of the batch
             with self._served.alone(self._copy):
                 sampled: Tensor = generate(context, max_length, stop, **generation_kwargs)
                 return sampled
         if self._copy == 0:
 
-            def write(
+            def extend(
                 texts_RT: Tensor, mask_RT: Tensor, length: int, cache: DynamicCache | None
             ) -> Tensor:
                 more: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
@@ -109,41 +113,41 @@ class ServedLM(HFLM):  # type: ignore[misc]
                 return longer_RT
 
             mask_BT = generation_kwargs["attention_mask"]
-            pieces = self._goes_in_pieces(set(generation_kwargs))
+            pieces = self._is_resumable(set(generation_kwargs))
             cache = DynamicCache(config=self.model.config) if pieces else None
-            written_CBT = self._write_all(context, mask_BT, max_length, stop, write, cache)
-            for waiting, part in zip(self._written, written_CBT, strict=True):
-                waiting.append(part)
-        return self._written[self._copy].popleft()
+            written_CBT = self._generate_all(context, mask_BT, max_length, stop, extend, cache)
+            for queue, part in zip(self._queues, written_CBT, strict=True):
+                queue.append(part)
+        return self._queues[self._copy].popleft()
 
-    def _goes_in_pieces(self, asked: set[str]) -> bool:
-        """Tell whether a text can be left and taken up again: word by word, with a plain cache.
+    def _is_resumable(self, asked: set[str]) -> bool:
+        """Check whether generation can stop and resume: greedy, with a plain key-value cache.
 
         Args:
-            asked: names of what the task asks of the generation.
+            asked: generation settings that the task names.
         """
         layers = getattr(self.model.config.get_text_config(), "layer_types", None) or ()
         return (
-            asked <= PLAINLY
+            asked <= RESUMABLE
             and (getattr(self.model.generation_config, "num_beams", None) or 1) == 1
             and "past_key_values" in signature(self.model.forward).parameters
             and all("attention" in layer and "linear" not in layer for layer in layers)
         )
 
-    def _write_all(
+    def _generate_all(
         self,
         context_BT: Tensor,
         mask_BT: Tensor,
         max_length: int,
         stop: list[str],
-        write: Callable[[Tensor, Tensor, int, DynamicCache | None], Tensor],
+        extend: Callable[[Tensor, Tensor, int, DynamicCache | None], Tensor],
         cache: DynamicCache | None,
     ) -> Tensor:
-        """Continue each context as every copy does, without going on for those that have ended.
+        """Continue each context by every copy, in pieces, dropping contexts that all have finished.
 
         Args:
-            write: makes texts longer, up to a length.
-            cache: empty; without one all is written at once.
+            extend: makes texts longer, up to a length.
+            cache: empty; without one everything is generated in one piece.
 
         Returns:
             Contexts and what follows them: C x B x T.
@@ -157,10 +161,10 @@ class ServedLM(HFLM):  # type: ignore[misc]
         while True:
             piece = max_length if cache is None else CHECK_EVERY
             wanted = min(texts_RT.shape[1] + piece, max_length)
-            texts_RT = write(texts_RT, mask_RT, wanted, cache)
+            texts_RT = extend(texts_RT, mask_RT, wanted, cache)
             length = texts_RT.shape[1]
             texts_CLT = texts_RT.view(copies, -1, length)
-            fresh_CL = ~ended_CB[:, left_L]  # what others write after their end is left out
+            fresh_CL = ~ended_CB[:, left_L]  # tokens after the end are not stored
             part_CLT = written_CBT[:, left_L, :length]
             written_CBT[:, left_L, :length] = texts_CLT.where(fresh_CL[..., None], part_CLT)
             if cache is None or length == max_length or length < wanted:
@@ -169,7 +173,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
             going_L = ~ended_CB[:, left_L].all(0)
             if not going_L.any():
                 return written_CBT
-            # Those that go on, and some of the others, since kernels want whole vectors of rows.
+            # Fill up with finished ones to a whole vector of rows (see `predictor.py`).
             kept = min(len(left_L), round_up(int(going_L.sum())))
             kept_K = torch.argsort(going_L, descending=True, stable=True)[:kept]
             firsts_C1 = torch.arange(copies, device=kept_K.device)[:, None] * len(left_L)
@@ -179,7 +183,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
             mask_RT = functional.pad(mask_RT[rows_R], (0, length - mask_RT.shape[1]), value=1)
 
     def _ended(self, written_RT: Tensor, stop: list[str]) -> Tensor:
-        """Tell of each text whether it holds something that ends it."""
+        """Check for each text whether it holds an end token or a stop text."""
         texts = self.tokenizer.batch_decode(written_RT)
         stopped = [any(end in text for end in stop) for text in texts]
         ends_E = torch.tensor(

@@ -1,4 +1,4 @@
-"""Which tasks a suite consists of, and where lm-eval finds them."""
+"""Find the tasks of both suites: built in, in task files, or lm-eval's own."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from lorasweep.evaluate.code.task import CodeTask, is_code, load_problems, read_
 from lorasweep.evaluate.sandbox.execution import Sandbox
 from lorasweep.spec.sweep import EvaluateSpec
 
-# Biderman et al. 2024, v2, section 4; it states no shots, so these are of the suite that it used,
-# the averages of the MosaicML Gauntlet.
+# Biderman et al. 2024, v2, section 4. The paper does not state the number of shots; these are from
+# the MosaicML Gauntlet, which it used.
 PAPER_SOURCE = ("hellaswag@0", "arc_challenge@3", "winogrande@5")
 RESPONSE_ACCURACY = "response_accuracy"
 BASE_AGREEMENT = "base_agreement"
 BUILT_IN = frozenset({RESPONSE_ACCURACY, BASE_AGREEMENT})
 HUB_TIMEOUT_S = 5.0
-ASSETS = Path(__file__).parent / "assets"  # tasks that come with the program
+ASSETS = Path(__file__).parent / "assets"  # task files that ship with lorasweep
 
 Suite = Literal["learning", "source"]
 
 
 def split_shots(task: str) -> tuple[str, int | None]:
-    """Read NAME@SHOTS."""
+    """Split NAME@SHOTS."""
     name, at, shots = task.partition("@")
     return name, int(shots) if at else None
 
 
 def task_files(spec: EvaluateSpec) -> dict[str, dict[str, Any]]:
-    """Read the task files that come with the program and the user's own, by task name.
+    """Read the task files that ship with lorasweep and the user's own, by task name.
 
-    Data files are named relative to the task file, and made absolute here, since lm-eval would
-    look for them relative to wherever a worker happens to run.
+    Data files are relative to the task file. They are made absolute here, since lm-eval would look
+    for them relative to the working directory of a worker.
 
     Raises:
-        SpecError: the folder is missing, a file in it is no task, or one of ours has mistakes.
+        SpecError: the folder is missing, or a file in it is not a valid task file.
     """
     folders = [testbed.TASKS, ASSETS]
     if spec.tasks is not None:
@@ -78,33 +78,32 @@ def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _absolute_files(files: Any, folder: Path) -> Any:
-    """Make file names absolute, in every form that datasets takes; addresses are so already."""
+    """Make file names absolute, in every form that datasets accepts; URLs stay as they are."""
     if isinstance(files, dict):
         return {split: _absolute_files(file, folder) for split, file in files.items()}
     if isinstance(files, list):
         return [_absolute_files(file, folder) for file in files]
     if "://" in str(files):
         return files
-    # A file's name may be a pattern; what the folder happens to be called is none.
+    # The file name may be a glob pattern; the folder's own name must not be read as one.
     return os.path.normpath(Path(glob.escape(str(folder.resolve()))) / str(files))
 
 
 @functools.cache
 def _task_manager(*, defaults: bool) -> Any:
-    """Give lm-eval's index of tasks; its own task files take it ten seconds."""
+    """Load lm-eval's index of tasks; indexing its own task files takes ten seconds."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_defaults=defaults)
 
 
 def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
-    """Load lm-eval's task objects by the name they stand under in the sweep.
+    """Load lm-eval's task objects, by the name that the sweep gives them.
 
-    What is built in and tasks whose answers are programs are left out, and lm-eval is left alone
-    where there is nothing else.
+    Built-in tasks and code tasks are left out; lm-eval is not imported if nothing remains.
 
     Raises:
-        SpecError: a task is unknown or a group, its data cannot be had, or it has no metric for
+        SpecError: a task is unknown or a group, its data cannot be loaded, or it has no metric for
             which higher is better.
     """
     if all(name in BUILT_IN for name in names):
@@ -146,13 +145,13 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
 
 
 def _require_metric(name: str, task: Any) -> None:
-    """See that a task has a metric for which higher is better, as it is of every suite's mean.
+    """Require a metric for which higher is better, as in every suite's mean.
 
     Raises:
-        SpecError: it has none.
+        SpecError: the task has none.
     """
     higher_is_better = task.higher_is_better()
-    # What is rolled has perplexities alone, whatever its file says of them.
+    # Rolling log-likelihood only yields perplexities, whatever the task file says about them.
     if task.OUTPUT_TYPE == "loglikelihood_rolling" or not any(higher_is_better.values()):
         metrics = ", ".join(higher_is_better) or "none"
         raise SpecError(
@@ -165,7 +164,7 @@ def _require_metric(name: str, task: Any) -> None:
 
 
 def _is_ours(name: str, files: dict[str, dict[str, Any]]) -> bool:
-    """Tell whether lm-eval has nothing to do with a task."""
+    """Whether a task is built in or a code task, so that lm-eval never sees it."""
     task, _ = split_shots(name)
     return task in BUILT_IN or is_code(files.get(task, {}))
 
@@ -178,10 +177,10 @@ def _refuse_shots(names: tuple[str, ...], files: dict[str, dict[str, Any]]) -> N
 
 
 def code_tasks(spec: EvaluateSpec) -> dict[str, CodeTask]:
-    """Give the tasks of both suites whose answers are programs, by name.
+    """Select the code tasks of both suites, by name.
 
     Raises:
-        SpecError: there are such tasks, and programs may not be run.
+        SpecError: there are some, and running programs is not allowed.
     """
     files = task_files(spec)
     found, refused = {}, []
@@ -199,16 +198,16 @@ def code_tasks(spec: EvaluateSpec) -> dict[str, CodeTask]:
 
 
 def check_tasks(spec: EvaluateSpec) -> bool:
-    """See, without loading any, that task files and the data that they name are there.
+    """Check, without loading any, that task files and the data they name exist.
 
-    Where programs are to be run, the sandbox is tried out, too.
+    If programs are to be run, the sandbox is probed too.
 
     Returns:
-        Whether every task is built in or has a file; of the others only lm-eval can tell.
+        Whether every task is built in or has a file; only lm-eval knows about others.
 
     Raises:
-        SpecError: one of them is missing, a file is no task, a task that takes no shots is given
-            some, or one runs programs and may not.
+        SpecError: a file is missing or is not a task, a task that takes no shots is given some, or
+            one runs programs without permission.
         SandboxError: this machine cannot run programs safely.
     """
     names = (*spec.learning, *spec.source)
@@ -219,7 +218,7 @@ def check_tasks(spec: EvaluateSpec) -> bool:
     for name in names:
         content = files.get(split_shots(name)[0], {})
         named = (content.get("dataset_kwargs") or {}).get("data_files")
-        for file in _each(named):
+        for file in _flatten(named):
             if "://" not in file and not glob.glob(file):  # noqa: PTH207 - absolute patterns
                 raise SpecError(
                     [
@@ -230,17 +229,17 @@ def check_tasks(spec: EvaluateSpec) -> bool:
     return all(split_shots(name)[0] in {*BUILT_IN, *files} for name in names)
 
 
-def _each(files: Any) -> list[str]:
-    """Give file names one by one, in every form that datasets takes."""
+def _flatten(files: Any) -> list[str]:
+    """Flatten the file names of a task file, in every form that datasets accepts."""
     if isinstance(files, dict):
         files = list(files.values())
     if isinstance(files, list):
-        return [name for part in files for name in _each(part)]
+        return [name for part in files for name in _flatten(part)]
     return [] if files is None else [str(files)]
 
 
 def _check_hub() -> None:
-    """Ask the hub once whether it is there; its own client would try for half a minute.
+    """Check once that the hub answers; its own client would retry for half a minute.
 
     Raises:
         SpecError: it does not answer.
@@ -255,13 +254,13 @@ def _check_hub() -> None:
         ):
             return
     except urllib.error.HTTPError:
-        return  # it is there, whatever it says
+        return  # it answers, whatever it says
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise SpecError(
             [
                 f"{constants.ENDPOINT} does not answer: {reason}; HF_HUB_OFFLINE=1 uses what was "
-                "loaded before"
+                "downloaded before"
             ]
         ) from None
 
@@ -269,28 +268,27 @@ def _check_hub() -> None:
 def resolve_suites(
     spec: EvaluateSpec, settled: tuple[str, ...] = ()
 ) -> tuple[EvaluateSpec, tuple[str, ...]]:
-    """Settle which tasks there are, so that a wrong name is found before anything starts.
+    """Resolve `auto` and check all tasks, so that a mistake is found before anything starts.
 
-    `auto` becomes the paper's three tasks, or `base_agreement` where they cannot be had; the note
-    that comes back says so. Tasks of lm-eval's own and problems from the hub are loaded once; what
-    is in files here is not, since it takes seconds in which nothing trains, and lanes say soon if
-    it is broken.
+    `auto` becomes the paper's three tasks, or `base_agreement` if those cannot be loaded, with a
+    note that says so. lm-eval's own tasks and problems from the hub are loaded once. Tasks in local
+    files are not: that takes seconds in which nothing trains, and lanes soon report a broken one.
 
     Args:
-        settled: the tasks that `auto` stood for when the base was measured, empty before; what can
-            be had may change between sessions, and trials compare on the same tasks only.
+        settled: the tasks that `auto` became when the base was measured, empty before. What can be
+            loaded may change between sessions, and trials only compare on the same tasks.
 
     Raises:
-        SpecError: a task that was asked for by name is unknown, cannot be loaded, or may not run.
+        SpecError: a named task is unknown, cannot be loaded, or may not run.
         SandboxError: this machine cannot run programs safely.
     """
     if spec.source == ("auto",) and settled:
         spec = spec.model_copy(update={"source": settled})
-    at_hand = check_tasks(spec)
+    all_local = check_tasks(spec)
     for task in code_tasks(spec).values():
         if not task.is_local:
             load_problems(task)
-    if at_hand:
+    if all_local:
         return spec, ()
     load_tasks(spec.learning, spec)
     if spec.source != ("auto",):
@@ -303,7 +301,7 @@ def resolve_suites(
         note = (
             "forgetting is measured as base_agreement, the share of positions in the base's own "
             "samples where the tuned model predicts what the base predicts, because the paper's "
-            f"source tasks cannot be had here; name others with evaluate.source ({error})"
+            f"source tasks cannot be loaded here; name others with evaluate.source ({error})"
         )
         return spec.model_copy(update={"source": (BASE_AGREEMENT,)}), (note,)
     return spec.model_copy(update={"source": PAPER_SOURCE}), ()

@@ -41,7 +41,7 @@ class FinishedSweep:
 
     @property
     def left_out(self) -> str:
-        """Say how many trials are missing because they have not ended; "" if none."""
+        """Half a sentence on the trials that have not ended, empty if there are none."""
         count = len(self.results.trials) - len(self.trials)
         return f", without {count} that have not ended" if count else ""
 

@@ -204,7 +204,7 @@ def test_what_is_not_written_word_by_word_is_written_at_once(
     suite, tasks = _suite(tokenizer, tmp_path, ("testbed_math",), 20, 16)
     at_once = suite.scores(served)
     answers = _answers(tasks)
-    monkeypatch.setattr(served_lm, "PLAINLY", frozenset())
+    monkeypatch.setattr(served_lm, "RESUMABLE", frozenset())
     assert suite.scores(served) == at_once
     assert _answers(tasks) == answers
     for request in tasks["testbed_math"].instances:

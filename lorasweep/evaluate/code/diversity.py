@@ -1,7 +1,7 @@
-"""Count how many different completions a model writes for a problem.
+"""Count the distinct completions of a problem, compared in three forms.
 
-Biderman et al. 2024, v2 (Fig. 5) count different strings and call that coarse; so texts that differ
-in nothing but blanks, or in nothing that Python sees, can count as one.
+Biderman et al. 2024, v2 (Fig. 5) count distinct strings and call that coarse. So texts are also
+compared with their whitespace collapsed, and as syntax trees.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from lorasweep.store.scores import Distinct
 
 
 def collapse_whitespace(text: str) -> str:
-    """Write runs of blanks as one, and none at the ends."""
+    """Replace runs of whitespace by one blank, and strip both ends."""
     return " ".join(text.split())
 
 
 def syntax_tree(prompt: str, completion: str) -> str:
-    """Write a program as its syntax tree: comments and formatting do not count, names do.
+    """Dump a program's syntax tree, which ignores comments and formatting but not names.
 
-    The program is the prompt with the completion, or the completion alone where only that parses;
-    where neither does, it is the completion with its blanks aside.
+    The program is the prompt with the completion, or the completion alone if only that parses. If
+    neither does, the completion with its whitespace collapsed is returned.
     """
     for program in (prompt + completion, completion):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Python warns of odd escapes while it parses
+                warnings.simplefilter("ignore")  # invalid escapes cause SyntaxWarning
                 return ast.dump(ast.parse(program))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):  # whatever a model may write
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # whatever a model wrote
             continue
     return collapse_whitespace(completion)
 
 
 def count(forms: Sequence[str], passed: Sequence[bool]) -> Distinct:
-    """Count the different ones among a problem's completions, and among those of each outcome.
+    """Count distinct completions of a problem: of all, of those that passed, of those that failed.
 
     Args:
-        forms: the completions, each in the form in which they are compared.
+        forms: the completions, in the form in which they are compared.
     """
     failed = [not success for success in passed]
     return Distinct(
@@ -50,7 +50,7 @@ def count(forms: Sequence[str], passed: Sequence[bool]) -> Distinct:
 
 
 def average(counts: Sequence[Distinct]) -> Distinct:
-    """Average over problems; of an outcome, over those that have completions of it."""
+    """Average over problems; for an outcome, over those that have completions with it."""
     return Distinct(
         all=sum(problem.all for problem in counts) / len(counts),
         passed=_mean([problem.passed for problem in counts]),

@@ -1,4 +1,4 @@
-"""Estimate how often at least one of k answers passes, from n of them."""
+"""Estimate pass@k, the chance that at least one of k completions passes, from n of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from lorasweep.errors import LorasweepError
 def estimate_pass_at_k(k: int, *, samples: int, passed: int) -> float:
     """Estimate pass@k of one problem without bias (Chen et al. 2021, section 2.1).
 
-    1 - C(n - c, k) / C(n, k), the chance that k of the n samples, drawn without replacement, hold
-    one of the c that passed; as a product, so that no binomial coefficient is ever computed.
+    With n samples of which c passed this is 1 - C(n - c, k) / C(n, k), the chance that k of them,
+    drawn without replacement, include one that passed. It is computed as a product, since binomial
+    coefficients of n = 256 overflow.
 
     Raises:
-        LorasweepError: k is not between 1 and the number of samples, or more passed than there are.
+        LorasweepError: k is not between 1 and `samples`, or `passed` not between 0 and `samples`.
     """
     if not 1 <= k <= samples:
         raise LorasweepError(

@@ -1,4 +1,4 @@
-"""Ask copies of a model for programs, run what they write, and score it."""
+"""Run code tasks: sample programs from all copies of a model, run them, and score them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from lorasweep.evaluate.sandbox.execution import Outcome, Sandbox
 from lorasweep.model.served import Served
 from lorasweep.store.scores import CodeScores, Distinct
 
-SEED = 1234  # of what models write; lm-eval's own
+SEED = 1234  # of sampling; lm-eval's own
 
 
 @dataclass(frozen=True)
 class Completion:
-    """Hold one completion and how its program ended.
+    """One completion and the outcome of its program.
 
-    task: as the sweep names it.
+    task: its name in the sweep.
     problem: its id in the data.
-    sample: which of the problem's completions, from 0.
-    text: what the model wrote, without the prompt, cut before what ended it.
+    sample: index among the problem's completions.
+    text: what the model wrote, without the prompt, cut before its end.
     status: passed, failed, timed_out or failed_to_run.
     """
 
@@ -41,7 +41,7 @@ class Completion:
 
 @dataclass
 class CodeResults:
-    """Hold what one copy of a model did: scores by task, and every completion."""
+    """Results of one copy of a model: scores by task, and every completion."""
 
     scores: dict[str, CodeScores] = field(default_factory=dict)
     completions: list[Completion] = field(default_factory=list)
@@ -49,10 +49,10 @@ class CodeResults:
 
 @dataclass(frozen=True)
 class _ProblemResult:
-    """Hold what one copy made of one problem.
+    """Results of one copy on one problem.
 
-    distinct: how many different completions, in each form that CodeScores has.
-    obstacle: why one of them could not be run, if so.
+    distinct: numbers of distinct completions, in each form that CodeScores has.
+    obstacle: why a completion could not be run, "" if all could.
     """
 
     number: int
@@ -61,15 +61,15 @@ class _ProblemResult:
     obstacle: str
 
     def count(self, status: str) -> int:
-        """Count the completions that ended so."""
+        """Count the completions with a status."""
         return sum(completion.status == status for completion in self.completions)
 
 
 class CodeSuite:
-    """Hold code tasks, ready to be put to one model after another.
+    """Code tasks, prepared once and run on one model after another.
 
-    Each worker takes every so-manieth problem, and all of them learn what came of every one, so
-    that scores are the same numbers whoever computes them.
+    Of W workers, each takes every W-th problem. All of them gather all results, so each of them
+    computes the same scores.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class CodeSuite:
         sandbox: Sandbox,
         max_parallel: int = 1,
     ) -> None:
-        """Load the problems; no model is needed for it.
+        """Load the problems; no model is needed for that.
 
         Args:
-            tasks: by the name that their score is to bear.
+            tasks: by the name of their score.
             max_parallel: programs that run at once.
 
         Raises:
-            SpecError: the data of a task cannot be had, or lack a column.
+            SpecError: the data of a task cannot be loaded, or lack a column.
         """
         self._tasks, self._tokenizer, self._batch_size = tasks, tokenizer, batch_size
         self._shard, self._device = shard, device
@@ -102,13 +102,13 @@ class CodeSuite:
         }
 
     def results(self, served: Served) -> list[CodeResults]:
-        """Ask all copies of a model, and run what they write.
+        """Sample programs from all copies of a model, and run them.
 
         Returns:
-            For each copy what it did, that on the problems of other workers included.
+            Results of each copy, including the problems of other workers.
 
         Raises:
-            LorasweepError: not one program of a task could be run.
+            LorasweepError: no program of a task could be run.
             SandboxError: this machine cannot run programs safely.
         """
         answers = [CodeResults() for _ in range(served.copies)]
@@ -124,7 +124,7 @@ class CodeSuite:
         return answers
 
     def _solve(self, name: str, task: CodeTask, served: Served) -> list[list[_ProblemResult]]:
-        """Give what each copy makes of this worker's problems."""
+        """Sample and run every copy's programs for this worker's problems."""
         problems = self._problems[name]
         sampling = Sampling(
             task.samples, task.temperature, task.top_p, task.max_gen_toks, task.until, SEED
@@ -138,7 +138,8 @@ class CodeSuite:
             batch_size=generation_batch_size(served, self._batch_size),
             device=self._device,
         )
-        # Copies that learned little write the same, and what is the same runs once.
+        # All copies' programs go in one call, which runs identical ones once: copies that learned
+        # little write much alike.
         programs = [
             problem.program(text)
             for own in texts
@@ -156,10 +157,10 @@ class CodeSuite:
 
 
 def _require_runs(task: str, answers: Sequence[_ProblemResult]) -> None:
-    """Refuse to call it a score where the sandbox has judged nothing.
+    """Require that the sandbox ran at least one program, or a score of 0 would mean nothing.
 
     Raises:
-        LorasweepError: not one program of a task could be run.
+        LorasweepError: no program of a task could be run.
     """
     written = sum(len(answer.completions) for answer in answers)
     if sum(answer.count("failed_to_run") for answer in answers) == written:
@@ -172,7 +173,7 @@ def _require_runs(task: str, answers: Sequence[_ProblemResult]) -> None:
 def _problem_result(
     task: str, problem: Problem, texts: Sequence[str], outcomes: Sequence[Outcome]
 ) -> _ProblemResult:
-    """Put together what one copy made of one problem."""
+    """Collect one copy's results on one problem."""
     passed = [outcome.status == "passed" for outcome in outcomes]
     forms = {
         "exact": list(texts),
@@ -191,7 +192,7 @@ def _problem_result(
 
 
 def _score(task: CodeTask, answers: Sequence[_ProblemResult]) -> CodeScores:
-    """Average over the problems."""
+    """Average a task's results over its problems."""
     passed = [answer.count("passed") for answer in answers]
     distinct = {
         form: diversity.average([answer.distinct[form] for answer in answers])

@@ -1,6 +1,6 @@
-"""Tasks whose answers are programs: what their files say, and the problems they ask.
+"""Task files of code tasks, whose answers are programs, and their problems.
 
-lm-eval never sees such a task, and whoever only reads one needs no torch.
+lm-eval never sees such a task, and reading one needs no torch.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from lorasweep.spec.trial import Frozen
 Positive = Annotated[int, Field(ge=1)]
 
 CODE = "code"
-COLUMNS = ("task_id", "test", "entry_point")  # as HumanEval has them; its template takes the rest
+COLUMNS = ("task_id", "test", "entry_point")  # of HumanEval; the template names the others
 
 
 def is_code(content: Mapping[str, Any]) -> bool:
-    """Tell by its content whether a task file is of ours."""
+    """Whether a task file is one of a code task."""
     return content.get("output_type") == CODE
 
 
 class CodeTask(Frozen):
-    """Hold what a task file says.
+    """Content of a code task's file.
 
     dataset_path: `json`, or another format or name that datasets knows.
-    dataset_name: part of a data set that has several.
-    doc_to_text: jinja2 over a row; what the model continues, and how its program begins.
+    dataset_name: configuration of a data set that has several.
+    doc_to_text: jinja2 template of a row: what the model continues, and how its program begins.
     samples: completions of each problem.
     temperature: 0 takes the likeliest token.
-    top_p: probability of the nucleus that tokens are drawn from.
-    pass_at: every k for which pass@k is estimated; pass@1 is the task's score.
+    top_p: probability mass of the nucleus.
+    pass_at: each k for which pass@k is estimated; pass@1 is the task's score.
     max_gen_toks: tokens of a completion at most.
-    until: texts before which a completion is cut.
+    until: stop texts; a completion is cut before the first of them.
     """
 
     model_config = ConfigDict(strict=True)
@@ -88,20 +88,20 @@ class CodeTask(Frozen):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Name the columns that the data must have."""
+        """Columns that the data must have."""
         rendered = meta.find_undeclared_variables(_environment().parse(self.doc_to_text))
         return tuple(dict.fromkeys((*COLUMNS, *sorted(rendered))))
 
     @property
     def origin(self) -> str:
-        """Name where the problems come from: the files, or the data set."""
+        """Where the problems come from: the files, or the data set."""
         files = self.dataset_kwargs.get("data_files")
         chosen = files.get(self.test_split, files) if isinstance(files, dict) else files
         return self.dataset_path if chosen is None else str(chosen)
 
     @property
     def is_local(self) -> bool:
-        """Tell whether files are named, which can be looked for without loading them."""
+        """Whether the data are files, which can be checked without loading them."""
         return "data_files" in self.dataset_kwargs
 
 
@@ -113,13 +113,13 @@ def read_code_task(content: Mapping[str, Any], where: str) -> CodeTask:
     """Check a task file's content.
 
     Args:
-        where: the file, as sentences are to name it.
+        where: the file's name in error messages.
 
     Raises:
         SpecError: with one sentence for each mistake, naming the file and the field.
     """
     try:
-        # Read as JSON, strict pydantic takes lists for tuples and still no text for a number.
+        # In JSON mode, strict pydantic accepts lists as tuples, but still no string as a number.
         return CodeTask.model_validate_json(json.dumps(dict(content), default=str))
     except ValidationError as error:
         raise SpecError(
@@ -128,7 +128,7 @@ def read_code_task(content: Mapping[str, Any], where: str) -> CodeTask:
 
 
 def _mistake(error: dict[str, Any]) -> str:
-    """Phrase one of pydantic's findings as field, rule and value."""
+    """Phrase one of pydantic's errors as field, rule and value."""
     field = ".".join(map(str, error["loc"]))
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if error["type"] == "extra_forbidden":
@@ -141,11 +141,11 @@ def _mistake(error: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """Hold one problem.
+    """One problem of a code task.
 
-    number: its position in the data, which seeds what is drawn for it.
+    number: its position in the data, which seeds its random numbers.
     prompt: what the model continues.
-    test: what is run behind the completion.
+    test: code that is run after the completion.
     """
 
     number: int
@@ -154,7 +154,7 @@ class Problem:
     test: str
 
     def program(self, completion: str) -> str:
-        """Give what is run, as HumanEval puts it together (Chen et al. 2021, section 2.2)."""
+        """Assemble the program to run, as HumanEval does (Chen et al. 2021, section 2.2)."""
         return f"{self.prompt}{completion}\n{self.test}"
 
 
@@ -162,12 +162,14 @@ def load_problems(task: CodeTask, limit: int | None = None) -> list[Problem]:
     """Load a task's problems, the first `limit` of them.
 
     Raises:
-        SpecError: the data cannot be had or are none, or lack a column.
+        SpecError: the data cannot be loaded, are empty, or lack a column.
     """
     import datasets
 
     datasets.disable_progress_bars()
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else reading a local file asks the network
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = (
+        False  # otherwise reading a local file contacts the hub
+    )
     try:
         rows = datasets.load_dataset(
             task.dataset_path, task.dataset_name, split=task.test_split, **task.dataset_kwargs

@@ -1,12 +1,12 @@
-"""Let all copies of a model write completions that no company changes.
+"""Sample completions for all copies of a model at once, each independent of its batch.
 
-What a copy writes for a problem follows from its weights, the prompt, and draws that belong to the
-problem and the sample alone; every copy is given the same draws, so that tuned models differ by
-what they learned, not by luck. Only where a draw falls within a rounding of the border between two
-tokens can other rows beside it matter, and on CPUs in fp32 not even there (see `reader`).
+A completion depends on the copy's weights, the prompt, and random numbers that belong to the
+problem and the sample. All copies get the same random numbers, so tuned models differ by what they
+learned and not by luck. Other rows of a batch can only matter if a random number falls within a
+rounding error of the border between two tokens, and on CPUs in fp32 not even then (`predictor.py`).
 
-Shape legend: C copies, P prompts and N completions of one copy in a batch, L rows of each copy, R
-rows of all copies, M tokens of a completion.
+Shape legend: C copies, N completions of one copy in a batch, L rows of each copy, K rows of each
+copy that are kept, R rows of all copies, M tokens of a completion.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def generation_batch_size(served: Served, batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Say how completions are drawn.
+    """How completions are sampled.
 
     samples: completions of each prompt.
     temperature: 0 takes the likeliest token.
-    top_p: probability of the nucleus that tokens are drawn from.
+    top_p: probability mass of the nucleus.
     max_tokens: of a completion.
-    until: texts before which a completion is cut.
+    until: stop texts; a completion is cut before the first of them.
     """
 
     samples: int
@@ -61,12 +61,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Hold N completions that go into rows of one width.
+    """N completions whose prompts have the same row width.
 
     asked: prompt and sample of each.
-    prompts: token ids of those prompts, by their number.
-    rows: how many rows each copy writes; those after N fill up a vector, and nobody reads them.
-    uniforms_NM: what tokens are drawn by.
+    prompts: token ids of those prompts, by index.
+    rows: rows of each copy; those after N are padding to a whole vector, and are never read.
+    uniforms_NM: random numbers by which tokens are sampled.
     """
 
     asked: list[tuple[int, int]]
@@ -76,10 +76,11 @@ class _Batch:
 
 
 def uniforms(seed: int, number: int, sample: int, count: int) -> NDArray[np.float64]:
-    """Give what the tokens of one completion are drawn by: M numbers in [0, 1).
+    """Generate the random numbers of one completion: M numbers in [0, 1).
 
-    Philox (Salmon et al. 2011) counts through a stream of its own for each seed, problem and
-    sample; its raw output is the same in every version of NumPy.
+    Philox (Salmon et al. 2011) is counter-based, so each seed, problem and sample has a stream of
+    its own that needs no state. Its raw output is the same in every version of NumPy; the top 53
+    bits of it make a float64.
     """
     stream = np.random.Philox(key=[seed, number], counter=[0, sample, 0, 0])
     return (stream.random_raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -95,17 +96,17 @@ def sample(
     batch_size: int,
     device: torch.device,
 ) -> list[list[list[str]]]:
-    """Let every copy complete every prompt.
+    """Sample completions of every prompt by every copy.
 
-    A prompt longer than the model's positions less `max_tokens` loses its beginning; an empty one
-    begins with the end token. Passes through the model depend on the arguments and on what is
-    written, so workers that are given the same ones stay in step.
+    A prompt longer than the model's positions minus `max_tokens` loses its beginning; an empty one
+    is replaced by the end token. The number of forward passes depends only on the arguments and on
+    what is generated, so workers with the same arguments stay in step.
 
     Args:
         prompts: token ids.
-        numbers: of the prompts among all problems of the task, which seed their draws; None counts
-            from 0.
-        batch_size: rows of each copy at a time. Of memory, a row takes up to the model's positions.
+        numbers: index of each prompt among all problems of the task, which seeds its random
+            numbers; None counts from 0.
+        batch_size: rows of each copy at a time; a row takes memory for up to all positions.
 
     Returns:
         Completions, cut before the first stop text and the end token, by copy, prompt and sample.
@@ -116,13 +117,13 @@ def sample(
     numbers = range(len(prompts)) if numbers is None else numbers
     with served.together() as model:
         kept = [list(prompt) or [tokenizer.eos_token_id] for prompt in prompts]
-        room = _room(model, sampling.max_tokens)
-        kept = kept if room is None else [prompt[-room:] for prompt in kept]
+        most = _max_prompt_tokens(model, sampling.max_tokens)
+        kept = kept if most is None else [prompt[-most:] for prompt in kept]
         count = len(kept) * sampling.samples
         texts = [[""] * count for _ in range(served.copies)]
         decoder = CompletionDecoder(tokenizer, kept, eos_tokens(model, tokenizer), sampling.until)
         for batch in _batches(kept, numbers, sampling, batch_size):
-            written_CNM = _write(
+            written_CNM = _generate(
                 model, served.copies, batch, sampling, decoder, tokenizer.pad_token_id, device
             )
             for own, written_NM in zip(texts, written_CNM.tolist(), strict=True):
@@ -132,11 +133,11 @@ def sample(
     return [[own[first : first + each] for first in range(0, count, each)] for own in texts]
 
 
-def _room(model: Any, max_tokens: int) -> int | None:
-    """Give how many tokens a prompt may have, None if any number.
+def _max_prompt_tokens(model: Any, max_tokens: int) -> int | None:
+    """Compute how many tokens a prompt may have, None for any number.
 
     Raises:
-        LorasweepError: there is no room.
+        LorasweepError: completions take all positions.
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is None:
@@ -152,13 +153,13 @@ def _room(model: Any, max_tokens: int) -> int | None:
 def _batches(
     prompts: list[list[int]], numbers: Sequence[int], sampling: Sampling, batch_size: int
 ) -> Iterator[_Batch]:
-    """Lay completions into batches of one width each; all of a prompt stand side by side."""
+    """Batch completions by row width, so that all samples of a prompt are side by side."""
     by_width: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for prompt, tokens in enumerate(prompts):
         asked = [(prompt, number) for number in range(sampling.samples)]
         by_width[row_width(len(tokens))].extend(asked)
     most = batch_size // ALIGNMENT * ALIGNMENT or batch_size
-    for width in sorted(by_width, reverse=True):  # what takes most memory fails first
+    for width in sorted(by_width, reverse=True):  # if memory is too small, fail on the first batch
         for first in range(0, len(by_width[width]), most):
             asked = by_width[width][first : first + most]
             drawn = [
@@ -173,7 +174,7 @@ def _batches(
             )
 
 
-def _write(
+def _generate(
     model: Any,
     copies: int,
     batch: _Batch,
@@ -182,18 +183,21 @@ def _write(
     pad: int,
     device: torch.device,
 ) -> Tensor:
-    """Write one batch, without going on for rows that have ended.
+    """Generate one batch, dropping rows that have ended.
+
+    All copies keep the same number of rows, so one that finished early carries ended rows along.
 
     Returns:
-        What each copy wrote; behind the end of a completion there may be anything: C x N x M.
+        Tokens of each copy, arbitrary after the end of a completion: C x N x M.
     """
+    # Each prompt is read once per copy; its cache is then duplicated for all samples.
     predictor = make_predictor(model, [*batch.prompts.values()] * copies, pad=pad, device=device)
     count, spare = len(batch.asked), batch.rows - len(batch.asked)
     of_prompt = {prompt: place for place, prompt in enumerate(batch.prompts)}
     prompts_L = [of_prompt[prompt] for prompt, _ in batch.asked] + [0] * spare
     copies_C1 = torch.arange(copies, device=device)[:, None]
     rows_R = (copies_C1 * len(of_prompt) + torch.tensor(prompts_L, device=device)).flatten()
-    # Spare rows write into a place after the last.
+    # The completion of each row. Padding rows write into one place after the last.
     owners_CL = torch.arange(batch.rows, device=device).clamp(max=count).repeat(copies, 1)
     uniforms_NM = torch.from_numpy(np.pad(batch.uniforms_NM, ((0, 1), (0, 0)))).to(device)
     written_CNM = torch.full((copies, count + 1, sampling.max_tokens), pad, device=device)
@@ -210,7 +214,7 @@ def _write(
         if place + 1 == sampling.max_tokens:
             break
         if (place + 1) % CHECK_EVERY == 0:
-            kept_CK = _going(written_CNM[..., : place + 1], owners_CL, batch.asked, decoder)
+            kept_CK = _unfinished(written_CNM[..., : place + 1], owners_CL, batch.asked, decoder)
             if not kept_CK.numel():
                 break
             if kept_CK.shape < owners_CL.shape:
@@ -222,13 +226,13 @@ def _write(
     return written_CNM[:, :count]
 
 
-def _going(
+def _unfinished(
     written_CNM: Tensor, owners_CL: Tensor, asked: list[tuple[int, int]], decoder: CompletionDecoder
 ) -> Tensor:
-    """Give the rows that go on, and some others, so that every copy has as many and they are even.
+    """Select the unfinished rows, filled up so that all copies keep the same, aligned number.
 
     Returns:
-        Their places among the rows of each copy; none if none goes on: C x K.
+        Indices of rows within each copy; none if all have ended: C x K.
     """
     going_CL = [
         [

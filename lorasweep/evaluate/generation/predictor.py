@@ -1,7 +1,7 @@
-"""Let a model read texts that grow token by token, and predict what comes next in each.
+"""Predict the next token of texts that grow token by token, with a key-value cache if possible.
 
-How wide a row is follows from its own text alone, and how many rows there are is a whole number of
-vectors, so that on CPUs in fp32 kernels predict the same bits for a row in any company.
+A row's width follows from its own text alone, and the number of rows is padded to whole vectors, so
+that CPU kernels in fp32 compute the same bits for a row whatever is batched with it.
 
 Shape legend: R rows of all copies, T tokens, D tokens of one row, V vocabulary.
 """
@@ -24,32 +24,35 @@ Texts = Sequence[Sequence[int]]  # token ids
 
 
 def row_width(tokens: int) -> int:
-    """Give the width of a row that holds a prompt of so many tokens.
+    """Compute the width of a row for a prompt of this many tokens.
 
-    At least one token is padding: a batch without any would go through other kernels, which round
-    otherwise.
+    At least one token is padding, since attention without a padding mask takes another kernel,
+    which rounds differently.
     """
     return round_up(tokens + 1)
 
 
 class Predictor(Protocol):
-    """Read texts, and predict the next token of each."""
+    """Reads texts and predicts the next token of each."""
 
     def predict(self) -> Tensor:
-        """Give the logits of what follows each text: R x V."""
+        """Compute the logits of each text's next token: R x V."""
 
     def select(self, rows_R: Tensor) -> None:
-        """Go on with these rows only, which may name one several times."""
+        """Keep only these rows; a row that is named several times is copied."""
 
     def append(self, tokens_R: Tensor) -> None:
-        """Make each text longer by one token."""
+        """Append one token to each text."""
 
 
 def make_predictor(model: Any, texts: Texts, *, pad: int, device: torch.device) -> Predictor:
-    """Open texts that all go into rows of one width.
+    """Start predicting texts that all have the same row width.
+
+    A cache is used if every layer keeps keys and values: the state of a linear-attention or
+    state-space layer would be changed by the padding on the left.
 
     Args:
-        pad: a token for where there is no text.
+        pad: padding token.
     """
     asked = signature(model.forward).parameters
     layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
@@ -60,7 +63,7 @@ def make_predictor(model: Any, texts: Texts, *, pad: int, device: torch.device) 
 
 
 class _CachedPredictor:
-    """Keep keys and values of what is read; texts end where rows end."""
+    """Keeps keys and values of tokens that were read; texts are aligned at the right."""
 
     def __init__(
         self, model: Any, texts: Texts, pad: int, device: torch.device, *, positions: bool
@@ -100,7 +103,7 @@ class _CachedPredictor:
 
 
 class _UncachedPredictor:
-    """Read everything again for every token, in any causal model; texts begin where rows begin."""
+    """Reads all tokens again for each prediction; texts are aligned at the left."""
 
     def __init__(self, model: Any, texts: Texts, pad: int, device: torch.device) -> None:
         self._model, self._pad = model, pad

@@ -1,12 +1,14 @@
-"""Turn what a model has written into text, and tell whether it has come to its end."""
+"""Decode completions and find where they end: at an end token or a stop text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-CHECK_EVERY = 8  # tokens generated between two looks at which completions have ended
-CONTEXT = 8  # tokens before a completion that are decoded with it, as some decide on its blanks
+CHECK_EVERY = 8  # tokens generated between two checks of which completions have ended
+# Prompt tokens that are decoded together with a completion: some tokenizers drop the blank at the
+# start of a text, and some characters span several tokens.
+CONTEXT = 8
 
 
 def eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -17,7 +19,7 @@ def eos_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 class CompletionDecoder:
-    """Read the completions of some prompts."""
+    """Decodes the completions of a list of prompts."""
 
     def __init__(
         self,
@@ -26,11 +28,12 @@ class CompletionDecoder:
         ends: frozenset[int],
         until: Sequence[str],
     ) -> None:
-        """Take the prompts' token ids.
+        """Prepare the end of each prompt, which is decoded together with its completions.
 
         Args:
+            prompts: token ids.
             ends: tokens that end a completion.
-            until: texts that do.
+            until: texts that end a completion.
         """
         self._tokenizer, self._ends, self._until = tokenizer, ends, tuple(until)
         self._contexts = [list(prompt[-CONTEXT:]) for prompt in prompts]
@@ -41,10 +44,10 @@ class CompletionDecoder:
         return text
 
     def decode(self, prompt: int, tokens: Sequence[int]) -> tuple[str, bool]:
-        """Give a completion as text, cut before what ends it, and whether anything does.
+        """Decode a completion, cut before its end, and tell whether it has ended.
 
         Args:
-            prompt: the place of its prompt among all.
+            prompt: index of its prompt.
         """
         end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
         text = self._decode([*self._contexts[prompt], *tokens[:end]])[self._lengths[prompt] :]

@@ -1,1 +1,1 @@
-"""Where programs that a model wrote run, and what they cannot do there."""
+"""A sandbox for generated programs."""

@@ -1,7 +1,7 @@
-"""List what a sandbox must withstand before it may be trusted, as programs to run in one.
+"""Programs that attack the sandbox, one for each protection it promises.
 
-None of them does harm where a protection is absent: they ask for what is not to be had, and leave
-it at that.
+They run before the first generated program. None does harm where a protection is missing: each only
+tries something that should be refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def refused(action, *errors):
 
 @dataclass(frozen=True)
 class Attack:
-    """Name a protection and the program that shows whether it holds."""
+    """A protection, and a program that shows whether it holds."""
 
     protection: str
     program: str
@@ -34,11 +34,11 @@ class Attack:
 
 
 def attacks(secret: Path, limits: Limits) -> list[Attack]:
-    """List the attacks, the first of which only asks whether anything runs at all.
+    """List the attacks; the first one only checks whether anything runs at all.
 
     Args:
-        secret: a file that this process can read.
-        limits: what the sandbox promises to hold to.
+        secret: a file that this process can read, and the sandbox must not show.
+        limits: of the sandbox.
     """
     interpreter = find_interpreter()
     shown = {interpreter.program, *interpreter.folders, *interpreter.libraries}

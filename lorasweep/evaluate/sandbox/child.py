@@ -1,10 +1,10 @@
-"""Run one program and say how it ended; this file is what a sandbox starts.
+"""The script that runs inside the sandbox: it runs one program and reports how it ended.
 
-The sandbox hands this text to a bare interpreter and never imports it. It reads the program from
-its standard input, where a secret follows it, and writes three things at most to the verdict's
-pipe: that the program begins; then either the secret, once the program has run to its very end,
-or the error that ended it. A program that leaves early can therefore not pass, whatever it prints
-or returns. The secret stays unread in the file until the program is done.
+Its text is passed to a bare interpreter; lorasweep only imports its constants. Standard input holds
+the program, followed by a secret. The script writes to the verdict pipe that the program starts,
+and then either the secret, once the program has reached its end, or the error that ended it. So a
+program that leaves early cannot pass, whatever it prints or returns. The secret stays unread in the
+file until the program has ended, so it is not in the interpreter's memory for the program to find.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DETAIL_CHARACTERS = 200
 
 
 def limit(kind: int, value: int, grace: int = 0) -> None:
-    """Lower a resource limit; one that is lower already stays, since it could not be raised."""
+    """Lower a resource limit; a hard limit that is lower already stays, as it cannot be raised."""
     hard = resource.getrlimit(kind)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     highest = value + grace if hard == resource.RLIM_INFINITY else min(value + grace, hard)
@@ -27,7 +27,7 @@ def limit(kind: int, value: int, grace: int = 0) -> None:
 
 
 def last_line(error: BaseException) -> bytes:
-    """Name an exception and the line of the program that raised it."""
+    """Format an exception and the line of the program that raised it."""
     try:
         text = str(error)[:DETAIL_CHARACTERS].strip().replace("\n", " ")
         trace: TracebackType | None = error.__traceback__
@@ -38,35 +38,37 @@ def last_line(error: BaseException) -> bytes:
             trace = trace.tb_next
         where = f"line {line}: " if line else ""
         said = f"{where}{type(error).__name__}{': ' if text else ''}{text}"
-    except BaseException:  # the program may have made an exception that cannot be printed
+    except BaseException:  # the program's own exception class may fail to print
         said = "an exception that cannot be shown"
     return said[:DETAIL_CHARACTERS].encode("utf-8", "replace")
 
 
 def main() -> None:
-    """Read the program, lower the limits, run it and say how it ended."""
+    """Read the program, lower the limits, run it and report how it ended."""
     verdict, length, cpu_s, memory_bytes, file_bytes = map(int, sys.argv[1:])
     sys.argv[:] = ["program.py"]
-    # Whatever the program does to os or builtins, these stay what they are.
+    # Bound to locals, so that a program that patches os or builtins does not change them.
     write, read, leave, describe = os.write, os.pread, os._exit, last_line
     given = os.dup(0)
     os.set_inheritable(verdict, False)
     program = read(given, length, 0).decode("utf-8", "surrogatepass")
-    os.dup2(1, 0)  # standard output is /dev/null; errors of the sandbox itself went to 2 so far
+    # Standard output is /dev/null. Until here, 2 took error messages of the sandbox itself.
+    os.dup2(1, 0)
     os.dup2(1, 2)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NOFILE, 64)
     limit(resource.RLIMIT_MEMLOCK, 0)
     limit(resource.RLIMIT_FSIZE, file_bytes)
     limit(resource.RLIMIT_AS, memory_bytes)
-    # A second's grace lets the signal that says "time is over" come before the one that kills.
+    # SIGXCPU comes at the soft limit and SIGKILL at the hard one, a second later, so that a timeout
+    # can be told from a kill by something else.
     limit(resource.RLIMIT_CPU, cpu_s, grace=1)
     module = type(sys)("__main__")
     sys.modules["__main__"] = module
     write(verdict, STARTED)
     try:
         exec(compile(program, "<program>", "exec", dont_inherit=True), vars(module))
-    except BaseException as error:  # SystemExit too: the program did not reach its end
+    except BaseException as error:  # SystemExit too: it did not reach its end
         write(verdict, describe(error))
         leave(1)
     write(verdict, read(given, 64, length))

@@ -1,4 +1,4 @@
-"""Find the files that a bare Python interpreter needs, so that a sandbox shows no others."""
+"""Find the files that a bare Python interpreter needs, so that the sandbox shows no others."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from lorasweep.errors import SandboxError
 
 TIMEOUT_S = 60.0
 
-# The dynamic linker knows under which names it found the libraries; nothing else does without
-# reading its cache and its rules. Tk would bring the libraries of a whole desktop.
+# Imports every extension module of the standard library, then asks the dynamic linker what it
+# loaded (dl_iterate_phdr). Anything else would have to repeat the linker's search rules. Tk is
+# skipped, as it would bring the libraries of a whole desktop.
 _LISTING = """
 import ctypes, importlib, json, os, sys
 folders = [folder for folder in sys.path if os.path.isdir(folder)]
@@ -40,7 +41,7 @@ print(json.dumps([folders, [os.path.abspath(name) for name in found if os.path.e
 
 @dataclass(frozen=True)
 class Interpreter:
-    """Name what an interpreter consists of, by the paths under which it looks for it."""
+    """Paths that an interpreter consists of, as it looks them up itself."""
 
     program: str
     folders: tuple[str, ...]  # the standard library
@@ -50,12 +51,12 @@ class Interpreter:
 
 @functools.cache
 def find_interpreter() -> Interpreter:
-    """Look up the interpreter behind this process's, outside of any virtual environment.
+    """Find the base interpreter of this process, outside of any virtual environment.
 
     Raises:
         SandboxError: it cannot be run on its own.
     """
-    # A virtual environment's python is a link; the standard library lies beside its target.
+    # A virtual environment's python is a link; the standard library is beside its target.
     program = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
     try:
         done = subprocess.run(
@@ -70,8 +71,8 @@ def find_interpreter() -> Interpreter:
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise SandboxError(
             "the sandbox for generated code: the files of the Python interpreter must be known, "
-            f"and {program} does not tell them ({type(error).__name__}); install Python anew, "
-            "with ctypes"
+            f"and {program} does not list them ({type(error).__name__}); reinstall Python with "
+            "ctypes"
         ) from error
     folders = [Path(path) for path in paths]
     folders = [

@@ -1,6 +1,6 @@
-"""Assemble the filter that tells the kernel which system calls a sandboxed program may make.
+"""Assemble the seccomp filter: the system calls that a sandboxed program may make.
 
-It is a list of what is allowed, so whatever a newer kernel adds is refused. Left out are, among
+It is a list of what is allowed, so whatever a newer kernel adds is refused. Not on it are, among
 others, fork, clone (so neither processes nor threads), sockets of every family, sending signals,
 ptrace, mount, unshare, keyctl, bpf, userfaultfd, io_uring, perf_event_open and memfd_create.
 
@@ -28,7 +28,7 @@ _KILL_PROCESS = 0x80000000
 # "No such system call" rather than "not permitted": the C library then tries an older one.
 _REFUSE = 0x00050000 | errno.ENOSYS
 
-# AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64, and which column of the table holds their numbers.
+# AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64, and the column of the table with their numbers.
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
 ALLOWED: dict[str, tuple[int, int | None]] = {
@@ -63,7 +63,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "fadvise64": (221, 223),
     "sendfile": (40, 71),
     "copy_file_range": (326, 285),
-    # What lies where; the sandbox shows only what may be seen.
+    # Paths and metadata; the sandbox only shows what may be seen.
     "stat": (4, None),
     "lstat": (6, None),
     "fstat": (5, 80),
@@ -107,7 +107,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "madvise": (28, 233),
     "mincore": (27, 232),
     "membarrier": (324, 283),
-    # The process's own handlers and timers. It may send no signal, not even to itself.
+    # Its own signal handlers and timers. It may not send signals, not even to itself.
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
@@ -134,7 +134,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "futex": (202, 98),
     "restart_syscall": (219, 128),
     "sched_yield": (24, 124),
-    # What the process may know about itself, and limits, which it can only lower.
+    # Facts about the process itself, and resource limits, which it can only lower.
     "clock_gettime": (228, 113),
     "clock_getres": (229, 114),
     "gettimeofday": (96, 169),
@@ -178,16 +178,16 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
 
 @functools.cache
 def allowing_filter(architecture: str) -> bytes:
-    """Assemble the filter that lets through what stands in ALLOWED, in the form of bubblewrap.
+    """Assemble the filter that allows the calls in ALLOWED, as bubblewrap reads it: raw BPF.
 
-    Calls of another architecture's convention kill the program, since their numbers mean other
-    things; those of x32 carry a bit of their own and so equal none of the table.
+    A call by another architecture's convention (32-bit on x86_64) kills the program, since its
+    numbers mean other calls. Numbers of x32 have a bit of their own, so they match no entry.
 
     Args:
-        architecture: as os.uname().machine says it.
+        architecture: `os.uname().machine`.
 
     Raises:
-        SandboxError: its numbers are not known here.
+        SandboxError: its call numbers are not in the table.
     """
     if architecture not in _ARCHITECTURES:
         known = " or ".join(_ARCHITECTURES)
@@ -196,6 +196,8 @@ def allowing_filter(architecture: str) -> bytes:
             "leave tasks that run code out of the sweep"
         )
     audit, column = _ARCHITECTURES[architecture]
+    # A chain of comparisons in which a jump skips one instruction: the architecture, then for each
+    # allowed number a comparison followed by "allow". Whatever falls through is refused.
     steps = [
         (_LOAD_WORD, 0, 0, _ARCHITECTURE_OFFSET),
         (_JUMP_IF_EQUAL, 1, 0, audit),

@@ -1,1 +1,1 @@
-"""Spectra: the singular values of what finetuning added to the weights."""
+"""Spectra: singular values of the update that finetuning added to each weight matrix."""

@@ -1,7 +1,7 @@
-"""How finetuning changed every weight matrix: a checkpoint or a LoRA adapter against its base.
+"""Measure how finetuning changed each weight matrix, from a checkpoint or adapter and its base.
 
-One matrix is read, decomposed and let go at a time, so that no model needs to fit. The matrices
-are dealt to the workers, of which each may take hours.
+One matrix at a time is read, decomposed and freed, so that no model needs to fit in memory. A large
+model takes hours, so the matrices are split over all workers.
 
 Shape legend: O outputs and I inputs of a layer, K the smaller of both, R rank of an adapter.
 """
@@ -34,16 +34,16 @@ from lorasweep.model.lora import AMBIGUOUS, ATTENTION, MLP
 from lorasweep.store.records import MatrixSpectrum
 
 PROJECTIONS = ATTENTION | MLP | AMBIGUOUS
-# Families whose projections are Conv1D, which keeps its weight as inputs x outputs. The names do
-# not tell: GPT-BigCode has the same ones for linear layers.
+# Families whose projections are Conv1D, which stores its weight as inputs x outputs. Layer names do
+# not tell them apart: GPT-BigCode has the same names for linear layers.
 _TRANSPOSED = frozenset({"gpt2", "openai-gpt"})
 
 
 @dataclass(frozen=True)
 class _Change:
-    """Hold one matrix before and after, in float64, and the singular values of the difference.
+    """One matrix before and after, in float64, and the singular values of the difference.
 
-    rounded: squared norm of what rounding adds to the difference.
+    rounded: squared norm of what rounding contributes to the difference.
     """
 
     base_OI: Tensor
@@ -53,7 +53,7 @@ class _Change:
 
 
 class _Source(Protocol):
-    """Read changed matrices one at a time, by their names without `.weight`."""
+    """Reads changed matrices one at a time, by their names without `.weight`."""
 
     names: list[str]
 
@@ -61,7 +61,7 @@ class _Source(Protocol):
 
 
 class _Checkpoint:
-    """Read what full finetuning saved: every projection inside of a block."""
+    """Reads what full finetuning saved: every projection inside a block."""
 
     def __init__(self, base: Weights, folder: Path, device: torch.device) -> None:
         self.base, self.tuned, self.device = base, Weights(folder), device
@@ -80,8 +80,9 @@ class _Checkpoint:
         base = _read_base(self.base, name, tuned.shape)
         start = base
         if torch.finfo(tuned.dtype).eps > torch.finfo(base.dtype).eps:
-            # Rounding is no update, yet of full rank: weights that were saved coarser are compared
-            # with the base as coarse, and those that never moved count as zero.
+            # A difference in rounding is not an update, but it has full rank. If the tuned weights
+            # were saved in a coarser dtype, the base is rounded alike, so that weights that never
+            # moved have a difference of zero.
             start = base.to(tuned.dtype)
         rounded = rounding_energy(tuned)
         if self.is_transposed:
@@ -92,7 +93,7 @@ class _Checkpoint:
 
 
 class _Adapter:
-    """Read a PEFT folder of a LoRA adapter: the layers that bear one."""
+    """Reads a PEFT folder of a LoRA adapter: the layers that have one."""
 
     def __init__(self, base: Weights, folder: Path, device: torch.device) -> None:
         self.base, self.factors, self.device = base, Weights(folder, stem="adapter_model"), device
@@ -119,7 +120,7 @@ class _Adapter:
         stem = f"base_model.model.{name}.lora_"
         a_RI = self.factors.read(f"{stem}A.weight").to(self.device).double()
         b_OR = self.factors.read(self.factors.find(f"{stem}B.weight")).to(self.device).double()
-        rank, inputs = a_RI.shape  # of this layer: `rank_pattern` may give it one of its own
+        rank, inputs = a_RI.shape  # rank of this layer, which `rank_pattern` may set
         b_OR = b_OR * self.alpha / (math.sqrt(rank) if self.uses_rslora else rank)
         shape = (b_OR.shape[0], inputs)
         base = _read_base(self.base, name, shape[::-1] if self.is_transposed else shape)
@@ -139,7 +140,11 @@ def _read_base(base: Weights, name: str, shape: tuple[int, ...]) -> Tensor:
 
 @dataclass(frozen=True)
 class _BaseMatrix:
-    """Hold what does not depend on the update; left_OK: singular vectors, float32, on the CPU."""
+    """Facts of a base matrix that do not depend on the update.
+
+    rank: explaining 90% of the base; noise: the same of a Gaussian matrix of its shape.
+    left_OK: left singular vectors, in float32 on the CPU.
+    """
 
     rank: int
     noise: int
@@ -148,13 +153,13 @@ class _BaseMatrix:
 
 @dataclass
 class BaseSpectra:
-    """Keep decompositions of base matrices, which all trials of a sweep have in common.
+    """Cache of decomposed base matrices, which all trials of a sweep share.
 
-    They are about as large as the matrices are in float32: an intruder is unlike every vector of
-    the base, so none can be left out.
+    It is about as large as the base in float32: an intruder is unlike every singular vector of the
+    base, so all of them are needed.
 
-    free: share of the machine's memory that they leave free; what would take more is computed
-        again each time.
+    free: share of the machine's memory to leave free; matrices that do not fit are decomposed
+        again for each trial.
     """
 
     free: float = 0.25
@@ -163,7 +168,7 @@ class BaseSpectra:
     )
 
     def of(self, folder: Path, name: str, base_OI: Tensor, noise_OI: Tensor) -> _BaseMatrix:
-        """Give what is known of a matrix, from memory or computed."""
+        """Look up a matrix, or decompose it."""
         if (folder, name) in self._known:
             return self._known[folder, name]
         base_K, left_OK = decompose(base_OI)
@@ -183,17 +188,17 @@ def spectrum_of_update(
     spectra: BaseSpectra | None = None,
     shard: Shard = Shard(),  # noqa: B008 - frozen
 ) -> tuple[MatrixSpectrum, ...]:
-    """Measure how every matrix was changed, ordered by layer, then by module.
+    """Measure how each matrix was changed, ordered by layer, then by module.
 
-    Of a full checkpoint these are the projections of attention and MLP inside of the blocks, of a
-    LoRA adapter the layers that bear one.
+    For a full checkpoint these are the projections of attention and MLP inside the blocks, for a
+    LoRA adapter the layers that have one.
 
     Args:
-        base: folder of the weights that were tuned, as `base_folder` gives it.
+        base: folder of the base's weights, as returned by `base_folder`.
         tuned: folder of a checkpoint, or of a PEFT adapter.
         device: computes; the CPU by default.
-        spectra: kept by a caller that compares several trials with one base.
-        shard: each worker measures its share, and has what all of them have found.
+        spectra: cache for callers that compare several trials with one base.
+        shard: each worker measures its share and returns the results of all.
 
     Raises:
         LorasweepError: weights are missing, damaged, quantised, not finite, or not of this base.
@@ -210,7 +215,7 @@ def spectrum_of_update(
     own = source.names[shard.worker :: shard.workers]
     measured = [_measure(name, source.read(name), base, spectra) for name in own]
     rows = [row for share in shard.gather(measured) for row in share]
-    last = math.inf  # where a layer outside of the blocks is listed
+    last = math.inf  # layers outside the blocks are listed last
     return tuple(
         sorted(rows, key=lambda m: (last if m.layer is None else m.layer, m.module, m.name))
     )

@@ -1,10 +1,11 @@
-"""What singular values and singular vectors say about how a matrix was changed.
+"""Singular values and vectors of weight updates, and the ranks derived from them.
 
 Shape legend: O outputs and I inputs of a layer, K the smaller of both, R rank of an adapter.
 
-Everything is computed in float64, by way of the Gram matrix of the smaller side. The singular
-values are then right to within `PRECISION` of the largest one, as a float32 decomposition of the
-matrix itself would have them, in less time.
+Singular values come from an eigendecomposition of the smaller Gram matrix, A^T A or A A^T, in
+float64. That squares the condition number: singular values below the square root of float64's
+precision (1e-8), relative to the largest, are lost. What remains is as precise as a float32 SVD of
+the matrix itself (`PRECISION`), and K x K is much faster to decompose than O x I.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import hashlib
 import torch
 from torch import Tensor
 
-PRECISION = 1e-7
+PRECISION = 1e-7  # relative to the largest singular value
 SHARE = 0.9
 TOP = 10
 INTRUDER_COSINE = 0.5
 
 
 def explaining_rank(singular_K: Tensor, *, share: float = SHARE) -> int:
-    """Give the smallest k whose k first squared singular values hold a share of the sum of all.
+    """Find the smallest k whose k largest squared singular values sum to a share of the total.
 
     Args:
-        singular_K: in descending order; those of a zero matrix are explained by rank 0.
+        singular_K: in descending order; a zero matrix has rank 0.
 
     References:
         Biderman et al. 2024, v2, section 6 (90% of the explained variance).
@@ -32,13 +33,13 @@ def explaining_rank(singular_K: Tensor, *, share: float = SHARE) -> int:
     sums_K = singular_K.double().square().cumsum(0)
     if sums_K.numel() == 0 or sums_K[-1] == 0:
         return 0
-    # Rounding would else decide where k values hold the share exactly, as with equal ones.
+    # With a margin, or rounding would decide where k values reach the share exactly.
     enough = share * sums_K[-1] * (1 - 1e-9)
     return int((sums_K < enough).sum()) + 1
 
 
 def effective_rank(singular_K: Tensor) -> float:
-    """Give the exponential of the entropy of the singular values, scaled to sum to one.
+    """Compute the exponential of the entropy of the singular values, normalised to sum to one.
 
     It is k for k equal singular values, and 0 for a zero matrix.
 
@@ -53,11 +54,12 @@ def effective_rank(singular_K: Tensor) -> float:
 
 
 def rounding_energy(weight: Tensor) -> float:
-    """Expect the squared norm of the errors that rounding a weight to its type has made.
+    """Estimate the squared norm of the error from rounding a weight to its dtype.
 
-    Each is uniform within half a unit in the last place, and so has a variance of a twelfth of that
-    unit squared (Widrow and Kollar 2008, "Quantization Noise", chapter 1).
+    Each error is uniform within half a unit in the last place, so its variance is that unit squared
+    over 12 (Widrow and Kollar 2008, "Quantization Noise", chapter 1).
     """
+    # frexp: weight = mantissa * 2^exponent with a mantissa in [0.5, 1), hence the -1.
     _, exponent = torch.frexp(weight.float())
     unit = torch.finfo(weight.dtype).eps * torch.exp2(exponent.double() - 1)
     return float(unit[weight != 0].square().sum() / 12)
@@ -66,13 +68,13 @@ def rounding_energy(weight: Tensor) -> float:
 def intruders(
     base_OK: Tensor, tuned_OK: Tensor, *, top: int = TOP, cosine: float = INTRUDER_COSINE
 ) -> int:
-    """Count leading singular vectors of a tuned matrix that are like none of its base.
+    """Count intruder dimensions: leading tuned singular vectors that are like none of the base.
 
     Args:
-        base_OK: all left singular vectors of W_base, in columns.
-        tuned_OK: left singular vectors of W_tuned, the leading ones first.
-        top: how many of these are looked at.
-        cosine: an intruder's cosine with every vector of the base is below it.
+        base_OK: all left singular vectors of W_base, as columns.
+        tuned_OK: left singular vectors of W_tuned, leading ones first.
+        top: number of leading vectors that are checked.
+        cosine: an intruder's cosine with every vector of the base is below this.
 
     References:
         Shuttleworth et al. 2024, "LoRA vs Full Fine-tuning: An Illusion of Equivalence",
@@ -83,7 +85,7 @@ def intruders(
 
 
 def singular_values(matrix_OI: Tensor) -> Tensor:
-    """Give all K singular values, in descending order."""
+    """Compute all K singular values, in descending order."""
     matrix_OI = matrix_OI.double()
     outputs, inputs = matrix_OI.shape
     gram_KK = matrix_OI @ matrix_OI.T if outputs <= inputs else matrix_OI.T @ matrix_OI
@@ -92,9 +94,9 @@ def singular_values(matrix_OI: Tensor) -> Tensor:
 
 
 def decompose(matrix_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """Give all K singular values, in descending order, and left singular vectors in columns.
+    """Compute all K singular values, in descending order, and left singular vectors as columns.
 
-    Vectors of singular values that are zero in this precision are left out: they could be any.
+    Vectors of singular values that are zero in this precision are left out: they are arbitrary.
     """
     matrix_OI = matrix_OI.double()
     is_tall = matrix_OI.shape[0] > matrix_OI.shape[1]
@@ -103,16 +105,17 @@ def decompose(matrix_OI: Tensor) -> tuple[Tensor, Tensor]:
     singular_K = squares_K.clamp(min=0).sqrt().flip(0)
     left_OK = vectors_KK.flip(1)
     if is_tall:
-        # Those were right singular vectors. The Gram matrix of the other side would be O x O.
+        # These are right singular vectors v, and A v / |A v| are the left ones. The Gram matrix of
+        # the other side would be O x O.
         left_OK = torch.nn.functional.normalize(matrix_OI @ left_OK, dim=0)
     return singular_K, left_OK[:, singular_K > PRECISION * singular_K[0]]
 
 
 def product_values(b_OR: Tensor, a_RI: Tensor) -> Tensor:
-    """Give the singular values of B A, R of them at most, without forming the product.
+    """Compute the singular values of B A, at most R of them, without forming the product.
 
-    With B = P S and A^T = Q T, where P and Q have orthonormal columns, B A = P (S T^T) Q^T has the
-    singular values of S T^T, which is R x R.
+    QR gives B = P S and A^T = Q T, where P and Q have orthonormal columns. B A = P (S T^T) Q^T then
+    has the singular values of S T^T, which is only R x R.
     """
     core_B = torch.linalg.qr(b_OR.double(), mode="r").R
     core_A = torch.linalg.qr(a_RI.double().T, mode="r").R
@@ -121,9 +124,9 @@ def product_values(b_OR: Tensor, a_RI: Tensor) -> Tensor:
 
 
 def gaussian(name: str, outputs: int, inputs: int, device: torch.device) -> Tensor:
-    """Draw a Gaussian matrix of Frobenius norm 1, always the same one for a name and a shape.
+    """Draw a Gaussian matrix of Frobenius norm 1, seeded by a name.
 
-    It is drawn on the CPU, in float32, so that every device computes with the same numbers.
+    It is drawn on the CPU in float32, so that every device computes with the same numbers.
     """
     digest = hashlib.sha256(name.encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

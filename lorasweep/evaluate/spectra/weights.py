@@ -1,4 +1,4 @@
-"""Weights in safetensors, read one tensor at a time, so that no model needs to fit in memory."""
+"""Read weights from safetensors one tensor at a time, so that no model needs to fit in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def base_folder(spec: ModelSpec) -> Path:
-    """Give the local folder of a base's weights, loaded from the hub if they are not here yet.
+    """Find the local folder of a base's weights, downloading them if they are not here yet.
 
     Raises:
         ModelError: the base cannot be found or has no safetensors.
@@ -30,9 +30,9 @@ def base_folder(spec: ModelSpec) -> Path:
     path = base_path(spec)
     if Path(path).is_dir():
         return Path(path)
-    # By the names that transformers loads: some repositories hold the weights twice.
+    # Only the names that transformers loads: some repositories hold the weights in two formats.
     files = ["config.json", "model.safetensors", "model-*.safetensors", _SHARDS]
-    # What was loaded for training is here, so the hub is asked only where something is missing.
+    # Training has downloaded them already, so the hub is only asked if something is missing.
     for is_offline in (True, False):
         try:
             folder = snapshot_download(
@@ -47,7 +47,7 @@ def base_folder(spec: ModelSpec) -> Path:
 
 
 class Weights:
-    """Read the weights of a folder of safetensors, one file or shards, one tensor at a time.
+    """Weights in a folder of safetensors, in one file or in shards.
 
     files: the file of each tensor, by the tensor's name.
     """
@@ -60,13 +60,13 @@ class Weights:
             self._places.setdefault(_from_block(name), []).append(name)
 
     def find(self, name: str) -> str:
-        """Give the name under which the folder has a tensor, whatever prefix comes before blocks.
+        """Find a tensor's name in this folder, whatever prefix stands before the blocks.
 
-        The hub's GPT-2, for one, saves `h.0.attn.c_attn`, and transformers
+        The hub's GPT-2, for example, has `h.0.attn.c_attn` where transformers saves
         `transformer.h.0.attn.c_attn`.
 
         Raises:
-            LorasweepError: it has none of this name, or several.
+            LorasweepError: there is no tensor of this name, or several.
         """
         if name in self.files:
             return name
@@ -79,10 +79,10 @@ class Weights:
         return alike[0]
 
     def read(self, name: str) -> Tensor:
-        """Read one tensor onto the CPU, in the dtype it is stored in.
+        """Read one tensor onto the CPU, in its stored dtype.
 
         Raises:
-            LorasweepError: it is quantised, holds NaN or infinity, or its file is damaged.
+            LorasweepError: it is quantised, has NaN or infinite values, or its file is damaged.
         """
         with _opened(self.files[name]) as file:
             tensor: Tensor = file.get_tensor(name)
@@ -132,7 +132,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        LorasweepError: the file cannot be read or is no JSON.
+        LorasweepError: the file cannot be read or is not JSON.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -142,12 +142,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _from_block(name: str) -> str:
-    """Give a name from the list of blocks on: `layers.0.mlp.up_proj` of `model.layers.0...`."""
+    """Cut a name to start at the list of blocks: `model.layers.0.mlp.up_proj` to `layers.0...`."""
     parts = name.split(".")
     number = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
     return ".".join(parts[max(number - 1, 0) :])
 
 
 def layer_number(name: str) -> int | None:
-    """Give the number of the block that a dotted name lies in; None outside of blocks."""
+    """Parse the number of the block in a dotted name; None outside the blocks."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
