@@ -95,7 +95,7 @@ def _parabola(at: Floats, places: Floats) -> Floats:
 
 
 def make_column(name: str, values: Sequence[Level | None]) -> Column:
-    """Lay out the values of one hyperparameter, one for each configuration."""
+    """Index the values of one hyperparameter, one for each configuration."""
     is_text = any(isinstance(value, str) or value is None for value in values)
     known: list[Level] = ["none" if value is None else value for value in values]
     levels = tuple(sorted(dict.fromkeys(known), key=str if is_text else float))

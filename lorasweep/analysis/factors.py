@@ -49,14 +49,18 @@ class Factors:
         )
 
     def take(self, rows: Codes) -> Factors:
-        """Keep some of the configurations; which noise they have is no longer asked."""
+        """Select configurations; the noise of seeds is left out."""
         return Factors(
             self.scales, self.points[rows], self.parts[rows], self.labels, self.scores[rows]
         )
 
 
 def lay_out_factors(scored: Sequence[Configuration], scales: Mapping[str, Scale]) -> Factors:
-    """Lay configurations out so that neither their order nor the names of levels play a part."""
+    """Arrange configurations so that neither their order nor the names of levels matter.
+
+    Redraws and forests depend on the order of rows. Sorted by content, the same trials give the
+    same numbers however they are listed, and whatever their levels are called.
+    """
     varied, moved = _distinct([s for name, s in scales.items() if _varies(scored, name)], scored)
     learned = [c.learning or 0.0 for c in scored]
     coordinates: list[list[float]] = []

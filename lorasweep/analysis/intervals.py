@@ -175,7 +175,7 @@ def middle(draws: Floats, axis: int | None = None) -> Floats:
 
 
 def interval_from_draws(effect: float, draws: Floats, *, n: int, of: str, basis: str) -> Estimate:
-    """Take the middle 90% of redrawn effects, shifted so that their mean is the effect itself.
+    """Cut redrawn effects to their middle 90%, shifted so that their mean is the effect itself.
 
     The shift takes out what a redrawn front loses for having fewer distinct points.
     """

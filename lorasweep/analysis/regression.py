@@ -138,7 +138,7 @@ def least_squares(blocks: Sequence[Block], outcome: Floats, *, is_orthonormal: b
 def with_variance(
     fit: Fit, variance: float, df: int, unmodelled: tuple[float, int] | None = None
 ) -> Fit:
-    """Take the variance of noise from elsewhere, such as from repeated seeds."""
+    """Replace the residual variance by one measured elsewhere, such as on repeated seeds."""
     covariance = fit.inverse * variance
     return replace(fit, variance=variance, df=df, covariance=covariance, unmodelled=unmodelled)
 

@@ -96,15 +96,15 @@ class Table:
         return np.array([math.nan if r.forgetting is None else r.forgetting for r in self.rows])
 
     def where(self, keep: Callable[[Row], bool]) -> Table:
-        """Keep some of the rows."""
+        """Select rows."""
         return Table(tuple(row for row in self.rows if keep(row)))
 
     def at(self, name: str, level: Level) -> Table:
-        """Keep the rows at one level of a hyperparameter."""
+        """Select the rows at one level of a hyperparameter."""
         return self.where(lambda row: row.levels.get(name) == level)
 
     def above_zero(self, name: str) -> Table:
-        """Keep the rows in which a hyperparameter is a number above zero."""
+        """Select the rows in which a hyperparameter is a number above zero."""
         return self.where(
             lambda row: not isinstance(value := row.levels.get(name), str | None) and value > 0
         )
@@ -120,11 +120,11 @@ class Table:
         return self.where(lambda row: row.learning is not None and row.forgetting is not None)
 
     def with_score(self, score: Score) -> Table:
-        """Keep the rows that can be compared by a score: all scored, or all measured."""
+        """Select the rows that a score can be compared on: all scored, or all measured."""
         return self.scored if score == "learning" else self.measured
 
     def duration(self) -> str | None:
-        """Name the hyperparameter that says how long a trial is, where it differs."""
+        """Find the hyperparameter that sets how long a trial is, where it differs."""
         return next((name for name in DURATIONS if name in self.columns), None)
 
     def levels_of(self, name: str) -> tuple[Level, ...]:

@@ -34,7 +34,7 @@ def sweep(trials, axes=("lr", "targets", "rank")):
 
 
 def planted_grid(lr=0.1, targets=0.05, rank=0.02, noise=0.0, seed=0):
-    """Give a full factorial; each number is the step between the levels of one axis."""
+    """Make a full factorial; each number is the step between the levels of one axis."""
     draw = random.Random(seed)
     points = itertools.product(range(3), range(3), range(3))
     return sweep(
@@ -52,7 +52,7 @@ def planted_grid(lr=0.1, targets=0.05, rank=0.02, noise=0.0, seed=0):
 
 
 def planted_sample(n, lr=0.1, targets=0.05, rank=0.02, noise=0.01, seed=0):
-    """Give a random sample over a continuous learning rate."""
+    """Make a random sample over a continuous learning rate."""
     draw = random.Random(seed)
     trials = []
     for number in range(n):

@@ -11,7 +11,7 @@ SETTINGS = ("code-cpt", "math-cpt", "code-ift", "math-ift")
 
 
 def published():
-    """Give all settings as the domains of one sweep."""
+    """Read all settings as the domains of one sweep."""
     with TABLE.open() as file:
         rows = list(csv.DictReader(file))
     trials = []
@@ -42,5 +42,5 @@ def published():
 
 
 def setting(name):
-    """Give one setting as the part of the sweep that it is."""
+    """Read one setting as a part of the sweep."""
     return next(part for part in published().parts if part.domain == name)

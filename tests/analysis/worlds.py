@@ -19,12 +19,12 @@ PARAMETERS = {"attention": 1_048_576, "mlp": 1_449_984, "all": 2_498_560}
 
 @dataclass(frozen=True)
 class World:
-    """Hold the effects; each number is what the claim is about."""
+    """Effects; each number is what the claim is about."""
 
     modules: tuple[float, float, float] = (-0.10, 0.0, 0.005)  # of attention, mlp, all
     by_rank: float = 0.01  # learning for each step of rank
-    gap: float = 0.08  # learning, full less LoRA
-    forgets: float = 0.06  # forgetting, full less LoRA
+    gap: float = 0.08  # learning, full minus LoRA
+    forgets: float = 0.06  # forgetting, full minus LoRA
     by_epoch: float = 0.03  # forgetting for each step
     by_lr: float = 0.03  # forgetting for each decade
     rank_forgets: float = 0.02  # for each step of rank

@@ -221,7 +221,7 @@ def best_lr_at_end(table: Table, who: str) -> str | None:
         return None
     return (
         f"{who} learns most at lr {best:.3g}, the {ends[best]} that was tried, and may learn more "
-        "beyond"
+        "beyond it"
     )
 
 

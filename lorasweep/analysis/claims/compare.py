@@ -100,7 +100,7 @@ def contrast(
     right: Level,
     outcome: Score = "learning",
 ) -> Estimate | None:
-    """Estimate an outcome at one level less that at another; None where they do not compare."""
+    """Estimate an outcome at one level minus that at another; None where they do not compare."""
     groups, same_lr = _settings(table, axis, lambda v: v == left, lambda v: v == right)
     pairs = [(best_of(a, outcome), best_of(b, outcome)) for a, b in groups]
     gaps = [a - b for a, b in pairs if a is not None and b is not None]
@@ -186,7 +186,7 @@ def contrast_methods(
     right: Table,
     outcome: Score = "learning",
 ) -> Estimate | None:
-    """Estimate an outcome of one method's best less that of another's, at equal durations.
+    """Estimate an outcome of one method's best minus another's, at equal durations.
 
     The best of each is the configuration expected to learn most. Where a method was searched, and
     not laid out by hand, the interval allows for what its search may still gain.
@@ -255,9 +255,9 @@ def _best_by_seeds(
         noise.df,
         n=n if by_seeds else len(left.scored.rows) + len(right.scored.rows),
         of="trials" if by_seeds else "configurations",
-        basis="the best of each method, the luck of being best taken out"
+        basis="the best of each method, corrected for the luck of being best"
         if by_seeds
-        else "a run of the best of each method, as a regression predicts it",
+        else "one run of the best of each method, as predicted by a regression",
         floor=rounding_floor(evidence, outcome, 1),
     )
     return allow_for_search(evidence, found, noise.df, (groups[0], groups[1]), outcome, shared)

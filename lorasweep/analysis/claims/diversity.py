@@ -8,7 +8,7 @@ from lorasweep.analysis.claims.verdict import (
     Outcome,
     Region,
     cite,
-    every,
+    judge_all,
     not_tested,
 )
 from lorasweep.analysis.evidence import Evidence
@@ -35,11 +35,11 @@ def _keeps(evidence: Evidence) -> Outcome:
     for task in tasks:
         lora, full = (_shares(evidence, method, task) for method in ("lora", "full"))
         if lora and full:
-            what = f"{task}, distinct completions among the samples, LoRA less full"
+            what = f"{task}, distinct completions among the samples, LoRA minus full"
             parts.append((what, welch_interval(lora, full, of="configurations")))
     if not parts:
-        return not_tested("no task with sampled programs in both methods")
-    return every(parts, Region(above=0.01))
+        return not_tested("no task on which both methods sampled several programs a problem")
+    return judge_all(parts, Region(above=0.01))
 
 
 CLAIMS = (
@@ -50,7 +50,7 @@ CLAIMS = (
             cite(BIDERMAN, "v1", "section on diversity", "full finetuning collapses more"),
             cite(BIDERMAN, "v2", "section 5.4, figure 5", "full fewest distinct, base most"),
         ),
-        "share of distinct completions of a problem, LoRA less full",
+        "share of distinct completions of a problem, LoRA minus full",
         "holds if LoRA's share is higher by more than one in a hundred",
         "Run both methods on a code task with several samples a problem, three trials each",
         _keeps,

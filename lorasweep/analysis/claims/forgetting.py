@@ -9,9 +9,9 @@ from lorasweep.analysis.claims.verdict import (
     Outcome,
     Region,
     cite,
-    every,
+    judge_all,
+    judge_comparison,
     not_tested,
-    one,
 )
 from lorasweep.analysis.evidence import Evidence
 
@@ -26,7 +26,7 @@ def _with_duration(evidence: Evidence) -> Outcome:
     known = [(what, found) for what, found in parts if found is not None]
     if not parts:
         return not_tested("forgetting was not measured at several durations")
-    return every(known or parts, Region(above=evidence.margin))
+    return judge_all(known or parts, Region(above=evidence.margin))
 
 
 def _with_rank(evidence: Evidence) -> Outcome:
@@ -35,7 +35,7 @@ def _with_rank(evidence: Evidence) -> Outcome:
         return not_tested("forgetting was not measured at several ranks")
     found = slope(table, "rank", "forgetting", per="range")
     what = "rise of forgetting from the lowest rank to the highest"
-    return one(what, found, Region(above=evidence.margin))
+    return judge_comparison(what, found, Region(above=evidence.margin))
 
 
 CLAIMS = (

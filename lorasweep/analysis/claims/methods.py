@@ -13,9 +13,9 @@ from lorasweep.analysis.claims.verdict import (
     Outcome,
     Region,
     cite,
-    every,
+    judge_all,
+    judge_comparison,
     not_tested,
-    one,
 )
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import Estimate, difference
@@ -54,7 +54,7 @@ def _behind_at_end(found: Estimate | None, full: Table, lora: Table) -> str | No
     """Explain that the method which is behind was not searched to its best.
 
     Args:
-        found: learning of full finetuning less LoRA's.
+        found: learning of full finetuning minus LoRA's.
     """
     if found is None:
         return None
@@ -70,8 +70,8 @@ def _learns_less(evidence: Evidence) -> Outcome:
     found = contrast_methods(evidence, evidence.table("full"), lora)
     if missing := _behind_at_end(found, evidence.table("full"), lora):
         return Outcome(missing=missing)
-    what = f"learning, full less LoRA of rank {LOW_RANK} or less"
-    return one(what, found, Region(above=evidence.margin))
+    what = f"learning, full minus LoRA of rank {LOW_RANK} or less"
+    return judge_comparison(what, found, Region(above=evidence.margin))
 
 
 def _forgets_less(evidence: Evidence) -> Outcome:
@@ -82,8 +82,8 @@ def _forgets_less(evidence: Evidence) -> Outcome:
     if missing:
         return Outcome(missing=missing)
     found = contrast_methods(evidence, full.measured, lora.measured, "forgetting")
-    what = "forgetting at the best learning, full less LoRA"
-    return one(what, found, Region(above=evidence.margin))
+    what = "forgetting at the best learning, full minus LoRA"
+    return judge_comparison(what, found, Region(above=evidence.margin))
 
 
 def _less_at_equal(evidence: Evidence) -> Outcome:
@@ -100,12 +100,12 @@ def _less_at_equal(evidence: Evidence) -> Outcome:
             high=found.high,
             n=found.n,
             n_of="configurations on the fronts",
-            basis="both fronts over the learning that both reach, configurations redrawn",
+            basis="both fronts over the range of learning that both reach, configurations redrawn",
         )
-        what = "forgetting at equal learning, full less LoRA"
+        what = "forgetting at equal learning, full minus LoRA"
         less_lora = estimate.scaled(1.0 if found.method == "full" else -1.0)
-        return one(what, less_lora, Region(above=evidence.margin))
-    return not_tested("one of the methods has no front")
+        return judge_comparison(what, less_lora, Region(above=evidence.margin))
+    return not_tested("one of the methods has no learning-forgetting front")
 
 
 def _high_rank(evidence: Evidence) -> Outcome:
@@ -119,8 +119,8 @@ def _high_rank(evidence: Evidence) -> Outcome:
     if missing := _behind_at_end(found, full, lora):
         return Outcome(missing=missing)
     edge = 0.05 * abs(best_of(full.rows, "learning") or 0.0)
-    what = f"learning, full less LoRA of rank {HIGH_RANK} or more at alpha = 2r"
-    return one(what, found, Region(below=max(edge, evidence.margin)))
+    what = f"learning, full minus LoRA of rank {HIGH_RANK} or more at alpha = 2r"
+    return judge_comparison(what, found, Region(below=max(edge, evidence.margin)))
 
 
 def _regularises_more(evidence: Evidence) -> Outcome:
@@ -133,10 +133,10 @@ def _regularises_more(evidence: Evidence) -> Outcome:
         if own.rows:
             found = contrast_methods(evidence, own, lora.measured, "forgetting")
             said = name.replace("_", " ")
-            parts.append((f"forgetting, full finetuning with {said} less LoRA", found))
+            parts.append((f"forgetting, full finetuning with {said} minus LoRA", found))
     if not parts:
         return not_tested("no full finetuning with weight decay or dropout")
-    return every(parts, Region(above=evidence.margin))
+    return judge_all(parts, Region(above=evidence.margin))
 
 
 def _large_batch(evidence: Evidence) -> Outcome:
@@ -158,25 +158,25 @@ def _large_batch(evidence: Evidence) -> Outcome:
         for size in (large, small)
     ]
     if gaps[0] is None or gaps[1] is None:
-        return Outcome(missing="no noise is known to compare the gaps by")
+        return Outcome(missing="the noise is unknown, so the gaps cannot be compared")
     found = difference(
         gaps[0], gaps[1], f"gaps at batch size {large:g} and {small:g}; {gaps[0].basis}"
     )
-    what = "learning, full less LoRA, at the large batch less at the small one"
-    return one(what, found, Region(above=evidence.margin))
+    what = "learning, full minus LoRA, at the large batch minus at the small one"
+    return judge_comparison(what, found, Region(above=evidence.margin))
 
 
 def _variants(evidence: Evidence) -> Outcome:
     lora = evidence.table("lora")
     others = [m for m, f in evidence.tables.items() if m.lower() in VARIANTS and f.scored.rows]
     if not others or not lora.scored.rows:
-        return not_tested("no LoRA and no variant of it beside each other")
+        return not_tested("LoRA and a variant of it were not both run")
     edge = 0.02 * abs(best_of(lora.rows, "learning") or 0.0)
     parts = [
-        (f"learning, {m} less LoRA", contrast_methods(evidence, evidence.table(m), lora))
+        (f"learning, {m} minus LoRA", contrast_methods(evidence, evidence.table(m), lora))
         for m in others
     ]
-    return every(parts, Region(above=-edge, below=edge))
+    return judge_all(parts, Region(above=-edge, below=edge))
 
 
 _BOTH = "Run lora and full over the same durations (three or more), each with its own lr"
@@ -191,7 +191,7 @@ CLAIMS = (
                 BIDERMAN, "v2", "abstract, section 4.1", "behind in the standard low-rank settings"
             ),
         ),
-        "learning, full less LoRA",
+        "learning, full minus LoRA",
         "holds if full finetuning learns more by more than half a point",
         _BOTH,
         _learns_less,
@@ -203,7 +203,7 @@ CLAIMS = (
             cite(BIDERMAN, "v1", "section on forgetting", "forgets less"),
             cite(BIDERMAN, "v2", "section 4.2", "forgets less; more so in code than in math"),
         ),
-        "forgetting, full less LoRA",
+        "forgetting, full minus LoRA",
         "holds if full finetuning forgets more by more than half a point",
         _BOTH + ", and measure the source suite",
         _forgets_less,
@@ -215,7 +215,7 @@ CLAIMS = (
             cite(BIDERMAN, "v1", "section on the trade-off", "one curve, in some code cases less"),
             cite(BIDERMAN, "v2", "section 4.3", "LoRA preferable for code, full for math"),
         ),
-        "forgetting, full less LoRA",
+        "forgetting, full minus LoRA",
         "holds if at equal learning full finetuning forgets more by more than half a point",
         _BOTH + ", and measure the source suite",
         _less_at_equal,
@@ -227,7 +227,7 @@ CLAIMS = (
             cite(BIDERMAN, "v1", "section on ranks", "no; alpha was 32 for code"),
             cite(BIDERMAN, "v2", "section 4.1", "in instruction finetuning it can match"),
         ),
-        "learning, full less LoRA",
+        "learning, full minus LoRA",
         "holds if LoRA is behind by less than 5% of full finetuning's best score",
         "Run lora at rank 256 with alpha 2r and full over the same three durations or more",
         _high_rank,
@@ -239,7 +239,7 @@ CLAIMS = (
             cite(BIDERMAN, "v1", "figure 4", "more than attention dropout and weight decay"),
             cite(BIDERMAN, "v2", "section 5.3, figure 4", "the same, at ranks 16 and 256"),
         ),
-        "forgetting, regularised full finetuning less LoRA",
+        "forgetting, regularised full finetuning minus LoRA",
         "holds if each of them forgets more than LoRA by more than half a point",
         "Run sweeps/regularisation.yaml: full with weight_decay and attention_dropout beside lora",
         _regularises_more,
@@ -247,8 +247,8 @@ CLAIMS = (
     Definition(
         "lora-pays-at-large-batch",
         "LoRA falls behind full finetuning at large batch sizes.",
-        (cite(TML, "", "batch size", "a growing penalty, not mended by rank; small at 32"),),
-        "learning, gap at the largest batch less gap at the smallest",
+        (cite(TML, "", "batch size", "a growing penalty that rank does not reduce; small at 32"),),
+        "learning, gap at the largest batch minus gap at the smallest",
         "holds if the gap grows by more than half a point",
         "Run both methods at batch_size=8|32|128, each with its own lr and two seeds",
         _large_batch,
@@ -260,7 +260,7 @@ CLAIMS = (
             cite(VANILLA, "", "abstract", "all peak within 1 to 2%"),
             cite(UNIFIED, "", "abstract", "well-tuned LoRA matches or beats most variants"),
         ),
-        "learning, variant less LoRA",
+        "learning, variant minus LoRA",
         "holds if every variant's best lies within 2% of LoRA's",
         "Report a table with a variant such as dora beside lora, each with its own lr sweep",
         _variants,

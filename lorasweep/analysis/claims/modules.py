@@ -16,9 +16,9 @@ from lorasweep.analysis.claims.verdict import (
     Outcome,
     Region,
     cite,
-    every,
+    judge_all,
+    judge_comparison,
     not_tested,
-    one,
 )
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import difference
@@ -38,13 +38,13 @@ def _all_mlp_attention(evidence: Evidence) -> Outcome:
     table = evidence.table("lora")
     if missing := _lacking(table, ("all", "mlp", "attention")):
         return not_tested(missing)
-    first = one(
-        "learning, all less mlp",
+    first = judge_comparison(
+        "learning, all minus mlp",
         contrast(evidence, table, "targets", "all", "mlp"),
         Region(above=-evidence.margin),
     )
-    second = one(
-        "learning, mlp less attention",
+    second = judge_comparison(
+        "learning, mlp minus attention",
         contrast(evidence, table, "targets", "mlp", "attention"),
         Region(above=evidence.margin),
     )
@@ -59,7 +59,9 @@ def _mlp_alone(evidence: Evidence) -> Outcome:
         return not_tested(missing)
     edge = 0.05 * abs(best_of(table.rows, "learning") or 0.0)
     found = contrast(evidence, table, "targets", "all", "mlp")
-    return one("learning, all less mlp", found, Region(below=max(edge, evidence.margin)))
+    return judge_comparison(
+        "learning, all minus mlp", found, Region(below=max(edge, evidence.margin))
+    )
 
 
 def _equal_parameters(evidence: Evidence) -> Outcome:
@@ -70,14 +72,14 @@ def _equal_parameters(evidence: Evidence) -> Outcome:
     if missing := _lacking(table, ("attention", "mlp")):
         return not_tested(missing)
     if any(row.trainable <= 0 for row in table.rows):
-        return not_tested("the numbers of trained parameters are unknown")
+        return not_tested("the number of trained parameters is unknown")
     sizes = {
         name: [row.trainable for row in table.rows if row.levels["targets"] == name]
         for name in ("attention", "mlp")
     }
     low, high = (f(g(own) for own in sizes.values()) for f, g in ((max, min), (min, max)))
     if low > high:
-        return not_tested("attention and mlp were never near in their trained parameters")
+        return not_tested("no attention trial has about as many trained parameters as an mlp trial")
     kept = [c for c in table.rows if low / 2 <= c.trainable <= high * 2]
     rows = [
         replace(
@@ -90,12 +92,12 @@ def _equal_parameters(evidence: Evidence) -> Outcome:
     column = own.columns.get("targets")
     fit = own.fit("learning", levels_of="targets", lines=("trainable",)) if column else None
     if fit is None or column is None:
-        return Outcome(missing="too few comparable trials to estimate it")
+        return Outcome(missing="too few comparable trials for an estimate")
     weights = np.array([1.0 if level == "mlp" else -1.0 for level in column.levels])
     found = fit.contrast(
         "targets", weights, "regression on all hyperparameters at equal trained parameters"
     )
-    return one("learning, mlp less attention", found, Region(above=evidence.margin))
+    return judge_comparison("learning, mlp minus attention", found, Region(above=evidence.margin))
 
 
 def _rank_16(evidence: Evidence) -> Outcome:
@@ -107,7 +109,7 @@ def _rank_16(evidence: Evidence) -> Outcome:
     best = best_of([c for c in table.rows if rank_of(c) == top], "learning")
     edge = 0.1 * abs(best or 0.0)
     found = contrast(evidence, table, "rank", top, _REFERENCE)
-    return one(f"learning, rank {top:g} less rank 16", found, Region(below=edge))
+    return judge_comparison(f"learning, rank {top:g} minus rank 16", found, Region(below=edge))
 
 
 def _grows_with_rank(evidence: Evidence) -> Outcome:
@@ -116,7 +118,7 @@ def _grows_with_rank(evidence: Evidence) -> Outcome:
         return not_tested("LoRA's rank was not varied")
     found = slope(table, "rank", "learning", per="range")
     what = "rise of learning from the lowest rank to the highest"
-    return one(what, found, Region(above=evidence.margin))
+    return judge_comparison(what, found, Region(above=evidence.margin))
 
 
 def _by_rule(table: Table) -> Table:
@@ -139,11 +141,11 @@ def _twice_rank(evidence: Evidence) -> Outcome:
             f"no LoRA trials of rank {LOW_RANK} or more at alpha 2r and another alpha"
         )
     parts = [
-        (f"learning, alpha 2r less {rule}", contrast(evidence, table, "alpha", "2r", rule))
+        (f"learning, alpha 2r minus {rule}", contrast(evidence, table, "alpha", "2r", rule))
         for rule in rules
         if rule != "2r"
     ]
-    return every(parts, Region(above=evidence.margin))
+    return judge_all(parts, Region(above=evidence.margin))
 
 
 def _rank_needs_alpha(evidence: Evidence) -> Outcome:
@@ -157,10 +159,10 @@ def _rank_needs_alpha(evidence: Evidence) -> Outcome:
             return not_tested("rank was not varied both at alpha = 2r and at a fixed alpha")
         ends.append(contrast(evidence, table, "rank", max(ranks), min(ranks)))
     if ends[0] is None or ends[1] is None:
-        return Outcome(missing="too few comparable trials to estimate it")
+        return Outcome(missing="too few comparable trials for an estimate")
     found = difference(ends[0], ends[1], f"gain by rank under either rule; {ends[0].basis}")
-    what = "learning, gain by rank at alpha 2r less that at a fixed alpha"
-    return one(what, found, Region(above=evidence.margin))
+    what = "learning, gain by rank at alpha 2r minus that at a fixed alpha"
+    return judge_comparison(what, found, Region(above=evidence.margin))
 
 
 _GRID = "Run a grid over lr, targets=attention|mlp|all and rank with two seeds"
@@ -175,8 +177,8 @@ CLAIMS = (
             cite(BIDERMAN, "v2", "figure 7", "attention worst; mlp has most of the gain of all"),
             cite(TML, "", "layers", "attention-only clearly worse, mlp-only about as all"),
         ),
-        "learning, mlp less attention or all less mlp",
-        "holds if mlp is above attention by more than half a point and all not below mlp by it",
+        "learning, mlp minus attention or all minus mlp",
+        "holds if mlp is ahead of attention by more than half a point, and of all by no more",
         _GRID,
         _all_mlp_attention,
     ),
@@ -187,7 +189,7 @@ CLAIMS = (
             cite(BIDERMAN, "v2", "figure 7", "all is mostly driven by mlp"),
             cite(TML, "", "layers", "mlp-only about as all"),
         ),
-        "learning, all less mlp",
+        "learning, all minus mlp",
         "holds if all is ahead by less than 5% of the best score",
         _GRID,
         _mlp_alone,
@@ -196,7 +198,7 @@ CLAIMS = (
         "attention-only-worse-at-equal-parameters",
         "At equally many trained parameters attention learns less than the MLP.",
         (cite(TML, "", "layers", "attention r=256 (0.25B) loses to mlp r=128 (0.24B)"),),
-        "learning, mlp less attention",
+        "learning, mlp minus attention",
         "holds if mlp is ahead by more than half a point at equal parameters",
         "Run targets=attention|mlp over several ranks, so that their parameters overlap",
         _equal_parameters,
@@ -208,7 +210,7 @@ CLAIMS = (
             cite(BIDERMAN, "v1", "summary", "rank 16 as the compromise of memory and score"),
             cite(BIDERMAN, "v2", "section 6", "rank 256 if memory allows; 16 to 64 fall short"),
         ),
-        "learning, highest rank less rank 16",
+        "learning, highest rank minus rank 16",
         "holds if rank 16 is behind by less than a tenth of the highest rank's best score",
         "Run rank=16|64|256 at alpha 2r, each with its own lr and two seeds",
         _rank_16,
@@ -233,7 +235,7 @@ CLAIMS = (
             cite(BIDERMAN, "v2", "figure S3", "2r best at all learning rates at rank 256"),
             cite(TML, "", "parametrisation", "alpha 32 fixed could not be improved on"),
         ),
-        "learning, alpha 2r less another alpha",
+        "learning, alpha 2r minus another alpha",
         "holds if 2r is ahead of every other alpha by more than half a point",
         f"Run alpha=2r|32 at rank {HIGH_RANK}, each over its own range of lr",
         _twice_rank,
@@ -245,8 +247,8 @@ CLAIMS = (
             cite(BIDERMAN, "v1", "sensitivity", "rank matters least, at a fixed alpha"),
             cite(BIDERMAN, "v2", "sections 4.4 and 6", "alpha = 2r is crucial at high rank"),
         ),
-        "learning, gain by rank at alpha 2r less that at a fixed alpha",
-        "holds if rank gains more by half a point under alpha = 2r",
+        "learning, gain by rank at alpha 2r minus that at a fixed alpha",
+        "holds if the gain from rank is larger by more than half a point under alpha = 2r",
         "Run rank=16|256 with alpha=2r|32, each over its own range of lr",
         _rank_needs_alpha,
     ),

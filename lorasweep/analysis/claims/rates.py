@@ -16,24 +16,24 @@ from lorasweep.analysis.claims.verdict import (
     Outcome,
     Region,
     cite,
+    judge_comparison,
     not_tested,
-    one,
 )
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import FEWEST_VALUES, SEED, Estimate, mean_interval, middle
 from lorasweep.analysis.table import Row
 
 _TOO_FEW = (
-    f"{{}} did not complete at enough learning rates, {FEWEST_LRS} and more where other "
-    "hyperparameters vary too, to tell where learning is highest"
+    f"{{}} completed at too few learning rates to find the best one: {FEWEST_LRS} are needed, and "
+    "more where other hyperparameters vary too"
 )
 
 
 def _within(what: str, found: Estimate, region: Region) -> Outcome:
-    """Judge a best rate, or say that it may lie beyond what was tried on either side."""
+    """Judge a best rate, unless it may lie beyond what was tried on either side."""
     if found.low is None and found.high is None:
-        return Outcome(missing="the best learning rate lies at an end of those that were tried")
-    return one(what, found, region)
+        return Outcome(missing="the best learning rate is the lowest or the highest that was tried")
+    return judge_comparison(what, found, region)
 
 
 def _ten_times(evidence: Evidence) -> Outcome:
@@ -72,7 +72,7 @@ def _below_divergence(evidence: Evidence) -> Outcome:
         return not_tested("LoRA's learning rate was not varied, or not always given")
     lost = [row for row in table.rows if row.diverged]
     if not lost:
-        return not_tested("no LoRA trial diverged, so the learning rates end below divergence")
+        return not_tested("no LoRA trial diverged, so all learning rates lie below divergence")
     others = [name for name in table.columns if name != "lr"]
     groups: dict[object, list[Row]] = {}
     for row in table.rows:
@@ -83,7 +83,7 @@ def _below_divergence(evidence: Evidence) -> Outcome:
         found = mean_interval(
             gaps, of="matched settings", basis="settings in which a higher rate diverged"
         )
-        return one(what, found, Region(below=0.5))
+        return judge_comparison(what, found, Region(below=0.5))
     whole = _short_of(table.rows)
     if whole is None or len(lost) < FEWEST_VALUES:
         return Outcome(missing=f"only {len(lost)} LoRA trials diverged")
@@ -93,7 +93,7 @@ def _below_divergence(evidence: Evidence) -> Outcome:
     redrawn = ([rows[i] for i in rng.integers(0, n, n)] for _ in range(200))
     draws = [gap for own in redrawn if (gap := _short_of(own)) is not None]
     if len(draws) < 160:
-        return Outcome(missing="too few trials that completed below one that diverged")
+        return Outcome(missing="too few trials completed below a learning rate that diverged")
     low, high = middle(np.array(draws))
     found = Estimate(
         effect=whole,
@@ -103,7 +103,7 @@ def _below_divergence(evidence: Evidence) -> Outcome:
         n_of="configurations",
         basis="redrawn configurations",
     )
-    return one(what, found, Region(below=0.5))
+    return judge_comparison(what, found, Region(below=0.5))
 
 
 def _short_of(rows: list[Row] | tuple[Row, ...]) -> float | None:
@@ -125,7 +125,7 @@ def _more_forgetting(evidence: Evidence) -> Outcome:
         return not_tested("forgetting was not measured at several LoRA learning rates")
     what = "LoRA's forgetting for each decade of learning rate"
     found = slope(table, "lr", "forgetting", per="decade")
-    return one(what, found, Region(above=evidence.margin))
+    return judge_comparison(what, found, Region(above=evidence.margin))
 
 
 _GRID_OF_LRS = "Sweep lr of {} over two decades in at least five steps, with two seeds"
@@ -166,7 +166,7 @@ CLAIMS = (
         "lr-best-just-below-divergence",
         "LoRA improves with the learning rate until it diverges.",
         (cite(BIDERMAN, "v2", "appendix B, figure S1", "monotone up to divergence"),),
-        "decades of learning rate, highest stable less best",
+        "decades of learning rate, highest stable minus best",
         "holds if the best rate lies less than half a decade below the highest stable one",
         "Extend lr upwards until trials diverge",
         _below_divergence,

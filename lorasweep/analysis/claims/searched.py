@@ -79,7 +79,7 @@ def allow_for_search(
     outcome: Score,
     held: Sequence[str],
 ) -> Estimate:
-    """Widen the interval of one group's best less another's by what searches may still gain.
+    """Widen the interval of one group's best minus another's by what searches may still gain.
 
     The lower bound allows for a gain of the other group alone, the upper one for a gain of this
     one. Forgetting may move either way, as it does from the best found to the best there is.
@@ -154,13 +154,13 @@ def _unfinished(group: Group, gain: PossibleGain | None, outcome: Score) -> Unfi
     else:
         most = float(np.quantile(gain.draws, 1 - TAIL))
         why = (
-            f"the search of {group.name} may still gain up to {most:.2g} of learning, as a "
-            "regression on its trials has it"
+            f"the search of {group.name} may still gain up to {most:.2g} of learning, by a "
+            "regression on its trials"
         )
     return Unfinished(
         reason=why,
-        to_run=f"Search {group.name} on, first around {gain.top}, where the regression expects it "
-        "to learn most.",
+        to_run=f"Search {group.name} further, first around {gain.top}, where the regression "
+        "expects it to learn most.",
     )
 
 

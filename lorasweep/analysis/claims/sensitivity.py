@@ -7,9 +7,9 @@ import math
 from lorasweep.analysis.claims.verdict import (
     BIDERMAN,
     UNIFIED,
+    Comparison,
     Definition,
     Outcome,
-    Part,
     Region,
     cite,
     not_tested,
@@ -30,7 +30,7 @@ def _rows(evidence: Evidence) -> tuple[Ranking | None, dict[str, Sensitivity]]:
     return ranking, rows
 
 
-def _gap(ranking: Ranking, left: Sensitivity, right: Sensitivity) -> Part:
+def _gap(ranking: Ranking, left: Sensitivity, right: Sensitivity) -> Comparison:
     """Compare two importances; where the ranking calls them tied the interval holds no gap too."""
     effect = left.importance - right.importance
     reach = math.hypot(left.high - left.low, right.high - right.low) / 2
@@ -47,8 +47,8 @@ def _gap(ranking: Ranking, left: Sensitivity, right: Sensitivity) -> Part:
         n_of="configurations",
         basis=f"shares of the variance of learning, {ranking.design}",
     )
-    what = f"importance, {left.hyperparameter} less {right.hyperparameter}"
-    return Part(what=what, estimate=estimate, region=Region(above=0.0))
+    what = f"importance, {left.hyperparameter} minus {right.hyperparameter}"
+    return Comparison(what=what, estimate=estimate, region=Region(above=0.0))
 
 
 def _few_rates(evidence: Evidence) -> Outcome | None:
@@ -69,7 +69,7 @@ def _in_order(evidence: Evidence) -> Outcome:
     lacking = [name for name in _ORDER if name not in rows]
     if ranking is None or lacking:
         reason = f" ({ranking.reason})" if ranking and ranking.reason else ""
-        return not_tested(f"no importance of {', '.join(lacking or _ORDER)} in LoRA{reason}")
+        return not_tested(f"no ranking of {', '.join(lacking or _ORDER)} in LoRA{reason}")
     parts = [_gap(ranking, rows[a], rows[b]) for a, b in (("lr", "targets"), ("targets", "rank"))]
     return Outcome(tuple(parts))
 
@@ -81,7 +81,7 @@ def _lr_first(evidence: Evidence) -> Outcome:
     # How long a model is trained is a budget and not a setting to get right.
     others = [row for name, row in rows.items() if name not in {"lr", *DURATIONS}]
     if ranking is None or "lr" not in rows or not others:
-        return not_tested("no importance of lr beside another hyperparameter of LoRA")
+        return not_tested("no ranking of lr and another hyperparameter of LoRA")
     return Outcome(tuple(_gap(ranking, rows["lr"], row) for row in others))
 
 
@@ -91,7 +91,7 @@ def _all_matter(evidence: Evidence) -> Outcome:
     ranking, rows = _rows(evidence)
     wanted = [name for name in (*_ORDER, "alpha") if name in rows]
     if ranking is None or not set(_ORDER) <= set(wanted):
-        return not_tested("no importance of lr, targets and rank in LoRA")
+        return not_tested("no ranking of lr, targets and rank in LoRA")
     parts = []
     for name in wanted:
         row = rows[name]
@@ -105,7 +105,7 @@ def _all_matter(evidence: Evidence) -> Outcome:
             basis=f"share of the variance of learning, {ranking.design}",
         )
         region = Region(above=_NEGLIGIBLE)
-        parts.append(Part(what=f"importance of {name}", estimate=estimate, region=region))
+        parts.append(Comparison(what=f"importance of {name}", estimate=estimate, region=region))
     return Outcome(tuple(parts))
 
 
@@ -119,7 +119,7 @@ CLAIMS = (
             cite(BIDERMAN, "v1", "sensitivity", "learning rate, then modules, then rank"),
             cite(BIDERMAN, "v2", "section 4.4, appendix B", "no strict order; alpha matters too"),
         ),
-        "share of variance, the former less the latter",
+        "share of variance, the former minus the latter",
         "holds if both gaps are above 0 and the ranking calls neither a tie",
         _SEARCH,
         _in_order,
@@ -131,7 +131,7 @@ CLAIMS = (
             cite(UNIFIED, "", "abstract", "by far the most sensitive"),
             cite(BIDERMAN, "v1", "sensitivity", "first of three"),
         ),
-        "share of variance, lr less another hyperparameter",
+        "share of variance, lr minus another hyperparameter",
         "holds if lr is above every other one and the ranking calls none a tie",
         _SEARCH,
         _lr_first,

@@ -15,8 +15,8 @@ from lorasweep.analysis.claims.verdict import (
     Outcome,
     Region,
     cite,
+    judge_comparison,
     not_tested,
-    one,
 )
 from lorasweep.analysis.evidence import Evidence
 from lorasweep.analysis.intervals import (
@@ -61,23 +61,23 @@ def _high_rank(evidence: Evidence) -> Outcome:
         return not_tested("no full finetuning with its spectrum measured")
     trials = [trial for trial in trials if not is_rounded(trial.spectrum)]
     if not trials:
-        return Outcome(missing="what was added is too small beside the rounding of the weights")
+        return Outcome(missing="the update is too small to tell from the rounding of the weights")
     what = "rank that explains 90% of full finetuning's update, over the possible rank"
     medians = [median(_shares(trial.spectrum)) for trial in trials]
     if len(medians) >= FEWEST_VALUES:
         found = mean_interval(medians, of="trials", basis="median over matrices of each trial")
-        return one(what, found, Region(above=0.25))
+        return judge_comparison(what, found, Region(above=0.25))
     shares = np.sort(_shares([matrix for trial in trials for matrix in trial.spectrum]))
     n = len(shares)
     if n < FEWEST_VALUES:
         found = Estimate(effect=median(medians), n=n, n_of="matrices", basis="")
-        return one(what, found, Region(above=0.25))
+        return judge_comparison(what, found, Region(above=0.25))
     rng = np.random.default_rng(SEED)
     draws = np.median(shares[rng.integers(0, n, (400, n))], axis=1)
     found = interval_from_draws(
         float(np.median(shares)), draws, n=n, of="matrices", basis="redrawn matrices"
     )
-    return one(what, found, Region(above=0.25))
+    return judge_comparison(what, found, Region(above=0.25))
 
 
 def _with_forgetting(evidence: Evidence) -> Outcome:
@@ -89,7 +89,7 @@ def _with_forgetting(evidence: Evidence) -> Outcome:
     if not pairs:
         return not_tested("no LoRA trial has both its spectrum and its forgetting measured")
     found = correlation_interval([a for a, _ in pairs], [b for _, b in pairs], of="trials")
-    return one("correlation of intruders and forgetting", found, Region(above=_WEAK))
+    return judge_comparison("correlation of intruders and forgetting", found, Region(above=_WEAK))
 
 
 def _with_rate(evidence: Evidence) -> Outcome:
@@ -101,7 +101,9 @@ def _with_rate(evidence: Evidence) -> Outcome:
     if len({rate for rate, _ in pairs}) < 2:
         return not_tested("spectra were not measured at several LoRA learning rates")
     found = correlation_interval([a for a, _ in pairs], [b for _, b in pairs], of="trials")
-    return one("correlation of learning rate and intruders", found, Region(above=_WEAK))
+    return judge_comparison(
+        "correlation of learning rate and intruders", found, Region(above=_WEAK)
+    )
 
 
 def _none_in_full(evidence: Evidence) -> Outcome:
@@ -112,7 +114,7 @@ def _none_in_full(evidence: Evidence) -> Outcome:
     count = sum(m.intruders for t in trials for m in t.spectrum)
     found = wilson_interval(count, looked, of="singular vectors")
     what = "intruders among full finetuning's leading singular vectors"
-    return one(what, found, Region(below=0.02))
+    return judge_comparison(what, found, Region(below=0.02))
 
 
 def _effective(evidence: Evidence) -> Outcome:
@@ -128,9 +130,11 @@ def _effective(evidence: Evidence) -> Outcome:
         elif rule_of(alpha) == FIXED:
             sides[1].append(value)
     if not sides[0] or not sides[1]:
-        return not_tested(f"no spectra of rank {LOW_RANK} or more at alpha 2r and at a fixed one")
-    what = "effective rank over rank, alpha 2r less a fixed alpha"
-    return one(what, welch_interval(*sides, of="trials"), Region(above=0.0))
+        return not_tested(
+            f"no spectra at rank {LOW_RANK} or more both at alpha = 2r and at a fixed one"
+        )
+    what = "effective rank over rank, alpha 2r minus a fixed alpha"
+    return judge_comparison(what, welch_interval(*sides, of="trials"), Region(above=0.0))
 
 
 _SPECTRUM = "Run {} with --set evaluate.spectrum=true"
@@ -186,7 +190,7 @@ CLAIMS = (
                 "r=768 below 50 to 100 at alpha 8, far above at 2r",
             ),
         ),
-        "effective rank over rank, alpha 2r less fixed",
+        "effective rank over rank, alpha 2r minus fixed",
         "holds if it is higher",
         _SPECTRUM.format("LoRA at rank 256 and alpha=2r|32, three trials each,"),
         _effective,

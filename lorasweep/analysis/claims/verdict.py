@@ -75,7 +75,7 @@ class Region(Result):
         return min(abs(effect - limit) for limit in self.limits)
 
 
-class Part(Result):
+class Comparison(Result):
     """One comparison that a claim rests on: what was compared, and where it must lie."""
 
     what: str
@@ -91,33 +91,35 @@ class Part(Result):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Hold what looking for a claim gave.
+    """Comparisons found for a claim, or why there are none.
 
     parts: all must hold for the claim to hold, and one that does not is enough against it.
     missing: why there is nothing to compare; then there are no parts.
     """
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Comparison, ...] = ()
     missing: str | None = None
 
 
 def not_tested(why: str) -> Outcome:
-    """Say that the trials have nothing on a claim."""
+    """Mark a claim as not tested by these trials."""
     return Outcome(missing=f"not tested: {why}")
 
 
-def one(what: str, estimate: Estimate | None, region: Region) -> Outcome:
-    """Judge by one comparison."""
+def judge_comparison(what: str, estimate: Estimate | None, region: Region) -> Outcome:
+    """Rest a claim on one comparison."""
     if estimate is None:
-        return Outcome(missing="too few comparable trials to estimate it")
-    return Outcome((Part(what=what, estimate=estimate, region=region),))
+        return Outcome(missing="too few comparable trials for an estimate")
+    return Outcome((Comparison(what=what, estimate=estimate, region=region),))
 
 
-def every(parts: Sequence[tuple[str, Estimate | None]], region: Region) -> Outcome:
-    """Judge by several comparisons that must all hold."""
-    known = tuple(Part(what=what, estimate=e, region=region) for what, e in parts if e is not None)
+def judge_all(parts: Sequence[tuple[str, Estimate | None]], region: Region) -> Outcome:
+    """Rest a claim on several comparisons that must all hold."""
+    known = tuple(
+        Comparison(what=what, estimate=e, region=region) for what, e in parts if e is not None
+    )
     if len(known) < len(parts):
-        return Outcome(missing="too few comparable trials to estimate it")
+        return Outcome(missing="too few comparable trials for an estimate")
     return Outcome(known)
 
 
@@ -164,7 +166,7 @@ class Claim(Result):
     evidence: str
     reason: str | None = None
     to_decide: str | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Comparison, ...] = ()
 
     @property
     def citation(self) -> str:
@@ -225,7 +227,7 @@ def decide(definition: Definition, evidence: Evidence) -> Claim:
     )
 
 
-def _undecided(part: Part, definition: Definition) -> tuple[str, str]:
+def _undecided(part: Comparison, definition: Definition) -> tuple[str, str]:
     """Explain why a comparison decides nothing, and what to run to decide it."""
     if searched := _searched(part):
         return searched.reason, searched.to_run
@@ -240,8 +242,8 @@ def verdict_of(parts: Sequence[Verdict]) -> Verdict:
     return FAILS if FAILS in parts else UNSURE if UNSURE in parts else HOLDS
 
 
-def _searched(part: Part) -> Unfinished | None:
-    """Say what further search may find and what to run, where only that leaves it undecided."""
+def _searched(part: Comparison) -> Unfinished | None:
+    """Look up what further search may find, where only that leaves a comparison undecided."""
     found, as_found = part.estimate, part.estimate.as_found
     if as_found is None:
         return None
@@ -256,7 +258,7 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _sentence(part: Part) -> str:
+def _sentence(part: Comparison) -> str:
     found = part.estimate
     low = "open" if found.low is None else _number(found.low)
     high = "open" if found.high is None else _number(found.high)
@@ -269,16 +271,16 @@ def _sentence(part: Part) -> str:
     return f"{what}: {_number(found.effect)} ({bounds}; {found.n} {found.n_of}; {found.basis})."
 
 
-def _straddles(part: Part) -> str:
+def _straddles(part: Comparison) -> str:
     limits = part.region.limits
     named = " and ".join(_number(limit) for limit in limits)
     return f"the interval includes the rule's limit{'s' if len(limits) > 1 else ''}, {named}"
 
 
-def _more(part: Part, definition: Definition) -> str:
-    """Say how many more would decide it, if the effect stays what it is.
+def _more(part: Comparison, definition: Definition) -> str:
+    """Estimate how many more trials would decide it, if the effect stays what it is.
 
-    The width of an interval falls with the root of n.
+    The width of an interval falls with the square root of n.
     """
     found = part.estimate
     if found.low is None or found.high is None:
@@ -287,7 +289,7 @@ def _more(part: Part, definition: Definition) -> str:
     reach = (found.high - found.low) / 2
     if away <= 0 or (factor := (reach / away) ** 2) > 25:
         return (
-            "The effect is about as large as the rule's edge, so more trials may never decide it; "
+            "The effect is about as large as the rule's limit, so more trials may never decide it; "
             "read the interval instead."
         )
     further = max(1, math.ceil(found.n * max(factor, 1.2)) - found.n)

@@ -17,13 +17,13 @@ from lorasweep.analysis.intervals import Floats
 
 
 def is_factorial(codes: Codes) -> bool:
-    """Tell whether each combination of the levels stands there exactly once."""
+    """Check whether each combination of the levels occurs exactly once."""
     cells = math.prod(len(np.unique(column)) for column in codes.T)
     return len(codes) == cells == len(np.unique(codes, axis=0))
 
 
 def _cell_means(codes: Codes, centred: Floats) -> Floats:
-    """Give each configuration the mean of those that share its levels in these columns."""
+    """Average over the configurations that share a configuration's levels in these columns."""
     _, cell, size = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     cell = cell.reshape(-1)
     means: Floats = (np.bincount(cell, weights=centred) / size)[cell]
@@ -31,7 +31,7 @@ def _cell_means(codes: Codes, centred: Floats) -> Floats:
 
 
 def main_effect_shares(codes: Codes, scores: Floats) -> Floats:
-    """Give each main effect's share of the variance."""
+    """Compute each main effect's share of the variance."""
     effects = [_cell_means(column[:, None], scores - scores.mean()) for column in codes.T]
     return _shares(effects, scores)
 

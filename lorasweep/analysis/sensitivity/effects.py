@@ -34,7 +34,7 @@ def fit_effects(factors: Factors) -> Fit:
 
 
 def is_full_factorial(factors: Factors) -> bool:
-    """Tell whether two hyperparameters or more were crossed, each combination once."""
+    """Check whether two hyperparameters or more were crossed, each combination once."""
     return len(factors.scales) > 1 and is_factorial(factors.codes)
 
 

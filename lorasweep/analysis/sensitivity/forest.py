@@ -18,7 +18,7 @@ from lorasweep.analysis.scale import Scale
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna from announcing each study in memory."""
+    """Silence Optuna, which announces each study in memory."""
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -53,7 +53,7 @@ def functional_shares(
     depth: int,
     seed: int,
 ) -> Floats:
-    """Give each main effect's share of the variance over the region that was tried.
+    """Compute each main effect's share of the variance over the region that was tried.
 
     Args:
         points: coordinates as `Scale.coordinate` gives them; log values are logarithms already,

@@ -83,7 +83,7 @@ def _redraw(
 
 
 def chance_variances(fit: Fit, level: float) -> Floats:
-    """Give the variance that each block would reach by chance at most.
+    """Bound the variance that each block reaches by chance.
 
     Args:
         level: the chance of more than that, for each block.
@@ -101,7 +101,7 @@ def chance_variances(fit: Fit, level: float) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Redrawn:
-    """Hold redrawn scores of all configurations, (draws, configurations).
+    """Redrawn scores of all configurations, (draws, configurations).
 
     true: what the scores would be without noise; fitted: what a fit to new scores of these would
         give; noisy: new scores themselves.

@@ -93,7 +93,7 @@ def equal_parameters(lead):
 
 
 def decoded(lora, full):
-    """Give both methods programs with such shares of distinct completions."""
+    """Add programs to both methods, with such shares of distinct completions."""
     trials = []
     for method, share in (("lora", lora), ("full", full)):
         own = [t for t in both() if t.method == method][:12]

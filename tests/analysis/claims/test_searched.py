@@ -87,7 +87,7 @@ def test_what_search_may_still_gain_widens_the_interval_and_is_said():
     assert undecided
     for claim in undecided:
         assert "the search of LoRA may still gain up to 0." in claim.reason
-        assert claim.to_decide.startswith("Search LoRA on, first around lr ")
+        assert claim.to_decide.startswith("Search LoRA further, first around lr ")
         assert "targets " in claim.to_decide
         assert claim.low <= 0.005
 

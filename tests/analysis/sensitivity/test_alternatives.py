@@ -73,7 +73,7 @@ def test_a_best_that_stands_alone_and_one_of_many_are_told_without_luck():
 
 
 def alpha_sweep(noise=0.01):
-    """Give a grid in which rank matters where alpha follows it, and not where alpha is fixed."""
+    """Make a grid in which rank matters where alpha follows it, and not where alpha is fixed."""
     draw = random.Random(1)
     return sweep(
         (

@@ -16,7 +16,7 @@ def summarise(trials, axes=("lr", "rank")):
 
 
 def by_threshold(place):
-    """Give a grid in which trials diverge from a learning rate on that depends on the rank."""
+    """Make a grid in which trials diverge from a learning rate on that depends on the rank."""
     return [
         trial(
             f"t{i}-{rank}",

@@ -45,7 +45,7 @@ def shuffled(results):
 
 
 def numbers(ranking):
-    """Give all that a ranking says but the names of levels, flat for approx."""
+    """Flatten all numbers of a ranking for approx."""
     return {
         f"{row.hyperparameter}.{name}": getattr(row, name)
         for row in ranking.rows
@@ -193,7 +193,7 @@ def test_a_pair_is_told_from_noise():
 
 
 def conditional(result):
-    """Give the levels themselves where learning rate and targets meet, else nothing."""
+    """Pick the levels themselves where learning rate and targets meet, else nothing."""
     levels = result.hyperparameters
     return levels if levels["lr"] == LRS[2] and levels["targets"] == TARGETS[2] else None
 
