@@ -1,4 +1,4 @@
-"""Write docs/cli.md from --help and the declared hyperparameters; a test checks the file."""
+"""Write docs/cli.md from --help and what the code declares; a test checks the file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lorasweep.cli import COMMANDS, app
 from lorasweep.spec.space import DEFAULT_AXES, Axis, Range
 from lorasweep.spec.studies import factor
 from lorasweep.spec.trial import HYPERPARAMETERS, OF_METHOD
+from lorasweep.store.scores import MEASURES
 
 PAGE = Path(__file__).with_name("cli.md")
 ABOUT = """## Hyperparameters
@@ -22,6 +23,14 @@ finetuning takes LoRA's learning rates times {lr:g}.
 | name | methods | default | default axis | scale | unit | |
 |---|---|---|---|---|---|---|
 """
+MEASURED = """## Scores and counts
+
+What is measured on a trial, under the same name in journal, tables, exports and, of scores, gauges.
+
+| name | better | unit | |
+|---|---|---|---|
+"""
+_BETTER = {True: "higher", False: "lower", None: ""}
 
 
 def page() -> str:
@@ -33,7 +42,12 @@ def page() -> str:
         title = f"## lorasweep {words[0]}\n\n" if words else ""
         parts.append(f"{title}```\n{shown}\n```\n")
     rows = "".join(f"| {' | '.join(row)} |\n" for row in _hyperparameters())
-    return "\n".join(parts) + "\n" + ABOUT.format(lr=factor("lr", "full")) + rows
+    measures = "".join(
+        f"| `{name}` | {_BETTER[measure.higher_is_better]} | {measure.unit} | {measure.help} |\n"
+        for name, measure in MEASURES.items()
+    )
+    about = ABOUT.format(lr=factor("lr", "full"))
+    return "\n".join(parts) + "\n" + about + rows + "\n" + MEASURED + measures
 
 
 def _hyperparameters() -> Iterator[tuple[str, ...]]:

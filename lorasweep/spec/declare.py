@@ -21,6 +21,7 @@ class Declaration:
     full_factor: full finetuning takes LoRA's value and default axis times this.
     is_duration: it sets how long a trial is; a trial has one such hyperparameter.
     held_equal: methods are compared at equal values of it; others are each method's own to tune.
+    is_later: it was added after trials had been named, whose names it leaves alone at its default.
     """
 
     help: str
@@ -31,6 +32,7 @@ class Declaration:
     full_factor: float = 1.0
     is_duration: bool = False
     held_equal: bool = False
+    is_later: bool = False
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler

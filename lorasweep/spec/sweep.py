@@ -33,6 +33,7 @@ from lorasweep.spec.studies import (
 )
 from lorasweep.spec.trial import (
     DURATIONS,
+    HYPERPARAMETERS,
     OF_METHOD,
     Frozen,
     Hyperparameters,
@@ -341,6 +342,9 @@ class SweepSpec(Frozen):
         content = hyperparameters.model_dump(mode="json")
         for unused in self._unused(hyperparameters):
             content.pop(unused)
+        for later in (name for name in HYPERPARAMETERS if HYPERPARAMETERS[name].is_later):
+            if later in content and content[later] == hyperparameters.default_of(later):
+                content.pop(later)
         trial = content_hash([self.identity, content, seed])
         return TrialSpec(id=trial, hyperparameters=hyperparameters, seed=seed, stage=stage)
 

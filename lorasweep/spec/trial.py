@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lorasweep.spec.alpha import FIXED, RSLORA, read_alpha
-from lorasweep.spec.declare import Declaration
+from lorasweep.spec.declare import Declaration, Level
 
 # The named module sets a search may choose from (Biderman et al. 2024, section 4.4 and appendix A).
 TARGET_SETS = ("attention", "mlp", "all")
@@ -79,6 +79,12 @@ class _Shared(Frozen):
             held_equal=True,
         ),
     ] = None
+
+    @classmethod
+    def default_of(cls, name: str) -> Level | None:
+        """Value of a hyperparameter that is neither searched nor given."""
+        default: Level | None = cls.model_fields[name].default
+        return default
 
 
 # LoRA's default axis is the interval that Biderman et al. (2024, v2, section 6) recommend to sweep,

@@ -47,6 +47,10 @@ AXIS_STRATEGIES = {
     "epochs": listed(st.floats(0.01, 8.0)),
     "tokens": listed(st.integers(1, 20_000_000_000)),
 }
+# A hyperparameter without a strategy of its own takes the levels of its default axis.
+for name, axis in DEFAULT_AXES.items():
+    if isinstance(axis, Choices):
+        AXIS_STRATEGIES.setdefault(name, listed(st.sampled_from(axis.values)))
 
 
 def spaces_of(method: str) -> st.SearchStrategy[Any]:

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasweep.errors import SpecError
-from lorasweep.spec.space import DEFAULT_AXES, Choices, Range
+from lorasweep.spec.space import AXES, DEFAULT_AXES, Choices, Range
 from lorasweep.spec.studies import factor, for_method, has_no, overlay
 from lorasweep.spec.sweep import dump_sweep, parse_sweep
 from lorasweep.spec.trial import axes_of
 from tests.spec.test_space import spaces_of
 from tests.spec.test_sweep import SECTIONS, agreeing
 
-FULL_AXES = "lr, attention_dropout, weight_decay, warmup, batch_size, epochs, tokens"
+FULL_AXES = ", ".join(axes_of("full"))
 NO_RANK = f"full finetuning has no rank; it has {FULL_AXES}"
 BOTH: dict[str, Any] = {"methods": {"lora": {}, "full": {}}}
 
@@ -175,8 +175,7 @@ def test_an_overlay_replaces_a_value_that_is_no_section():
         ),
         (
             {"space": {"rank": True}, **BOTH},
-            "space: must name at least one axis of lr, targets, rank, alpha, dropout, "
-            "attention_dropout, weight_decay, warmup, batch_size, epochs, tokens",
+            f"space: must name at least one axis of {', '.join(AXES)}",
         ),
         (small(deepspeed={"stage": 4}), "deepspeed.stage: must be 0, 1, 2 or 3, got 4"),
         (

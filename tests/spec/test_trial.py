@@ -5,7 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lorasweep.spec.trial import LoraHyperparameters, canonical_json, content_hash
+from lorasweep.spec.trial import (
+    HYPERPARAMETERS,
+    LoraHyperparameters,
+    canonical_json,
+    content_hash,
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
@@ -103,3 +108,10 @@ def test_the_hash_of_known_content_is_the_same_in_every_release():
 def test_a_number_that_json_cannot_hold_is_no_content():
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json(math.nan)
+
+
+def test_every_hyperparameter_declares_its_help_and_one_default_axis():
+    for name, declared in HYPERPARAMETERS.items():
+        assert declared.help, name
+        assert bool(declared.levels) != (declared.interval is not None), name
+        assert declared.interval is None or declared.scale is not None, name
