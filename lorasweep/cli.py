@@ -1,4 +1,4 @@
-"""The command line: parse, call, print.
+"""Command line: parse, call, print.
 
 Heavy libraries are imported inside the commands, so that --help answers at once.
 """

@@ -1,13 +1,13 @@
-"""Say what went wrong in one sentence: where, the rule, the value got, the fix.
+"""Errors whose text is one sentence: where, the rule, the value got, the fix.
 
     LorasweepError            the sweep or a check failed (exit code 1)
-    ├── UsageError            the user can mend it before anything starts (exit code 2)
+    ├── UsageError            the user can fix it before anything starts (exit code 2)
     │   ├── SpecError         one or more fields of the sweep file; all of them at once
     │   ├── DataError         the training or held-out data
     │   ├── ModelError        the base model or its tokenizer
     │   ├── ResourceError     the cluster cannot hold what was asked for
     │   └── SandboxError      code that a model wrote cannot be run safely on this machine
-    ├── OutOfMemoryError      a device's memory does not hold what was to run on it
+    ├── OutOfMemoryError      a device has too little memory for what was to run on it
     └── JournalError          the results folder is damaged
 
 All of them cross process borders under Ray, so each must survive pickling.
@@ -19,26 +19,26 @@ from collections.abc import Sequence
 
 
 class LorasweepError(Exception):
-    """Report a failed sweep or check."""
+    """A sweep or a check failed."""
 
     exit_code = 1
 
 
 class UsageError(LorasweepError):
-    """Report something the user can mend before anything starts."""
+    """The user can fix it before anything starts."""
 
     exit_code = 2
 
 
 class SpecError(UsageError, ValueError):
-    """Report every mistake of a sweep's specification at once.
+    """Every mistake of a sweep's specification at once.
 
     Args:
         problems: one sentence each, beginning with the field's YAML path.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        """Keep the sentences and join them, a line each, for printing."""
+        """Store the sentences, joined for printing, one a line."""
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
 
@@ -48,34 +48,34 @@ class SpecError(UsageError, ValueError):
 
 
 class DataError(UsageError, ValueError):
-    """Report data that cannot be read or holds nothing to train on."""
+    """Data cannot be read or contain nothing to train on."""
 
 
 class ModelError(UsageError, ValueError):
-    """Report a base model that cannot be loaded or does not fit the request."""
+    """A base model cannot be loaded or does not fit the request."""
 
 
 class ResourceError(UsageError, RuntimeError):
-    """Report a request that the cluster can never satisfy."""
+    """A request that the cluster can never satisfy."""
 
 
 class SandboxError(UsageError, RuntimeError):
-    """Report that a machine cannot shut in code that a model wrote."""
+    """A machine cannot confine code that a model wrote."""
 
 
 class OutOfMemoryError(LorasweepError, MemoryError):
-    """Report that a device's memory does not hold what was to run on it."""
+    """A device has too little memory for what was to run on it."""
 
 
 class JournalError(LorasweepError, RuntimeError):
-    """Report a journal that is damaged in its middle or of another format."""
+    """A journal is damaged in its middle or of a later format."""
 
 
 def in_a_line(error: object, most: int = 300) -> str:
-    """Put what an error says on one line, to stand within a sentence.
+    """Join the lines of an error's text, to quote it within a sentence.
 
     Args:
-        error: of a library, which may say it in many lines, or its text.
-        most: characters to keep.
+        error: of a library, whose text may have many lines, or that text.
+        most: characters kept.
     """
     return " ".join(str(error).split())[:most]

@@ -27,7 +27,7 @@ def grid_points(spec: SweepSpec) -> list[dict[str, Level]]:
 
 
 def trunk_axis(spec: SweepSpec) -> str | None:
-    """Name the duration axis along which trials share a trunk, or None."""
+    """Duration axis along which trials share a trunk, or None."""
     axes = [axis for axis in DURATIONS if axis in spec.space.axes]
     return axes[0] if spec.has_trunk and axes else None
 

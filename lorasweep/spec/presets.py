@@ -48,10 +48,10 @@ PUBLISHED: dict[str, Any] = {
 
 
 def default_sweep(model: str | None, data: str | None) -> dict[str, Any]:
-    """Give the built-in sweep for a model and data, as content that may still be overridden.
+    """Build the default sweep for a model and data, as content that may still be overridden.
 
-    The testbed's ranges and tasks only mean something on the testbed's own model and data, so each
-    part gives way once the user brings another.
+    The testbed's ranges and tasks only make sense on its own model and data, so each part is
+    replaced once the user names another model or other data.
     """
     embedded = EMBEDDED.get(data or "testbed")
     sweep = _copy(TESTBED if model in {None, "testbed"} else PUBLISHED)
@@ -78,7 +78,7 @@ def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
 def published_lr(
     recipe: str, rank: int, hidden_size: int, model_type: str, *, code: bool = False
 ) -> float:
-    """Give a recipe's learning rate for LoRA.
+    """Look up a recipe's learning rate for LoRA.
 
     Args:
         recipe: `biderman-v2`: 2e-4 for ranks 16 and 64, 1e-4 for 256 (Biderman et al. 2024, v2,
@@ -98,7 +98,7 @@ def published_lr(
 
 
 def published_full_lr(recipe: str, hidden_size: int, model_type: str, *, code: bool) -> float:
-    """Give a recipe's learning rate for full finetuning.
+    """Look up a recipe's learning rate for full finetuning.
 
     Args:
         recipe: `biderman-v2` and `biderman-v1`: 5e-5 for code instruction finetuning (v2, appendix
@@ -112,14 +112,14 @@ def published_full_lr(recipe: str, hidden_size: int, model_type: str, *, code: b
 
 
 def learns_code(spec: SweepSpec) -> bool:
-    """Tell whether a study learns code from instructions, by its data's kind and its tasks."""
+    """Check whether a study learns code from instructions, by its data's kind and its tasks."""
     tasks = " ".join(spec.evaluate.learning)
     names_code = any(name in tasks for name in ("humaneval", "mbpp", "code"))
     return names_code and spec.data.kind != "documents"
 
 
 def _placed(axis: Axis, wanted: Level | None) -> Level | None:
-    """Give the level of an axis that comes nearest to a wanted one, None if it lies outside.
+    """Find the level of an axis nearest to a wanted one; None if it lies outside.
 
     Numbers are compared by their ratio, text only with itself; a list without the text gives its
     first level, as it does where nothing is advised.

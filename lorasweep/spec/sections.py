@@ -14,7 +14,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class ModelSpec(Frozen):
-    """Name the base model.
+    """Base model and how it is loaded.
 
     path: `testbed` (the embedded one), a hub name, or a local Hugging Face folder.
     revision: branch, tag or commit on the hub.
@@ -37,7 +37,7 @@ class ModelSpec(Frozen):
 
 
 class DataSpec(Frozen):
-    """Name the training data and how to read it.
+    """Training data and how they are read.
 
     path: `testbed` or `testbed-code`, a hub name, or a local JSONL, JSON, Parquet or CSV file, or a
         saved folder.
@@ -80,7 +80,7 @@ class DataSpec(Frozen):
 
 
 class TrainSpec(Frozen):
-    """Hold what all trials share in training.
+    """Training settings that all trials share.
 
     steps: optimizer steps of every trial; None lets `epochs` decide.
     micro_batch: sequences in one forward pass on one worker; None is batch_size / workers.
@@ -112,7 +112,7 @@ class TrainSpec(Frozen):
 
 
 class SearchSpec(Frozen):
-    """Say how trials are chosen and which of them are stopped early.
+    """How trials are suggested and which are stopped early.
 
     trials: how many configurations the search suggests.
     startup_trials: random suggestions before the sampler models the results.
@@ -173,13 +173,13 @@ class SearchSpec(Frozen):
         return self.is_grid and not self.points
 
     def repetitions(self, configurations: int) -> int:
-        """Count the trials that repeat the best of so many configurations on further seeds."""
+        """Count the trials that repeat the best of this many configurations on further seeds."""
         repeated = configurations if self.confirm == "all" else self.confirm
         return min(repeated, configurations) * (self.seeds - 1)
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Give the percentages of a trial's steps at which it is judged, as ASHA spaces them."""
+        """Percentages of a trial's steps at which it is judged, spaced as ASHA does."""
         percents, percent = [], float(max(1, round(100 * self.grace)))
         while percent < 100:
             percents.append(int(percent))
@@ -188,7 +188,7 @@ class SearchSpec(Frozen):
 
 
 class EvaluateSpec(Frozen):
-    """Name the tasks of the two suites.
+    """Tasks of the learning and the source suite, and how they are measured.
 
     learning: lm-eval tasks of the target domain, or `response_accuracy` (share of held-out
         response tokens that the model would predict right), which needs no task.
@@ -231,7 +231,7 @@ class EvaluateSpec(Frozen):
 
 
 class DeepSpeedSpec(Frozen):
-    """Say how DeepSpeed spreads one trial over its workers; results differ by roundings only.
+    """How DeepSpeed shards one trial over its workers; results differ by rounding only.
 
     stage: of ZeRO: 1 shards optimizer state, 2 gradients too, 3 parameters too.
     offload: keep optimizer state, and under stage 3 parameters, in the memory of the host.
@@ -242,12 +242,12 @@ class DeepSpeedSpec(Frozen):
 
 
 class ResourcesSpec(Frozen):
-    """Say what one trial takes of the cluster; nothing here may change a result.
+    """What one trial uses of the cluster; nothing here may change a result.
 
     workers: data-parallel Ray Train workers per trial.
     gpus: GPUs per worker; `auto` is 1 where the cluster has GPUs, else 0.
-    cpus: CPUs per worker, which computes with so many threads where it has no GPU; several lanes of
-        one are faster than one lane of several, as threads wait for one another.
+    cpus: CPUs per worker, and its threads where it has no GPU. Several lanes of one CPU are faster
+        than one lane of several, because threads wait for one another.
     max_concurrent: trials at a time; `auto` fills the cluster.
     """
 

@@ -77,7 +77,7 @@ AXES = tuple(DEFAULT_AXES)
 
 
 def read_level(name: str, value: Any) -> Level:
-    """Check one level against the hyperparameter's own rule, and give it its own type.
+    """Validate one level by its hyperparameter's rule, and convert it to its type.
 
     Raises:
         ValueError: there is no such axis, or the level breaks its rule.
@@ -126,7 +126,7 @@ def _interval(name: str, value: Mapping[str, Any]) -> Range:
 
 
 def read_axis(name: str, value: Any) -> Axis | None:
-    """Make an axis of what a sweep file or `--space` may hold for it.
+    """Parse an axis as a sweep file or `--space` writes it.
 
     Args:
         name: one of `AXES`.
@@ -173,11 +173,11 @@ class _Space(Frozen):
 
     @property
     def axes(self) -> dict[str, Axis]:
-        """Give the searched axes by name, in the fixed order of `AXES`."""
+        """Searched axes by name, in the fixed order of `AXES`."""
         return {name: axis for name in AXES if (axis := getattr(self, name)) is not None}
 
     def levels(self, points: int) -> dict[str, tuple[Level, ...]]:
-        """Give each axis as a list of levels, a range as `points` evenly spread ones."""
+        """List the levels of each axis; a range becomes `points` evenly spread ones."""
         return {
             name: axis.grid(points) if isinstance(axis, Range) else axis.values
             for name, axis in self.axes.items()
@@ -190,7 +190,7 @@ class _Space(Frozen):
             yield dict(zip(levels, combination, strict=True))
 
     def contains(self, name: str, level: Level) -> bool:
-        """Tell whether a level lies on an axis; an axis that is not searched holds none."""
+        """Check whether a level lies on an axis; an axis that is not searched has none."""
         match self.axes.get(name):
             case Range(low=low, high=high):
                 return isinstance(level, float | int) and low <= level <= high
@@ -215,7 +215,7 @@ else:
 
 
 def parse_space(text: str, known: Callable[[str], Axis | None]) -> dict[str, Any]:
-    """Read `--space lr=1e-5..1e-2,targets,rank=4|16` into what `Space` takes.
+    """Parse `--space lr=1e-5..1e-2,targets,rank=4|16` into the fields of `Space`.
 
     Args:
         text: axes separated by commas, each a name alone or NAME=RANGE.

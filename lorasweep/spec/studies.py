@@ -25,10 +25,10 @@ def study_name(method: str, domain: str = "") -> str:
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
-    """Put methods in their fixed order, LoRA first; unknown names follow.
+    """Sort methods into their fixed order, LoRA first; unknown names follow.
 
-    What stands above the studies is written for the first. The order in which a file names them
-    must not matter, since YAML gives none.
+    The sections above the studies are written for the first one. The order in which a file names
+    them must not matter, since YAML mappings have none.
     """
     named = list(methods)
     return [*(name for name in METHODS if name in named), *(n for n in named if n not in METHODS)]
@@ -41,15 +41,15 @@ def factor(axis: str, method: str, other: str = "lora") -> float:
 
 
 def has_no(method: str, axis: str) -> str:
-    """Say that a method lacks a hyperparameter."""
+    """Phrase that a method lacks a hyperparameter."""
     kind = "full finetuning" if method == "full" else "LoRA"
     return f"{kind} has no {axis}; it has {', '.join(axes_of(method))}"
 
 
 def for_method(content: Mapping[str, Any], method: str, other: str) -> Content:
-    """Give a sweep's content as it reads for a method, where it was written for another one.
+    """Convert a sweep's content from the method it was written for to another one.
 
-    What both have is shared; the learning rate is scaled, and the rest is left out.
+    Hyperparameters of both are kept, scaled where declared so; the others are left out.
     """
     if method == other:
         return dict(content)
@@ -95,7 +95,7 @@ def with_own_range(space: Mapping[str, Any], method: str) -> Content:
 
 
 def _is_default(axis: Any) -> bool:
-    """Tell whether an axis is named without a range."""
+    """Check whether an axis is named without a range."""
     return axis is True or axis == "default"
 
 
@@ -121,7 +121,7 @@ def _scaled_axis(axis: Any, scale: float) -> Any:
 
 
 def _scaled(value: Any, scale: float) -> Any:
-    """Scale a number; anything else is left for the spec to refuse."""
+    """Scale a number; the spec refuses anything else later."""
     if scale == 1:
         return value
     try:
@@ -131,7 +131,7 @@ def _scaled(value: Any, scale: float) -> Any:
 
 
 def overlay(content: Mapping[str, Any], over: Mapping[str, Any]) -> Content:
-    """Lay sections over those of a sweep; an axis or a field that is named replaces the other."""
+    """Merge sections into those of a sweep; a field that both name takes the new value."""
     merged = dict(content)
     for section, values in over.items():
         below = merged.get(section)
@@ -141,7 +141,7 @@ def overlay(content: Mapping[str, Any], over: Mapping[str, Any]) -> Content:
 
 
 def narrow(content: Mapping[str, Any], method: str, domain: str) -> Content:
-    """Give the content of one study.
+    """Reduce a sweep's content to one study.
 
     Args:
         content: of a sweep, checked section by section.

@@ -1,4 +1,4 @@
-"""The whole study as one frozen value, read from YAML with every mistake reported at once."""
+"""A whole sweep as one frozen model, read from YAML with every mistake reported at once."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ Partial = dict[str, Any]  # sections of a sweep, as YAML has them; checked as pa
 
 
 class SweepSpec(Frozen):
-    """Hold a whole study, or one study of it.
+    """A whole sweep, or one study of it.
 
     question: what the sweep is to answer, in one sentence; the report opens with it.
     methods: which finetuning methods run, and for each the sections that are its own. Without any,
@@ -106,7 +106,7 @@ class SweepSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _of_the_first_method(cls, content: Any) -> Any:
-        """Let hyperparameters be written without their method, and its range be left out."""
+        """Fill in the method of `hyperparameters`, and its own default ranges."""
         if not isinstance(content, Mapping):
             return content
         fixed, methods = content.get("hyperparameters"), content.get("methods")
@@ -228,7 +228,7 @@ class SweepSpec(Frozen):
         ]
 
     def _narrowed(self) -> list[dict[str, Any]]:
-        """Give the content of every study, domain by domain."""
+        """Build the content of every study, domain by domain."""
         content = self.model_dump(mode="json")
         methods = in_order(self.methods or [self.method])
         return [
@@ -240,7 +240,7 @@ class SweepSpec(Frozen):
     @property
     def studies(self) -> tuple[SweepSpec, ...]:
         """The studies, domain by domain; a sweep of one method and one domain is its own one."""
-        # Not kept where it is the sweep itself, or comparing two sweeps would never end.
+        # Not cached where it is the sweep itself, or comparing two sweeps would never end.
         return self._studies if self.methods or self.domains else (self,)
 
     @cached_property
@@ -249,19 +249,19 @@ class SweepSpec(Frozen):
 
     @property
     def method(self) -> Method:
-        """Name the method of a study."""
+        """Method of a study."""
         return self.hyperparameters.method
 
     @property
     def spread(self) -> DeepSpeedSpec | None:
-        """Say how DeepSpeed spreads a trial of a study; None where its trials stand in lanes."""
+        """How DeepSpeed shards a trial of a study; None where its trials run in lanes."""
         if self.deepspeed is None and self.method == "full":
             return DeepSpeedSpec()
         return self.deepspeed
 
     @property
     def has_trunk(self) -> bool:
-        """Tell whether runs of several durations are alike until the shorter one decays."""
+        """Whether trials of several durations train alike until the shorter one decays."""
         train = self.train
         return (
             train.schedule == "trapezoidal"
@@ -270,7 +270,7 @@ class SweepSpec(Frozen):
         )
 
     def trunk(self, trial: TrialSpec) -> str | None:
-        """Name what a trial is but for its duration, where runs of several share a trunk."""
+        """Hash all of a trial but its duration, where trials of several durations share a trunk."""
         if not self.has_trunk:
             return None
         content = trial.hyperparameters.model_dump(mode="json", exclude={*DURATIONS})
@@ -283,7 +283,7 @@ class SweepSpec(Frozen):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Name the axes that any study searches, in their fixed order."""
+        """Axes that any study searches, in their fixed order."""
         searched = {axis for study in self.studies for axis in study.space.axes}
         return tuple(axis for axis in AXES if axis in searched)
 
@@ -295,7 +295,7 @@ class SweepSpec(Frozen):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Give everything that changes the result of a trial besides its own configuration."""
+        """Everything that changes the result of a trial besides its own configuration."""
         sections = {"model", "data", "train", "evaluate"}
         content = self.model_dump(mode="json", include=sections)
         for measured_besides in ("spectrum", "allow_code_execution"):
@@ -303,8 +303,8 @@ class SweepSpec(Frozen):
         later = (("train", "warmup_steps"), ("data", "data_dir"), ("data", "streaming"))
         for section, field in later:
             if content[section][field] is None or content[section][field] is False:
-                content[section].pop(field)  # so that trials from before bear their names
-        # Ways to make do with less memory; they change no more than roundings.
+                content[section].pop(field)  # so that earlier trials keep their names
+        # They save memory and change results by rounding only.
         content["evaluate"]["batch_size"] = EvaluateSpec().batch_size
         content["train"]["recompute"] = TrainSpec().recompute
         content["rungs"] = self.search.rungs
@@ -312,7 +312,7 @@ class SweepSpec(Frozen):
 
     @property
     def search_content(self) -> dict[str, Any]:
-        """Give everything that decides which trials run; a longer search keeps its first trials."""
+        """Everything that decides which trials run; a longer search keeps its first trials."""
         if self.studies != (self,):
             return {study.study_name: study.search_content for study in self.studies}
         return {
@@ -325,7 +325,7 @@ class SweepSpec(Frozen):
 
     @property
     def search_identity(self) -> str:
-        """Hash what decides which trials run."""
+        """Hash of everything that decides which trials run."""
         return content_hash(self.search_content)
 
     def trial(
@@ -335,7 +335,7 @@ class SweepSpec(Frozen):
         seed: int | None = None,
         stage: Literal["search", "confirm"] = "search",
     ) -> TrialSpec:
-        """Name the trial that has these values on the searched axes and this seed."""
+        """Build the trial that has these values on the searched axes and this seed."""
         given = {**self.hyperparameters.model_dump(), **values}
         hyperparameters = OF_METHOD[self.method].model_validate(given)
         seed = self.seed if seed is None else seed
@@ -349,7 +349,7 @@ class SweepSpec(Frozen):
         return TrialSpec(id=trial, hyperparameters=hyperparameters, seed=seed, stage=stage)
 
     def _unused(self, hyperparameters: Hyperparameters) -> tuple[str, ...]:
-        """Name what would say how long a trial or its warm-up is, if nothing else did."""
+        """List the fields that another one overrides: durations, and the warm-up."""
         warmup = () if self.train.warmup_steps is None else ("warmup",)
         if self.train.steps is not None:
             return (*DURATIONS, *warmup)
@@ -357,14 +357,14 @@ class SweepSpec(Frozen):
 
 
 def _filled(sections: Any) -> Any:
-    """Let a method or a domain be named without sections of its own."""
+    """Accept a method or a domain that is named without sections of its own."""
     if not isinstance(sections, Mapping):
         return sections
     return {name: {} if own is None else own for name, own in sections.items()}
 
 
 def parse_sweep(content: Mapping[str, Any]) -> SweepSpec:
-    """Check a sweep's content; what sections say of each other once each of them is right.
+    """Validate a sweep's content: each section, then the sections against each other.
 
     Raises:
         SpecError: with one sentence for each mistake, each beginning with its YAML path.

@@ -1,4 +1,4 @@
-"""One configuration with one seed: what a trial is, and the name its content gives it."""
+"""Hyperparameters of each method, and the trial: one configuration with one seed."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 
 
 class TrialSpec(Frozen):
-    """Name one configuration with one seed.
+    """One configuration with one seed.
 
     id: short hash of everything that changes the result (see `trial_id`).
     stage: `search`, or `confirm` for a best configuration repeated on a further seed.
@@ -236,7 +236,7 @@ class TrialSpec(Frozen):
 
 
 def canonical_json(value: Any) -> str:
-    """Write a value so that equal content gives equal text: sorted keys, no blanks, no NaN."""
+    """Serialise a value so that equal content gives equal text: sorted keys, no blanks, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -25,7 +25,7 @@ def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
         try:
             with tempfile.TemporaryFile(dir=paths.root) as probe:
                 probe.write(b"probe")
-        finally:  # data or a model that cannot be read are found later
+        finally:  # unreadable data or models are found later, and must leave no folder behind
             for folder in new:
                 folder.rmdir()
     except OSError as error:
@@ -55,7 +55,7 @@ def _check_content(paths: SweepPaths, spec: SweepSpec) -> None:
 
 
 def differences(there: SweepSpec, here: SweepSpec) -> list[str]:
-    """Name the fields in which two sweeps differ, those left out that change no result."""
+    """List the fields in which two sweeps differ and that change results."""
     old, new = _decisive(there), _decisive(here)
     if old.keys() != new.keys():
         return [f"{' and '.join(old)} there, {' and '.join(new)} here"]
@@ -65,7 +65,7 @@ def differences(there: SweepSpec, here: SweepSpec) -> list[str]:
             before, now = old[study].get(field), new[study].get(field)
             if before != now:
                 found.setdefault(f"{field} {before!r} there and {now!r} here", []).append(study)
-    # What differs in every study is said once.
+    # A difference of all studies is listed once.
     return [
         difference if len(studies) == len(old) else f"{', '.join(studies)}: {difference}"
         for difference, studies in found.items()
@@ -73,7 +73,7 @@ def differences(there: SweepSpec, here: SweepSpec) -> list[str]:
 
 
 def _decisive(spec: SweepSpec) -> dict[str, dict[str, Any]]:
-    """Give the fields that decide which trials run and what they give, study by study."""
+    """Collect the fields that decide which trials run and what they score, study by study."""
     fields = {study.study_name: _flat(study.search_content) for study in spec.studies}
     for own in fields.values():
         own.pop("rungs")  # which follow from fields of the search

@@ -16,7 +16,7 @@ from lorasweep.store.scores import Scores
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Hold one domain of one sweep; `studies` by method, empty where there is no specification."""
+    """One domain of one sweep; `studies` by method, empty without a specification."""
 
     sweep: SweepResults
     domain: str
@@ -24,21 +24,21 @@ class Piece:
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:
-        """Give the trials of this domain."""
+        """Trials of this domain."""
         return tuple(trial for trial in self.sweep.trials if trial.domain == self.domain)
 
     @property
     def base(self) -> Scores | None:
-        """Give the scores of the base, against which the sweep counted forgetting."""
+        """Scores of the base, against which the sweep counted forgetting."""
         return self.sweep.bases.get(self.domain, self.sweep.base)
 
     @property
     def measured(self) -> dict[str, Any]:
-        """Give what must agree for scores to compare, by the path in the sweep file."""
+        """Settings that must agree for scores to compare, by their path in the sweep file."""
         if not self.studies:
             return {"origin": self.sweep.origin}
         study = next(iter(self.studies.values()))
-        # What else sets the trials of two sweeps apart stands beside their axes (`settings`).
+        # Other differences become hyperparameters (`settings`).
         return {
             "model.path": study.model.path,
             "model.revision": study.model.revision,
@@ -52,14 +52,14 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Hold the domains of several sweeps that compare, under one name."""
+    """Domains of several sweeps that compare, under one name."""
 
     name: str
     pieces: tuple[Piece, ...]
 
 
 def groups(sweeps: Sequence[SweepResults]) -> list[Group]:
-    """Bring the domains together that compare; a single group needs no name."""
+    """Group the domains that compare; a single group needs no name."""
     found: dict[str, list[Piece]] = {}
     for sweep in sweeps:
         for piece in _pieces(sweep):
@@ -77,7 +77,7 @@ def _pieces(sweep: SweepResults) -> Iterator[Piece]:
 
 
 def _names(together: Sequence[Sequence[Piece]]) -> list[str]:
-    """Name each group by its domain or its sweeps, as precisely as telling them apart needs."""
+    """Choose the shortest names that tell the groups apart: domain, sweep, or both."""
     ways: tuple[Callable[[Piece], str], ...] = (
         lambda piece: piece.domain or piece.sweep.name,
         lambda piece: f"{piece.sweep.name} {piece.domain}".strip(),
@@ -92,7 +92,7 @@ def _names(together: Sequence[Sequence[Piece]]) -> list[str]:
 
 
 def differing(found: Sequence[Group]) -> list[str]:
-    """Name what keeps the groups apart."""
+    """List the settings in which the groups differ."""
     measured = [group.pieces[0].measured for group in found]
     paths = dict.fromkeys(path for one in measured for path in one)
     return [path for path in paths if len({repr(one.get(path)) for one in measured}) > 1]
@@ -100,10 +100,10 @@ def differing(found: Sequence[Group]) -> list[str]:
 
 @dataclass(frozen=True)
 class Settings:
-    """Hold what a study's trials get beside their own hyperparameters, and what they lose.
+    """Hyperparameters that a merged study's trials gain and lose.
 
-    Sweeps that stand together may differ in what each of them holds fixed in its training; without
-    it, two such trials would pass for one configuration on two seeds.
+    Merged sweeps may fix different training settings; without those settings, two such trials would
+    pass for one configuration on two seeds.
 
     lasting: how long a trial is, where the sweeps count that in several ways: `40 steps`, or the
         hyperparameter that says it.
@@ -114,7 +114,7 @@ class Settings:
     lasting: str = ""
 
     def of(self, trial: TrialResult) -> dict[str, Level]:
-        """Give a trial's hyperparameters as they stand among those of the other sweeps."""
+        """Hyperparameters of a trial among those of the other sweeps."""
         kept = {k: v for k, v in trial.hyperparameters.items() if k not in self.dropped}
         if self.lasting:
             level = trial.hyperparameters.get(self.lasting)
@@ -144,7 +144,7 @@ def settings(studies: Sequence[SweepSpec]) -> list[Settings]:
 
 
 def _trained(study: SweepSpec) -> dict[str, Level]:
-    """Give what a study holds fixed in training, as levels."""
+    """Collect the fixed training settings of a study, as levels."""
     # The identity has the same value in all studies of a field that changes no result.
     train = {**study.train.model_dump(mode="json"), **study.identity["train"]}
     fixed = {f"train.{name}": value for name, value in train.items()}
@@ -160,7 +160,7 @@ def _level(value: Any) -> Level:
 
 
 def _kind(study: SweepSpec) -> str:
-    """Say what a trial's duration is counted in."""
+    """Unit of a trial's duration: steps, tokens or epochs."""
     if study.train.steps is not None:
         return "steps"
     given = study.hyperparameters.tokens is not None or "tokens" in study.space.axes

@@ -81,6 +81,6 @@ def configurations(trials: Iterable[TrialResult]) -> tuple[Configuration, ...]:
 
 
 def methods(trials: Sequence[TrialResult]) -> tuple[str, ...]:
-    """Name the methods, the known ones first, the others by name."""
+    """List the methods, the known ones first, the others by name."""
     known = {"lora": 0, "full": 1}
     return tuple(sorted({trial.method for trial in trials}, key=lambda m: (known.get(m, 2), m)))

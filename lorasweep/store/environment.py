@@ -1,4 +1,4 @@
-"""What a sweep ran on: versions and hardware, for whoever reads its results later."""
+"""Versions and hardware of the machine that started a sweep."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PACKAGES = [
 
 
 def environment() -> dict[str, Any]:
-    """Collect versions and hardware without importing what is heavy."""
+    """Collect versions and hardware without importing heavy libraries."""
     versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:

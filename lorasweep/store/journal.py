@@ -52,12 +52,12 @@ def decode(line: str) -> Record:
 
 
 def _scan(path: Path) -> tuple[list[Record], int]:
-    """Read all records, and give the length in bytes of the part that is whole.
+    """Read all records, and measure the bytes up to the last whole line.
 
     Raises:
         JournalError: a line is damaged; a torn last one is not, since a crash leaves it.
     """
-    # At once, since a line that the writer completes meanwhile would else be read in two parts.
+    # In one read: the writer may complete a line meanwhile, which would be read in two parts.
     content = path.read_bytes() if path.exists() else b""
     *lines, torn = content.split(b"\n")
     records: list[Record] = []
@@ -88,7 +88,7 @@ def read(path: Path) -> list[Record]:
 
 
 def is_held(lock: Path) -> bool:
-    """Tell whether a driver holds a folder's lock; one that was killed does not."""
+    """Check whether a driver holds a folder's lock; one that was killed does not."""
     if not lock.is_file():
         return False
     with lock.open("r") as file:
@@ -100,10 +100,10 @@ def is_held(lock: Path) -> bool:
 
 
 class Journal:
-    """Append records as the only writer; a context manager that holds the folder's lock."""
+    """Writer of the journal; a context manager that holds the folder's lock."""
 
     def __init__(self, path: Path, lock: Path) -> None:
-        """Remember the files; nothing is opened before `with`."""
+        """Set the paths; nothing is opened before `with`."""
         self._path, self._lock = path, lock
         self.records: list[Record] = []
         self.repaired_bytes = 0
@@ -148,6 +148,6 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the file and give the lock back."""
+        """Close the file and release the lock."""
         self._file.close()
         self._lock_file.close()

@@ -1,8 +1,7 @@
-"""Several sweeps brought together as one: every trial once, and no score beside another task's.
+"""Merge several sweeps into one: every trial once, and no score beside another task's.
 
-Domains are pooled where model, data and tasks are the same (`comparable.py`); others stand side by
-side, named after their sweeps. A trial keeps the forgetting that its own journal counted against
-its own base.
+Domains are pooled where model, data and tasks are the same (`comparable.py`); others stay apart,
+named after their sweeps. A trial keeps the forgetting that its own sweep counted against its base.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _STATES = ("failed", "started", "interrupted", "complete")
 
 
 def merge(sweeps: Sequence[SweepResults]) -> SweepResults:
-    """Bring several sweeps together.
+    """Merge several sweeps.
 
     Raises:
         UsageError: two of them have the same trial with different results.
@@ -78,7 +77,7 @@ def merge(sweeps: Sequence[SweepResults]) -> SweepResults:
 
 
 class _Pool:
-    """Hold every trial once, with the sweep that it was met in first."""
+    """Trials without repeats, each with the sweep in which it came first."""
 
     def __init__(self) -> None:
         self.trials: dict[str, TrialResult] = {}
@@ -86,7 +85,7 @@ class _Pool:
         self._origins: dict[str, str] = {}
 
     def add(self, trial: TrialResult, origin: str) -> None:
-        """Take a trial, or what it adds to the one that is there.
+        """Add a trial, or what it adds to an equal one.
 
         Raises:
             UsageError: it has other results than the one that is there.
@@ -111,7 +110,7 @@ class _Pool:
 
 
 def _difference(left: TrialResult, right: TrialResult) -> tuple[str, object, object] | None:
-    """Find what two trials of one name may not differ in, with both values."""
+    """Find a difference that two trials of one name may not have, with both values."""
     for what in ("domain", "method", "seed"):
         if getattr(left, what) != getattr(right, what):
             return what, getattr(left, what), getattr(right, what)
@@ -130,13 +129,13 @@ def _difference(left: TrialResult, right: TrialResult) -> tuple[str, object, obj
 
 
 def _agree(left: float | None, right: float | None) -> bool:
-    if left is None or right is None:  # of the one that did not measure it, the other knows more
+    if left is None or right is None:  # one sweep did not measure it
         return True
     return math.isclose(left, right, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
 
 
 def _settings(group: Group) -> dict[tuple[int, str], Settings]:
-    """Give what sets trials apart, by a piece's number and method."""
+    """Find the settings that set trials apart, by a piece's number and method."""
     methods = dict.fromkeys(method for piece in group.pieces for method in piece.studies)
     given: dict[tuple[int, str], Settings] = {}
     for method in methods:
@@ -147,7 +146,7 @@ def _settings(group: Group) -> dict[tuple[int, str], Settings]:
 
 
 def _offsets(sweeps: Sequence[SweepResults]) -> dict[str, int]:
-    """Number the trials of one sweep after those of another."""
+    """Offset each sweep's trial numbers past those of the sweeps before it."""
     offsets, following = {}, 0
     for sweep in sweeps:
         offsets[sweep.origin] = following
@@ -168,7 +167,7 @@ def _ordered(trials: Iterable[TrialResult], domains: Sequence[str]) -> tuple[Tri
 
 
 def _varied(trials: Iterable[TrialResult]) -> set[str]:
-    """Name the hyperparameters that differ, if only from one sweep to another."""
+    """Collect the hyperparameters that differ, even if only between sweeps."""
     levels: dict[tuple[str, str, str], set[object]] = {}
     for trial in trials:
         for name, level in trial.hyperparameters.items():
@@ -177,7 +176,7 @@ def _varied(trials: Iterable[TrialResult]) -> set[str]:
 
 
 def _base(group: Group) -> Scores | None:
-    """Give the base of the first sweep that has measured one."""
+    """Scores of the base from the first sweep that measured it."""
     return next((piece.base for piece in group.pieces if piece.base is not None), None)
 
 
@@ -190,7 +189,7 @@ def _counts(sweeps: Sequence[SweepResults], pool: _Pool) -> Iterator[str]:
 
 
 def _apart(found: Sequence[Group]) -> Iterator[str]:
-    """Say why scores are not compared."""
+    """Explain why scores are not compared."""
     if len(found) > 1:
         yield (
             f"Learning is not compared between {', '.join(group.name for group in found)}, which "
@@ -199,7 +198,7 @@ def _apart(found: Sequence[Group]) -> Iterator[str]:
 
 
 def _remarks(group: Group, given: Iterable[Settings]) -> Iterator[str]:
-    """Say what the sweeps of a group do not share."""
+    """List what the sweeps of a group do not share."""
     of = f"{group.name}: " if group.name else ""
     added = dict.fromkeys(
         name for one in given for name in (*one.added, *(("duration",) if one.lasting else ()))

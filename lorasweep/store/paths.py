@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class SweepPaths:
-    """Name the files of one sweep's results folder."""
+    """Files of one sweep's results folder."""
 
     root: Path
 
@@ -36,7 +36,7 @@ class SweepPaths:
 
     @property
     def log(self) -> Path:
-        """What the libraries had to say."""
+        """Log of the libraries."""
         return self.root / "driver.log"
 
     @property
@@ -46,15 +46,15 @@ class SweepPaths:
 
     @property
     def trunks(self) -> Path:
-        """States that runs of several durations go through alike; gone once the sweep ends."""
+        """States that trials of several durations share; removed once the sweep ends."""
         return self.root / "trunks"
 
     def trunk(self, key: str, step: int) -> Path:
-        """Give the state of one such run at a step."""
+        """State of one such trunk at a step."""
         return self.trunks / key / str(step)
 
     def tokens(self, key: str) -> Path:
-        """Give the folder of tokens that were made of a stream of documents."""
+        """Folder of the tokens of streamed documents."""
         return self.root / "tokens" / key
 
     @property
@@ -64,7 +64,7 @@ class SweepPaths:
 
     @property
     def base_measured(self) -> Path:
-        """What measuring the base gave, on its way from the worker to the driver."""
+        """Scores of the base, on their way from the worker to the driver."""
         return self.ray / "base.npz"
 
     @property
@@ -73,21 +73,21 @@ class SweepPaths:
         return self.root / "report"
 
     def best(self, method: str, domain: str = "") -> Path:
-        """Give the best weights of a method, an ordinary PEFT or transformers folder."""
+        """Best weights of a method, an ordinary PEFT or transformers folder."""
         return self.root / "best" / domain / method
 
     def best_trial(self, method: str, domain: str = "") -> Path:
-        """Give the file that names the trial whose weights those are."""
+        """File that names the trial whose weights those are."""
         return self.best(method, domain) / "trial.txt"
 
     def trial(self, trial: str) -> TrialPaths:
-        """Name the files of one trial."""
+        """Files of one trial."""
         return TrialPaths(self.trials / trial)
 
 
 @dataclass(frozen=True)
 class TrialPaths:
-    """Name the files of one trial."""
+    """Files of one trial."""
 
     root: Path
 
@@ -98,7 +98,7 @@ class TrialPaths:
 
     @property
     def state(self) -> Path:
-        """Adapter, optimizer and position at the last rung, to go on from."""
+        """Adapter, optimizer and position at the last rung, from which a trial resumes."""
         return self.root / "state"
 
     @property

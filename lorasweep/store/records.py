@@ -1,4 +1,4 @@
-"""What the journal may say: one record a line, in the words of docs/journal.md."""
+"""Records of the journal, one a line; docs/journal.md describes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Status = Literal["PENDING", "RUNNING"] | FinalStatus
 
 
 class MatrixSpectrum(Frozen):
-    """Hold how a weight matrix was changed, by the ranks of what was added.
+    """How finetuning changed one weight matrix, as ranks of the update.
 
     layer: number of the block, None outside of blocks; module: the last part of the name.
     outputs, inputs: its shape.
@@ -49,7 +49,7 @@ class MatrixSpectrum(Frozen):
 
 
 class Rung(Frozen):
-    """Hold what the scheduler saw of a trial at one rung.
+    """What the scheduler saw of a trial at one rung.
 
     percent: share of the trial's steps done, in percent.
     response_loss: on held-out examples, in nats per token.
@@ -61,7 +61,7 @@ class Rung(Frozen):
 
 
 class SweepStarted(Frozen):
-    """Open the journal; `identity` is the search's content hash, `data` the tokens'."""
+    """First record; `identity` is the search's content hash, `data` that of the tokens."""
 
     record: Literal["sweep"] = "sweep"
     name: str
@@ -101,15 +101,15 @@ class StudyStarted(Frozen):
 
 
 class LaneEnded(Frozen):
-    """Tell what a lane was in one session.
+    """What a lane did in one session.
 
     slots: trials that shared its base, and `reason` why so many.
     tokens_per_s: measured by the number of slots, as text; empty where the number was given.
     first_step, last_step: when its first and its last training step had ended; None if there was
         none.
-    waited_s: between these two, for Tune and the broker instead of computing.
+    waited_s: between these two, spent waiting for Tune and the broker.
     occupancy: share of its slots that trained, over all steps.
-    refill_steps: median of the steps that a freed slot stood empty until the next trial.
+    refill_steps: median number of steps that a freed slot stayed empty.
     tokens, train_s: trained on by all its trials, and in which time.
     notes: what went wrong, in sentences.
     """
@@ -131,7 +131,7 @@ class LaneEnded(Frozen):
 
 
 class BaseMeasured(Frozen):
-    """Hold the base model's scores, against which forgetting is counted.
+    """Scores of the base model, against which forgetting is counted.
 
     domain: whose tasks it was measured on; empty where the sweep has one.
     wall_s: seconds that measuring took; None where it was done between the steps of trials.
@@ -144,7 +144,7 @@ class BaseMeasured(Frozen):
 
 
 class TrialStarted(Frozen):
-    """Mark a trial as running; a trial restarted after a crash starts twice."""
+    """Start of a trial; a trial restarted after a crash starts twice."""
 
     record: Literal["trial_started"] = "trial_started"
     trial: str
@@ -157,7 +157,7 @@ class TrialStarted(Frozen):
 
 
 class SpectrumMeasured(Frozen):
-    """Hold the spectrum of a trial's update, matrix by matrix."""
+    """Spectrum of a trial's update, matrix by matrix."""
 
     record: Literal["spectrum"] = "spectrum"
     trial: str

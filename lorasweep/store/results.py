@@ -1,4 +1,4 @@
-"""The journal folded into the state of a sweep: what every reader starts from."""
+"""Results of a sweep, folded from its journal; every reader starts here."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class SweepResults:
-    """Hold all trials of one sweep, or of one of its domains, and what is needed to read them.
+    """All trials of one sweep, or of one of its domains, and what is needed to read them.
 
     domain: which it is, of a part; bases: scores by domain, of the whole.
     axes: the searched hyperparameters, in the order of the space.
@@ -70,7 +70,7 @@ class SweepResults:
     state: of the last session (`started`, `complete`, `interrupted`, `failed`), None if none began.
     origin: the results folder or table that the trials come from.
     lanes: of all sessions, in their order; empty where every trial was a job of its own.
-    sweeps: those that were brought together here (`merge.py`); empty for a sweep by itself.
+    sweeps: those that were merged here (`merge.py`); empty for a single sweep.
     """
 
     name: str
@@ -92,7 +92,7 @@ class SweepResults:
 
     @property
     def parts(self) -> tuple[SweepResults, ...]:
-        """Give the results domain by domain, since scores of two do not compare."""
+        """Results domain by domain, because scores of two domains do not compare."""
         named = tuple(self.spec.domains if self.spec else ()) or tuple(
             dict.fromkeys(trial.domain for trial in self.trials if trial.domain)
         )
@@ -114,7 +114,7 @@ class SweepResults:
         return () if self.spec is None else self.spec.studies
 
     def study(self, method: str) -> SweepSpec | None:
-        """Give what the sweep says of a method in this domain; None for a table of trials."""
+        """Find the study of a method in this domain; None for a table of trials."""
         own = (
             study
             for study in self._studies
@@ -134,9 +134,9 @@ class SweepResults:
 
 
 def last_states(records: Iterable[Record]) -> dict[str, TrialStarted | TrialFinished]:
-    """Give the record of each trial's latest state, by the trial.
+    """Find the record of each trial's latest state.
 
-    A final state is never undone, but for FAILED: a failed trial is tried again.
+    A final state stays, except FAILED: a failed trial is tried again.
     """
     latest: dict[str, TrialStarted | TrialFinished] = {}
     for record in records:
@@ -148,7 +148,7 @@ def last_states(records: Iterable[Record]) -> dict[str, TrialStarted | TrialFini
 
 
 def fold_trials(records: Sequence[Record]) -> tuple[TrialResult, ...]:
-    """Keep each trial's latest state, ordered by number and seed."""
+    """Build the trials from the records, ordered by number and seed."""
     spectra = {r.trial: r.matrices for r in records if isinstance(r, SpectrumMeasured)}
     return tuple(
         sorted(
@@ -213,7 +213,7 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
     state = sessions[-1].state if sessions else None
     trials = fold_trials(records)
     if not journal.is_held(paths.lock):
-        # Nobody is at work: what was running was cut off, and a session that never closed killed.
+        # No driver holds the lock, so running trials were cut off and an open session was killed.
         state = "interrupted" if state == "started" else state
         trials = tuple(
             trial.model_copy(update={"status": "PENDING"}) if trial.status == "RUNNING" else trial
@@ -239,7 +239,7 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
 
 
 def _lanes(records: Iterable[Record]) -> tuple[Lane, ...]:
-    """Every lane with its study; studies follow one another, each after the lanes before it."""
+    """Pair every lane with its study, whose record precedes it."""
     lanes, study = [], ""
     for record in records:
         if isinstance(record, StudyStarted):

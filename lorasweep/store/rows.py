@@ -1,4 +1,4 @@
-"""The rows of a table as text, and one sentence for whatever is wrong with them."""
+"""Rows of a table as text, and one sentence for each mistake in them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shown(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Hold one line of the table with what an error must name.
+    """One row of the table, with what an error must name.
 
     line: of the file, from 1; the last one, where a quoted cell goes over several.
     """
@@ -51,7 +51,7 @@ class Row:
     cells: Mapping[str, str]
 
     def text(self, column: str) -> str:
-        """Give a cell's text, empty where the table has no such column."""
+        """Text of a cell, empty where the table has no such column."""
         return self.cells.get(column, "").strip()
 
     def fail(self, column: str, rule: str) -> DataError:
@@ -165,7 +165,7 @@ def _text(path: Path) -> str:
 
 @contextmanager
 def _cells_of_any_length() -> Iterator[None]:
-    """Let a remark be long; names and levels have a limit of their own, with a sentence."""
+    """Lift the csv module's limit; names and levels have limits of their own."""
     before = csv.field_size_limit(2**31 - 1)
     try:
         yield
@@ -174,7 +174,7 @@ def _cells_of_any_length() -> Iterator[None]:
 
 
 def _cells(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Give each line's number and cells."""
+    """Parse each line into its number and cells."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for cells in reader:

@@ -37,7 +37,7 @@ _MOST_WORDS = 200
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Say what the columns of a table mean.
+    """Meaning of a table's columns.
 
     kinds: of the hyperparameters; domain: the column that says what was learned.
     unit: whether `duration` has its unit beside it; of_words: whether it needs it in each level,
@@ -121,7 +121,7 @@ def _lay_out(rows: Sequence[Row], axes: Collection[str]) -> _Layout:
 
 
 def _in_units(units: Mapping[str, Iterable[str]]) -> str:
-    """Say what durations are counted in, where each domain has one unit."""
+    """Phrase the units of durations, where each domain has one unit."""
     domains: dict[str, list[str]] = {}
     for domain, (unit,) in units.items():
         domains.setdefault(unit or "a unit that is not given", []).append(domain)
@@ -131,7 +131,7 @@ def _in_units(units: Mapping[str, Iterable[str]]) -> str:
 
 
 def _kind(rows: Sequence[Row], name: str) -> type:
-    """Tell whether a column of unknown meaning holds whole numbers, numbers or text."""
+    """Infer whether an undeclared column holds whole numbers, numbers or text."""
     texts = [text for row in rows if (text := row.text(name))]
     try:
         numbers = [as_number(text) for text in texts]
@@ -178,7 +178,7 @@ def _trial(row: Row, position: int, layout: _Layout) -> TrialResult:
 
 
 def _check_names(trials: Sequence[TrialResult], rows: Sequence[Row], layout: _Layout) -> None:
-    """See that every trial is named once, and that methods and domains are few."""
+    """Check that trial names are unique, and that methods and domains are few."""
     first: dict[str, int] = {}
     several = any(trial.domain for trial in trials)
     for trial, row in zip(trials, rows, strict=True):
@@ -199,7 +199,7 @@ def _check_names(trials: Sequence[TrialResult], rows: Sequence[Row], layout: _La
 
 
 def _check_levels(path: Path, trials: Sequence[TrialResult], axes: Sequence[str]) -> None:
-    """See that a hyperparameter in words has few of them."""
+    """Check that a hyperparameter in words has few levels."""
     for axis in axes:
         levels = {trial.hyperparameters.get(axis) for trial in trials}
         if len(levels) > _MOST_WORDS and any(isinstance(level, str) for level in levels):
@@ -212,7 +212,7 @@ def _check_levels(path: Path, trials: Sequence[TrialResult], axes: Sequence[str]
 def _check_complete(
     trials: Sequence[TrialResult], rows: Sequence[Row], axes: Sequence[str]
 ) -> None:
-    """See that a method's complete trials agree in which axes they have, domain by domain."""
+    """Check that a method's complete trials all have the same axes, domain by domain."""
     complete = [(t, r) for t, r in zip(trials, rows, strict=True) if t.status == "COMPLETE"]
     having = {
         (t.domain, t.method, axis)
@@ -228,7 +228,7 @@ def _check_complete(
 
 
 def lay_out_table(trials: Iterable[TrialResult]) -> tuple[list[str], list[list[Any]]]:
-    """Give trials as a header and rows of values, None for what is not known."""
+    """Convert trials to a header and rows of values, None for what is not known."""
     trials = tuple(trials)
     names = list(dict.fromkeys(name for trial in trials for name in trial.hyperparameters))
     counted = "tokens" if "tokens" not in names else _TRAINED

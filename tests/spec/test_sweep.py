@@ -118,7 +118,7 @@ SECTIONS = {
 
 
 def agreeing(content: dict[str, Any]) -> dict[str, Any]:
-    """Give the micro-batch that dropout on several workers needs; warm up in one way only."""
+    """Add the micro-batch that dropout on several workers needs; warm up in one way only."""
     if "warmup" in content["space"] and "warmup_steps" in content.get("train", {}):
         content["train"] = {k: v for k, v in content["train"].items() if k != "warmup_steps"}
     workers = content.get("resources", {}).get("workers", 1)

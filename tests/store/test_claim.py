@@ -17,7 +17,7 @@ def sweep(**content):
 
 @pytest.fixture
 def paths(tmp_path):
-    """Name a folder that an earlier sweep has left."""
+    """Folder that an earlier sweep has left."""
     paths = SweepPaths(tmp_path / "results")
     write_atomically(paths.sweep, dump_sweep(sweep()))
     return paths

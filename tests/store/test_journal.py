@@ -145,7 +145,7 @@ def test_a_line_that_is_completed_while_it_is_read_is_no_damage(path, monkeypatc
     first, second = (encode(record).encode() for record in RECORDS[:2])
 
     class Watched(io.FileIO):
-        """Let the writer go on each time that a reader has come to the end."""
+        """File to which the writer appends whenever a reader reaches the end."""
 
         def readinto(self, buffer):
             if count := super().readinto(buffer):
