@@ -1,20 +1,20 @@
-"""What some work costs, told so that a slow or a busy machine changes nothing."""
+"""Measure the cost of work, independent of how slow or busy the machine is."""
 
 import gc
 import time
 from collections.abc import Callable
 
-# What `_yardstick` took where the bounds were set, on a core that runs ten million plain additions
-# in 0.6 s.
-_THERE_S = 0.08
+# Seconds of `_yardstick` where the bounds were set, on a core that runs ten million additions in
+# 0.6 s.
+_YARDSTICK_S = 0.08
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Measure CPU seconds at the best of five, as the machine would take that set the bounds.
+    """Measure CPU seconds, best of five, scaled to the machine on which the bounds were set.
 
-    Only this thread's time counts, and none of what Python spends on the garbage of other tests.
+    Only this thread's time counts, without collecting the garbage of other tests.
     """
-    return _least(work) / _least(_yardstick) * _THERE_S
+    return _least(work) / _least(_yardstick) * _YARDSTICK_S
 
 
 def _yardstick() -> None:

@@ -1,8 +1,11 @@
-"""A plain finetuning script with PEFT, one trial on one device: what the engine is held against.
+"""A plain LoRA finetuning script with PEFT, to which the tests hold the packed engine.
 
-It shares nothing with `lorasweep`: it pads rows itself, an example in each, takes torch's AdamW
-(or Lion as its paper writes it) with a LambdaLR, and steps on the mean loss of a step's response
-tokens. Dropout follows the law that the engine states, written out a second time.
+Read this first: `finetune` is what `lorasweep/train/packed.py` computes for each trial, in one
+loop. It shares nothing with `lorasweep`: it pads rows itself, an example in each, uses torch's
+AdamW (or Lion as its paper has it) with a LambdaLR, and steps on the mean loss of a step's response
+tokens. Dropout is seeded as in the engine, written out a second time.
+
+Shape legend: B rows, T tokens, I inputs of a layer.
 """
 
 from __future__ import annotations
@@ -30,37 +33,37 @@ class Finetuned:
 
 
 @dataclass
-class Now:
-    """Hold where training stands, for dropout to look at."""
+class Current:
+    """The micro-batch in training, which seeds dropout."""
 
     step: int = 0
     index: int = 0
     lengths: list[int] = field(default_factory=list)
 
 
-class StatedDropout(torch.nn.Module):
-    """Drop inputs of tokens by draws from a seed of trial, step, micro-batch and layer.
+class SeededDropout(torch.nn.Module):
+    """Dropout seeded by trial, step, micro-batch and layer.
 
-    The tokens of a micro-batch draw one example after the other; padding draws nothing.
+    Tokens draw in the order of the examples; padding draws nothing.
     """
 
-    def __init__(self, p: float, seed: int, layer: int, now: Now) -> None:
+    def __init__(self, p: float, seed: int, layer: int, current: Current) -> None:
         super().__init__()
-        self.p, self.seed, self.layer, self.now = p, seed, layer, now
+        self.p, self.seed, self.layer, self.current = p, seed, layer, current
 
     def forward(self, x_BTI: Tensor) -> Tensor:
-        numbers = [self.seed, self.now.step, self.now.index, self.layer]
+        numbers = [self.seed, self.current.step, self.current.index, self.layer]
         mixed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
         generator = torch.Generator().manual_seed(mixed)
-        draws = torch.rand(sum(self.now.lengths), x_BTI.shape[-1], generator=generator)
+        draws = torch.rand(sum(self.current.lengths), x_BTI.shape[-1], generator=generator)
         factors_BTI = torch.zeros(x_BTI.shape)
-        for row, drawn in enumerate(torch.split(draws, self.now.lengths)):
+        for row, drawn in enumerate(torch.split(draws, self.current.lengths)):
             factors_BTI[row, : len(drawn)] = torch.where(drawn < self.p, 0.0, 1 / (1 - self.p))
         return x_BTI * factors_BTI
 
 
 class Lion(torch.optim.Optimizer):
-    """Chen et al. 2023, algorithm 2, with the decay of llm-foundry's DecoupledLionW."""
+    """Lion (Chen et al. 2023, algorithm 2) with the decay of llm-foundry's DecoupledLionW."""
 
     def __init__(self, params, lr, betas, weight_decay):
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
@@ -106,12 +109,10 @@ def finetune(
     dropout: float = 0.0,
     dtype: torch.dtype = torch.float32,
 ) -> Finetuned:
-    """Train on the given rows, a list for each step, and give the losses and the adapter.
-
-    The base must have no dropout of its own.
-    """
+    """Train on a list of rows for each step; the base must have no dropout of its own."""
     model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
-    # All linear layers but the head, by name: a layer's number in dropout, whatever is adapted.
+    # Layers are numbered among all linear layers but the head, so that dropout does not depend on
+    # which of them are adapted.
     numbers = {
         name: number
         for number, name in enumerate(
@@ -135,13 +136,15 @@ def finetune(
         ),
     )
     for parameter in model.parameters():
-        if not parameter.requires_grad:  # now, since PEFT makes adapters of the base's dtype
+        if not parameter.requires_grad:  # only here: PEFT creates adapters in the dtype of the base
             parameter.data = parameter.data.to(dtype)
-    now = Now()
+    current = Current()
     if dropout:
         for name, module in model.get_base_model().named_modules():
             if hasattr(module, "lora_dropout"):
-                module.lora_dropout["default"] = StatedDropout(dropout, seed, numbers[name], now)
+                module.lora_dropout["default"] = SeededDropout(
+                    dropout, seed, numbers[name], current
+                )
     model.train()
     weights = [p for p in model.parameters() if p.requires_grad]
     if optimizer == "adamw":
@@ -160,7 +163,11 @@ def finetune(
         step_loss = 0.0
         for index, first in enumerate(range(0, len(rows), micro_batch)):
             part = rows[first : first + micro_batch]
-            now.step, now.index, now.lengths = step, index, [len(ids) for ids, _ in part]
+            current.step, current.index, current.lengths = (
+                step,
+                index,
+                [len(ids) for ids, _ in part],
+            )
             width = max(len(ids) for ids, _ in part)
             input_ids = torch.zeros(len(part), width, dtype=torch.long)
             labels = torch.full_like(input_ids, -100)

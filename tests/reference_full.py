@@ -1,4 +1,4 @@
-"""A plain script that finetunes all weights on one device: what DeepSpeed is held against.
+"""A plain script for full finetuning on one device, to which the tests hold the DeepSpeed engine.
 
 It shares nothing with `lorasweep` or DeepSpeed: it pads rows itself, an example in each, computes
 each step's whole batch at once, clips by torch, and steps on the mean loss of the step's response
@@ -35,7 +35,7 @@ def finetune(
     warmup_steps: int,
     clip: float,
 ) -> Finetuned:
-    """Train on the given rows, a list for each step; the base must have no dropout."""
+    """Train on a list of rows for each step; the base must have no dropout."""
     model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
     model.train()
     weights = list(model.parameters())

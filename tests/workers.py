@@ -1,4 +1,4 @@
-"""Two processes joined by gloo, as two Ray Train workers are, started once for all tests."""
+"""Two processes in a gloo group, like two Ray Train workers, started once for all tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE_S = 120
 
 
 def _work(worker: int, meeting: str, pipe: Connection) -> None:
-    """Answer calls until the tests end."""
+    """Run functions sent through the pipe until the tests end."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     import torch
     import torch.distributed
@@ -49,7 +49,7 @@ def _work(worker: int, meeting: str, pipe: Connection) -> None:
 
 
 class TwoWorkers:
-    """Call a function in both processes at once, each with its own shard."""
+    """Calls a function in both processes at once, each with its own shard."""
 
     def __init__(self) -> None:
         context = get_context("spawn")
@@ -62,7 +62,7 @@ class TwoWorkers:
             self._pipes.append(ours)
 
     def __call__(self, function: Callable[..., R], *arguments: Any) -> list[R]:
-        """Give what each worker returned, in their order."""
+        """Collect what the workers returned, in the order of their ranks."""
         for pipe in self._pipes:
             pipe.send((function, arguments))
         values: list[R] = []
@@ -78,7 +78,7 @@ class TwoWorkers:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Compute with one thread, as each of two workers does; two spin idly on a busy machine."""
+    """Compute with one thread, as each of two workers does; more would spin on a busy machine."""
     import torch
 
     threads = torch.get_num_threads()

@@ -77,7 +77,7 @@ def base_agreement(
     expected_BT = torch.from_numpy(samples.predictions_BT[mine].copy()).to(device)
     sums = torch.zeros(served.copies, 2, dtype=torch.float64, device=device)
     if len(ids_BT):
-        with served.together() as model:
+        with served.all_copies() as model:
             predicted_CBT = _predict(model, ids_BT, batch_size, served.copies)
         sums[:, 0] = (predicted_CBT == expected_BT).sum((1, 2))
         sums[:, 1] = expected_BT.numel()

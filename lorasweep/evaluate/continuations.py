@@ -107,7 +107,7 @@ class Continuations:
         The scores of one copy do not depend on how many copies there are.
         """
         copies, count = served.copies, len(self.lengths_N)
-        with served.together() as model:
+        with served.all_copies() as model:
             answers = [_score_batch(model, copies, batch, device) for batch in self._batches]
         answers_C2S = torch.cat([torch.zeros(copies, 2, 0, device=device), *answers], dim=2)
         owners = [batch.owners_A for batch in self._batches]

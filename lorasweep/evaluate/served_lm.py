@@ -49,7 +49,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
     @contextmanager
     def serving(self, served: Served) -> Iterator[None]:
         """Use a model, and drop the reference to it and its adapters afterwards."""
-        with served.together() as model:
+        with served.all_copies() as model:
             self._model, self._served = model, served
             try:
                 yield
@@ -99,7 +99,7 @@ class ServedLM(HFLM):  # type: ignore[misc]
         if generation_kwargs.get(
             "do_sample"
         ):  # samples would depend on the other rows of the batch
-            with self._served.alone(self._copy):
+            with self._served.one_copy(self._copy):
                 sampled: Tensor = generate(context, max_length, stop, **generation_kwargs)
                 return sampled
         if self._copy == 0:

@@ -218,8 +218,8 @@ class StepPlanner:
             return
         if probe.choice is None:
             if not self._twice_fits():
-                probe.most = len(probe.group)
-            probe.take(engine.tokens, engine.seconds)
+                probe.max_slots = len(probe.group)
+            probe.record(engine.tokens, engine.seconds)
         if probe.choice is not None:
             self._settle(probe.choice)
 

@@ -127,7 +127,7 @@ class Runner:
     def _sample_base(self) -> BaseSamples:
         facts, first = self._base.facts, self.tokenizer.bos_token_id
         known = first is not None and first < facts.vocabulary
-        with self.engine.serving_base() as served, served.together() as model:
+        with self.engine.serving_base() as served, served.all_copies() as model:
             return sample_base(
                 model,
                 first if known else self.tokenizer.eos_token_id,

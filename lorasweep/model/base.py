@@ -153,14 +153,19 @@ class BaseReader:
         return load_tokenizer(self.spec, self.facts)
 
 
+def dtype_name(spec: ModelSpec, *, on_gpu: bool) -> str:
+    """Resolve the dtype of a base: `auto` is bf16 on a GPU, which must support it, else fp32."""
+    if spec.dtype != "auto":
+        return spec.dtype
+    return "bf16" if on_gpu else "fp32"
+
+
 def compute_dtype(spec: ModelSpec, device: Any) -> Any:
-    """Choose torch's dtype; `auto` is bf16 on a GPU that supports it, else fp32."""
+    """Choose torch's dtype for a base on a device."""
     import torch
 
-    if spec.dtype != "auto":
-        return {"fp32": torch.float32, "bf16": torch.bfloat16}[spec.dtype]
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype_name(spec, on_gpu=on_gpu)]
 
 
 def load_base(spec: ModelSpec, device: Any, *, attention_dropout: float = 0.0) -> Any:

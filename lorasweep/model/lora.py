@@ -108,8 +108,9 @@ def target_modules(model: Any, targets: str) -> list[str]:
 
 @dataclass(frozen=True)
 class AdapterLayer:
-    """Name a linear layer that bears an adapter.
+    """A linear layer with an adapter.
 
+    name: in the model.
     inputs, outputs: its features.
     transposed: whether its weight is inputs x outputs, as in GPT-2.
     """

@@ -254,13 +254,13 @@ class PackedCopies:
         return cache_bytes(self._packed.base)
 
     @contextmanager
-    def together(self) -> Iterator[Any]:
+    def all_copies(self) -> Iterator[Any]:
         """Evaluate all copies at once, each on an equal share of the rows, without gradients."""
         with self._evaluating(self._adapters) as model:
             yield model
 
     @contextmanager
-    def alone(self, copy: int) -> Iterator[Any]:
+    def one_copy(self, copy: int) -> Iterator[Any]:
         """Evaluate one copy on all rows, without gradients."""
         with self._evaluating(self._adapters[copy : copy + 1]) as model:
             yield model

@@ -26,10 +26,10 @@ class Served(Protocol):
     def cache_bytes(self) -> int:
         """Upper bound on the bytes that one row takes in the key-value cache."""
 
-    def together(self) -> AbstractContextManager[Any]:
+    def all_copies(self) -> AbstractContextManager[Any]:
         """Evaluate all copies at once, each on an equal share of the rows, without gradients."""
 
-    def alone(self, copy: int) -> AbstractContextManager[Any]:
+    def one_copy(self, copy: int) -> AbstractContextManager[Any]:
         """Evaluate one copy on all rows, without gradients."""
 
 

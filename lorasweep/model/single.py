@@ -67,7 +67,7 @@ class SingleModel:
         return cache_bytes(self._model)
 
     @contextmanager
-    def together(self) -> Iterator[Any]:
+    def all_copies(self) -> Iterator[Any]:
         """Evaluate without dropout and gradients."""
         training = self._model.training
         self._model.eval()
@@ -78,8 +78,8 @@ class SingleModel:
             self._model.train(training)
 
     @contextmanager
-    def alone(self, copy: int) -> Iterator[Any]:
+    def one_copy(self, copy: int) -> Iterator[Any]:
         """Evaluate the only copy."""
         assert copy == 0, f"must be the only copy, 0, got {copy}"
-        with self.together() as model:
+        with self.all_copies() as model:
             yield model

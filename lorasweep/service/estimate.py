@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lorasweep.data.batches import steps_for
+from lorasweep.model.base import dtype_name
 from lorasweep.model.shape import Architecture
 from lorasweep.model.size import (
     FP32,
@@ -144,8 +145,7 @@ def memory_of(study: SweepSpec, shape: Architecture, trained: int) -> StateMemor
 
 def _weight_bytes(study: SweepSpec) -> int:
     """Bytes of a weight in the dtype of the forward pass: bf16 on GPUs unless the sweep differs."""
-    in_fp32 = study.model.dtype == "fp32" or (study.model.dtype == "auto" and not on_gpus(study))
-    return FP32 if in_fp32 else 2
+    return FP32 if dtype_name(study.model, on_gpu=on_gpus(study)) == "fp32" else 2
 
 
 def estimate(

@@ -47,7 +47,7 @@ def _measure(study: SweepSpec) -> SlotMeasurement:
         probe = SlotProbe(tuple(runner.engine.slots), size.max_slots)
         while probe.choice is None:
             runner.engine.step({*runner.engine.slots} - {*probe.group})
-            probe.take(runner.engine.tokens, runner.engine.seconds)
+            probe.record(runner.engine.tokens, runner.engine.seconds)
     is_auto = study.slots == "auto"
     return SlotMeasurement(
         study=study.study_name,

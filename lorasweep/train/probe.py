@@ -1,20 +1,20 @@
-"""How many slots pay: found out from the first steps of real trials, so that nothing is wasted."""
+"""Measure how many slots a lane should have, on the first steps of real trials, wasting none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-NEARLY_BEST = 0.95  # the fewest slots within 5% of the best speed
-PACKING_PAYS = 1.10  # and one slot alone where the best gains less than 10%
-CYCLES = 3  # of which the first warms up
+NEARLY_BEST = 0.95  # choose the fewest slots within 5% of the best speed,
+PACKING_PAYS = 1.10  # or one slot if the best speed is less than 10% above that of one
+CYCLES = 3  # the first one warms up
 
 
 @dataclass(frozen=True)
 class SlotChoice:
-    """Hold how many slots a lane has, and why.
+    """The number of slots of a lane, and the reason for it.
 
-    tokens_per_s: measured, by the number of slots; empty where the number was given.
+    tokens_per_s: measured speed by the number of slots; empty if nothing was measured.
     """
 
     slots: int
@@ -23,7 +23,7 @@ class SlotChoice:
 
 
 def choose_slots(tokens_per_s: Mapping[int, float]) -> SlotChoice:
-    """Choose the fewest slots that are nearly as fast as the best number, or one."""
+    """Choose the fewest slots that are nearly as fast as the best number."""
     alone, best = tokens_per_s[1], max(tokens_per_s.values())
     gain = best / alone
     if gain < PACKING_PAYS:
@@ -38,18 +38,19 @@ def choose_slots(tokens_per_s: Mapping[int, float]) -> SlotChoice:
 
 @dataclass
 class SlotProbe:
-    """Say which trials train in the coming step, until the speeds are known.
+    """Chooses the trials of each step until the speeds of all numbers of slots are known.
 
-    In a round every trial trains one step, in groups of one size, so each size is measured on the
-    same trials. A cycle is a round of every size, and each size has the speed of its fastest round:
-    what else the machine does while a lane comes up slows some rounds, and must not decide. What a
-    trial computes does not depend on its group.
+    In a round every trial trains one step, in groups of one size, so that all sizes are measured on
+    the same trials. A cycle is a round of every size: 1, 2, 4 and so on. The first cycle warms up,
+    as kernels are loaded and chosen then; of the others a size keeps its fastest round, since
+    whatever else starts up on the machine can only slow a round down. Trials compute the same in
+    any group, so every measured step counts as training.
 
-    most: slots at most.
+    max_slots: largest group to measure.
     """
 
     trials: Sequence[str]
-    most: int
+    max_slots: int
     choice: SlotChoice | None = None
     _groups: list[list[str]] = field(default_factory=list)
     _size: int = 1
@@ -60,9 +61,9 @@ class SlotProbe:
     _speeds: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Settle at once where there is nothing to compare."""
+        """Choose at once if there is nothing to compare."""
         self._begin_round()
-        if min(self.most, len(self.trials)) < 2:
+        if min(self.max_slots, len(self.trials)) < 2:
             self.choice = SlotChoice(1, {}, "there is no second trial to share with")
 
     def _begin_round(self) -> None:
@@ -72,11 +73,11 @@ class SlotProbe:
 
     @property
     def group(self) -> Sequence[str]:
-        """Name the trials that train in the coming step."""
+        """The trials to train in the next step."""
         return self._groups[0]
 
-    def take(self, tokens: int, seconds: float) -> None:
-        """Take what the step of the group measured, and go on to the next."""
+    def record(self, tokens: int, seconds: float) -> None:
+        """Record the speed of the group's step, and move on to the next group."""
         self._tokens += tokens
         self._seconds += seconds
         self._groups.pop(0)
@@ -86,7 +87,7 @@ class SlotProbe:
             kept = self._speeds if self._cycle else self._warming
             kept[self._size] = max(self._tokens / self._seconds, kept.get(self._size, 0.0))
         self._size *= 2
-        if self._size > min(self.most, len(self.trials)):
+        if self._size > min(self.max_slots, len(self.trials)):
             self._size, self._cycle = 1, self._cycle + 1
         if self._cycle == CYCLES:
             self._choose(self._speeds)
@@ -94,7 +95,7 @@ class SlotProbe:
             self._begin_round()
 
     def stop(self) -> None:
-        """Choose among the sizes below the present one, for which there is no memory."""
+        """Choose among the sizes below the current one, which does not fit into memory."""
         speeds = self._warming | self._speeds
         self._choose({size: speed for size, speed in speeds.items() if size < self._size})
 

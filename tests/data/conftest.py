@@ -1,4 +1,4 @@
-"""Tokenizers whose tokens are bytes, so that a test can count what it sees."""
+"""Tokenizers whose tokens are bytes, so that tests can count them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def framing() -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what `datasets` caches out of the home folder."""
+    """Keep the cache of `datasets` out of the home folder."""
     import datasets
 
     cache: Path = tmp_path_factory.mktemp("datasets")

@@ -26,7 +26,7 @@ PAD = 0
 
 
 def tokens_of(count: int, longest: int = 11) -> Tokens:
-    """Make examples of 2 to `longest` tokens, none of which is the padding."""
+    """Make examples of 2 to `longest` tokens, none of them the padding token."""
     rng = np.random.default_rng(count)
     lengths = rng.integers(2, longest + 1, count)
     return Tokens.pack(

@@ -26,7 +26,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def network(monkeypatch):
-    """The hosts that were asked for, of which there are to be none."""
+    """The hosts that were looked up; there must be none."""
     asked = []
 
     def ask(host, *arguments, **fields):
@@ -38,7 +38,7 @@ def network(monkeypatch):
 
 
 def everything(source: Source) -> list[Example]:
-    """Give all examples in the order of the file, as far as their prompts or texts are sorted."""
+    """All examples in the order of the file, if its prompts or texts are sorted."""
     return sorted([*source.train, *source.heldout], key=lambda e: (e.prompt, e.response))
 
 

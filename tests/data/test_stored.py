@@ -25,7 +25,7 @@ def made(tmp_path, plain):
 
 
 def whole(root, recipe):
-    """Give what a folder holds, which is to be whole."""
+    """Read a folder, which must be complete."""
     data = read_stored(root, recipe)
     assert data is not None
     return data

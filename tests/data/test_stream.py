@@ -27,7 +27,7 @@ def streamed(path, **fields) -> DataSpec:
 
 
 def parts(spec) -> tuple[list[str], list[str]]:
-    """Give training and held-out documents, each in the order of the stream."""
+    """Collect training and held-out documents, each in the order of the stream."""
     found: tuple[list[str], list[str]] = ([], [])
     for held, text in split_documents(spec, None):
         found[held].append(text)

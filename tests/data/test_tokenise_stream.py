@@ -28,12 +28,12 @@ documents = st.lists(
 
 
 def unheard(_filled: StreamProgress) -> None:
-    """Tell nobody."""
+    """Ignore progress."""
 
 
 @pytest.fixture(scope="module")
 def from_texts(plain, tmp_path_factory):
-    """Give a maker of stored tokens of these texts, of which the first is held out."""
+    """Make a function that stores tokens of texts, the first of them held out."""
 
     def make(texts, sequences=None, seq_len=8, tell=unheard, vocabulary=VOCABULARY):
         def split(_spec, _tokenizer):

@@ -72,7 +72,7 @@ def _of_lm_eval(
     """Let lm-eval score a model by itself; give its measures and the model's answers."""
     (task,) = load_tasks((name,), EvaluateSpec(tasks=str(tasks_folder))).values()
     task.set_fewshot_seed(seed=SHOTS_SEED)
-    with served.alone(0) as model:
+    with served.one_copy(0) as model:
         results = evaluate(
             HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4),
             {"tasks": {name: task}, "groups": {}},

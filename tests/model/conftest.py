@@ -36,7 +36,7 @@ def _configs() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Give the folder of a family's tiny model, made when it is first asked for."""
+    """Build the folder of a family's tiny model at first use."""
     root = tmp_path_factory.mktemp("families")
 
     def folder(name: str) -> Path:

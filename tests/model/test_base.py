@@ -15,7 +15,7 @@ FAMILIES = ["llama", "qwen2", "gpt2", "gpt_neox"]
 
 @pytest.fixture
 def broken(family, tmp_path):
-    """A copy of a good folder, to be broken."""
+    """A copy of a valid folder, to be broken."""
     shutil.copytree(family("llama"), tmp_path / "model")
     return tmp_path / "model"
 

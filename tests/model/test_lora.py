@@ -43,7 +43,7 @@ FAMILIES = list(PLACES)
 
 
 def layers_of(name, targets):
-    """Give the full names of a set's layers with their sizes, as the family writes them."""
+    """List the full names of a set's layers with their sizes, as the family names them."""
     attention, mlp = BLOCKS[name]
     parts = {
         "attention": [(attention, ATTENTION[name])],
@@ -83,7 +83,7 @@ def peft_of(model, hyperparameters, seed=0):
 
 
 def trained_by(model):
-    """Give the adapter of a PEFT model by the names that PEFT saves it under."""
+    """Collect the adapter of a PEFT model, by the names that PEFT saves it under."""
     return {
         name.replace(".default", ""): parameter.detach().clone()
         for name, parameter in model.named_parameters()
@@ -92,7 +92,7 @@ def trained_by(model):
 
 
 def stirred(adapter):
-    """Fill B, which begins as zero, so that the adapter does something."""
+    """Fill B, which starts at zero, so that the adapter has an effect."""
     generator = torch.Generator().manual_seed(1)
     return {
         name: torch.randn(value.shape, generator=generator) if "lora_B" in name else value

@@ -52,7 +52,7 @@ def load(family: Callable[[str], Path]) -> Callable[..., Any]:
 
 
 def stir(adapter: Adapter, seed: int = 0) -> Adapter:
-    """Fill B, which begins as zero, so that the adapter does something."""
+    """Fill B, which starts at zero, so that the adapter has an effect."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in adapter.named().items():
         if "lora_B" in name:
@@ -61,13 +61,13 @@ def stir(adapter: Adapter, seed: int = 0) -> Adapter:
 
 
 def several(packed: PackedModel, *which: LoraHyperparameters) -> list[Adapter]:
-    """Make adapters that do something, in the order in which a batch has them."""
+    """Make adapters with an effect, in the order in which a batch has them."""
     made = [stir(packed.adapter(h, seed), seed) for seed, h in enumerate(which or SEVERAL)]
     return packed.stack(made)
 
 
 def repeated(adapters: list[Adapter]) -> Tensor:
-    """Give every adapter rows of its own, no two the same."""
+    """Make rows for every adapter, no two the same."""
     return torch.cat([(IDS_BT + 7 * i) % 261 for i in range(len(adapters))])
 
 
@@ -87,7 +87,7 @@ def losses_of(logits_BTV: Tensor, ids_BT: Tensor) -> Tensor:
 
 
 def padded(adapter: Adapter) -> Tensor:
-    """Collect what lies between the real rank and the bucket."""
+    """Collect the padding between the real rank and the bucket."""
     parts = []
     for _, a_RI, b_OR in matrices(adapter.weights_P, adapter.layers, adapter.bucket):
         parts += [a_RI[adapter.rank :].flatten(), b_OR[:, adapter.rank :].flatten()]
@@ -330,7 +330,7 @@ def examples(seed: int = 0, count: int = 6) -> Tokens:
 
 
 def measured(packed: PackedModel, adapter: Adapter, batch: MicroBatch) -> tuple[float, Tensor]:
-    """Give loss and gradient of a micro-batch."""
+    """Compute loss and gradient of a micro-batch."""
     adapter.gradients_P.zero_()
     with packed.route([TrialRows(adapter)]) as model, logits_at(model, batch.logit_indices_K):
         logits_KV = model(
@@ -415,13 +415,13 @@ def test_copies_served_together_answer_as_each_alone_and_as_peft(load, name, tmp
     served = PackedCopies(packed, adapters)
     assert served.copies == len(adapters)
     packed.base.train()
-    with served.together() as model:
+    with served.all_copies() as model:
         assert not model.training
         together = model(IDS_BT.repeat(len(adapters), 1)).logits
         assert not together.requires_grad
     assert packed.base.training
     for i, adapter in enumerate(adapters):
-        with served.alone(i) as model:
+        with served.one_copy(i) as model:
             alone = model(IDS_BT).logits
         torch.testing.assert_close(together[2 * i : 2 * i + 2], alone, atol=1e-6, rtol=1e-5)
         theirs = in_peft(load, name, adapter, tmp_path / str(i)).eval()
@@ -435,7 +435,7 @@ def test_a_base_served_without_adapters_is_one_copy_of_itself(load):
     several(packed)
     served = PackedCopies(packed)
     assert served.copies == 1
-    for given_model in (served.together(), served.alone(0)):
+    for given_model in (served.all_copies(), served.one_copy(0)):
         with given_model as model:
             assert model(IDS_BT).logits.equal(expected)
 
@@ -444,7 +444,7 @@ def test_an_evaluation_that_fails_leaves_the_base_in_training(load):
     packed = PackedModel(load("llama"), CPU)
     adapters = several(packed)
     packed.base.train()
-    with pytest.raises(RuntimeError, match="too long"), PackedCopies(packed, adapters).together():
+    with pytest.raises(RuntimeError, match="too long"), PackedCopies(packed, adapters).all_copies():
         raise RuntimeError("too long")
     assert packed.base.training
     with packed.route([]) as model:
@@ -455,7 +455,7 @@ def test_serving_between_two_halves_of_a_step_changes_no_gradient(load):
     packed = PackedModel(load("llama"), CPU)
     adapters = several(packed)
     before = [adapter.gradients_P.clone() for adapter in adapters]
-    with PackedCopies(packed, adapters[1:3]).together() as model:
+    with PackedCopies(packed, adapters[1:3]).all_copies() as model:
         model(IDS_BT)
     assert all(a.gradients_P.equal(b) for a, b in zip(adapters, before, strict=True))
 

@@ -35,7 +35,7 @@ def test_an_inserted_adapter_is_the_one_that_peft_loads(family, tmp_path: Path, 
             weight.add_(torch.full_like(weight, 0.01 * (1 + len(key) % 3)))
     save_adapter(tmp_path, adapter, layers, LORA, str(family(name)))
     tuned = PeftModel.from_pretrained(load_base(spec, CPU), str(tmp_path))
-    with SingleModel(base).together() as model, torch.no_grad():
+    with SingleModel(base).all_copies() as model, torch.no_grad():
         assert torch.allclose(tuned(IDS_BT).logits, model(IDS_BT).logits, atol=1e-6)
 
 
@@ -45,9 +45,9 @@ def test_a_single_model_is_served_without_dropout_and_gradients(family):
     served = SingleModel(base)
     assert served.copies == 1
     assert served.cache_bytes > 0
-    with served.together() as model:
+    with served.all_copies() as model:
         one = model(IDS_BT).logits
-    with served.alone(0) as model:
+    with served.one_copy(0) as model:
         assert torch.equal(model(IDS_BT).logits, one)
         assert not one.requires_grad
     assert base.training

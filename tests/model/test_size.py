@@ -1,4 +1,4 @@
-"""What a model and its trials take, against the paper's tables and against transformers itself."""
+"""Sizes of models and trials, against the tables of Biderman et al. and transformers itself."""
 
 import pytest
 

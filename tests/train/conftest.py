@@ -1,4 +1,4 @@
-"""What the trials of these tests train on."""
+"""Training data and small trials for the tests of the engines."""
 
 from __future__ import annotations
 

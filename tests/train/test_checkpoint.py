@@ -28,7 +28,7 @@ def begun(trial: Trial) -> LoraSlot:
 
 
 def start(trial: Trial) -> tuple[dict[str, Tensor], torch.optim.Optimizer]:
-    """Give a fresh trial's adapter and optimizer."""
+    """Build a fresh trial's adapter and optimizer."""
     slot = begun(trial)
     return slot.adapter.named(), slot.optimizer
 

@@ -1,4 +1,4 @@
-"""One trial under real DeepSpeed, held against plain scripts, on one worker and on two."""
+"""One trial under real DeepSpeed against plain scripts, on one worker and on two."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from lorasweep.train.deepspeed import DeepSpeedEngine
 from tests.examples import examples
 from tests.reference_full import Finetuned, finetune
 from tests.train.cleanup import close
-from tests.train.journey import (
+from tests.train.deepspeed_setup import (
     ADAMW,
     IDS_BT,
     LION,
     SPEC,
-    Journey,
-    Travelled,
-    ask,
+    Setup,
+    Trained,
     one_step,
+    run_trial,
+    run_trials,
     served_logits,
     slot_of,
-    travel,
-    travel_all,
+    with_engine,
 )
 from tests.train.trial import CPU, distance, told
 from tests.train.trial import Trial as PackedTrial
@@ -61,27 +61,27 @@ SUMMED_ELSEWHERE = {"adamw": 1e-5, "lion": 1e-3}
 
 
 @pytest.fixture
-def journey(tiny_model: Path, tokens: Tokens) -> Journey:
-    return Journey(tiny_model, tokens)
+def setup(tiny_model: Path, tokens: Tokens) -> Setup:
+    return Setup(tiny_model, tokens)
 
 
-def scripted(journey: Journey) -> Finetuned:
+def scripted(setup: Setup) -> Finetuned:
     """Train a trial by the plain script."""
-    batches = ask(journey, lambda engine: slot_of(engine).trial.batches)
-    hyperparameters, train = journey.hyperparameters, journey.train
+    batches = with_engine(setup, lambda engine: slot_of(engine).trial.batches)
+    hyperparameters, train = setup.hyperparameters, setup.train
     return finetune(
-        journey.folder,
+        setup.folder,
         [
             [
                 (ids.tolist(), prompt)
-                for ids, prompt in map(journey.tokens.example, batches.examples(step).tolist())
+                for ids, prompt in map(setup.tokens.example, batches.examples(step).tolist())
             ]
-            for step in range(journey.steps)
+            for step in range(setup.steps)
         ],
         lr=hyperparameters.lr,
         optimizer=train.optimizer,
         weight_decay=hyperparameters.weight_decay,
-        warmup_steps=math.ceil(hyperparameters.warmup * journey.steps),
+        warmup_steps=math.ceil(hyperparameters.warmup * setup.steps),
         clip=train.clip or math.inf,
     )
 
@@ -98,31 +98,31 @@ def logits_of(folder: Path) -> torch.Tensor:
     return logits
 
 
-def check_equal(travelled: Travelled, plain: Finetuned, model: Path, optimizer: str) -> None:
-    assert travelled.losses == pytest.approx(plain.losses, rel=1e-5)
-    assert travelled.norms == pytest.approx(plain.norms, rel=1e-5)
+def check_equal(trained: Trained, plain: Finetuned, model: Path, optimizer: str) -> None:
+    assert trained.losses == pytest.approx(plain.losses, rel=1e-5)
+    assert trained.norms == pytest.approx(plain.norms, rel=1e-5)
     assert distance(plain.weights, weights_of(model)) < SUMMED_ELSEWHERE[optimizer]
 
 
-def check_went_on(travelled: Travelled, saved: int) -> None:
-    """Hold a trial that went on from its state against itself, bit for bit."""
-    assert travelled.again is not None
-    rest, again = travelled.steps[saved:], travelled.again
+def check_resumed(trained: Trained, saved: int) -> None:
+    """Check that a resumed trial equals the uninterrupted one, bit for bit."""
+    assert trained.again is not None
+    rest, again = trained.steps[saved:], trained.again
     assert [told(progress) for progress in again.steps] == [told(progress) for progress in rest]
-    assert torch.equal(again.logits, travelled.logits)
+    assert torch.equal(again.logits, trained.logits)
 
 
 def test_two_workers_equal_a_plain_script_under_every_stage(
-    journey: Journey, two_workers: TwoWorkers, tmp_path: Path
+    setup: Setup, two_workers: TwoWorkers, tmp_path: Path
 ):
-    journeys = {str(stage): replace(journey, stage=stage, saved=5) for stage in STAGES}
-    journeys["lion"] = replace(journey, hyperparameters=LION, train=LION_SPEC)
-    journeys["lockstep"] = replace(journey, stage=3, lockstep=True)
-    workers = two_workers(travel_all, journeys, tmp_path)
-    plain = {"adamw": scripted(journey), "lion": scripted(journeys["lion"])}
+    setups = {str(stage): replace(setup, stage=stage, saved=5) for stage in STAGES}
+    setups["lion"] = replace(setup, hyperparameters=LION, train=LION_SPEC)
+    setups["lockstep"] = replace(setup, stage=3, lockstep=True)
+    workers = two_workers(run_trials, setups, tmp_path)
+    plain = {"adamw": scripted(setup), "lion": scripted(setups["lion"])}
     assert min(plain["adamw"].norms) < 2.5 < max(plain["adamw"].norms)  # some steps are clipped
-    for name, trial in journeys.items():
-        one, other = (travelled[name] for travelled in workers)
+    for name, trial in setups.items():
+        one, other = (trained[name] for trained in workers)
         assert [told(step) for step in one.steps][:1] == [told(step) for step in other.steps][:1]
         assert one.losses == other.losses
         assert one.norms == other.norms
@@ -131,33 +131,33 @@ def test_two_workers_equal_a_plain_script_under_every_stage(
         check_equal(one, plain[optimizer], tmp_path / name / "model", optimizer)
         assert torch.allclose(one.logits, logits_of(tmp_path / name / "model"), atol=1e-6)
         if trial.saved is not None:
-            check_went_on(one, trial.saved)
-            check_went_on(other, trial.saved)
+            check_resumed(one, trial.saved)
+            check_resumed(other, trial.saved)
     with pytest.raises(LorasweepError, match=r"resources.workers: must be 2, as when"):
-        journeys["2"].begin(Shard(), tmp_path / "2" / "state")
+        setups["2"].begin(Shard(), tmp_path / "2" / "state")
 
 
-def test_other_settings_on_two_workers(journey: Journey, two_workers: TwoWorkers, tmp_path: Path):
-    journeys = {
-        "bf16 1": replace(journey, stage=1, dtype="bf16", saved=6),
-        "bf16 3": replace(journey, stage=3, dtype="bf16", saved=6),
-        "offload 2": replace(journey, stage=2, offload=True),
-        "offload 3": replace(journey, stage=3, offload=True, saved=6),
-        "recompute": replace(journey, stage=3, train=SPEC.model_copy(update={"recompute": True})),
-        "dropping": replace(journey, hyperparameters=DROPPING),
-        "lora": replace(journey, stage=3, hyperparameters=LORA, saved=6),
-        "diverging": replace(journey, stage=3, hyperparameters=WRECKING, steps=20),
+def test_other_settings_on_two_workers(setup: Setup, two_workers: TwoWorkers, tmp_path: Path):
+    setups = {
+        "bf16 1": replace(setup, stage=1, dtype="bf16", saved=6),
+        "bf16 3": replace(setup, stage=3, dtype="bf16", saved=6),
+        "offload 2": replace(setup, stage=2, offload=True),
+        "offload 3": replace(setup, stage=3, offload=True, saved=6),
+        "recompute": replace(setup, stage=3, train=SPEC.model_copy(update={"recompute": True})),
+        "dropping": replace(setup, hyperparameters=DROPPING),
+        "lora": replace(setup, stage=3, hyperparameters=LORA, saved=6),
+        "diverging": replace(setup, stage=3, hyperparameters=WRECKING, steps=20),
     }
-    first, second = two_workers(travel_all, journeys, tmp_path)
-    plain = scripted(journey)
-    for name, trial in journeys.items():
+    first, second = two_workers(run_trials, setups, tmp_path)
+    plain = scripted(setup)
+    for name, trial in setups.items():
         one, other, model = first[name], second[name], tmp_path / name / "model"
         assert one.losses == other.losses
         assert [step.diverged for step in one.steps] == [step.diverged for step in other.steps]
         assert torch.equal(one.logits, other.logits)
         if trial.saved is not None:
-            check_went_on(one, trial.saved)
-            check_went_on(other, trial.saved)
+            check_resumed(one, trial.saved)
+            check_resumed(other, trial.saved)
         if trial.dtype == "bf16":  # measured: losses differ by 3e-4, weights by 5e-3
             assert one.losses == pytest.approx(plain.losses, rel=2e-3)
             assert one.losses[-1] < one.losses[0] - 0.5
@@ -168,15 +168,15 @@ def test_other_settings_on_two_workers(journey: Journey, two_workers: TwoWorkers
 
     dropped = first["dropping"].losses
     assert dropped != pytest.approx(plain.losses, rel=1e-3)  # and the number of workers is nothing
-    alone = travel(replace(journeys["dropping"], saved=4), tmp_path / "alone")
-    check_went_on(alone, 4)
+    alone = run_trial(replace(setups["dropping"], saved=4), tmp_path / "alone")
+    check_resumed(alone, 4)
     assert alone.losses == pytest.approx(dropped, rel=1e-5)
 
-    packed = train_packed(PackedTrial(journey.folder, journey.tokens, SPEC, LORA, 8, width=64))
+    packed = train_packed(PackedTrial(setup.folder, setup.tokens, SPEC, LORA, 8, width=64))
     adapter = load_file(tmp_path / "lora" / "adapter" / "adapter_model.safetensors")
     assert first["lora"].losses == pytest.approx(packed.losses, rel=1e-5)
     assert distance(packed.adapter, adapter) < SUMMED_ELSEWHERE["adamw"]
-    base = AutoModelForCausalLM.from_pretrained(str(journey.folder))
+    base = AutoModelForCausalLM.from_pretrained(str(setup.folder))
     tuned = PeftModel.from_pretrained(base, str(tmp_path / "lora" / "adapter"))
     with torch.no_grad():
         assert torch.allclose(tuned(IDS_BT).logits, first["lora"].logits, atol=1e-5)
@@ -188,7 +188,7 @@ def test_other_settings_on_two_workers(journey: Journey, two_workers: TwoWorkers
 
 
 def load_sharded(folder: Path, shard: Shard) -> tuple[float, int]:
-    """Load a base under stage 3, and tell what share a worker holds, and how much whole."""
+    """Load a base under stage 3; return a worker's share of it, and how much is unsharded."""
     model = ModelSpec(path=str(folder), dtype="fp32")
     engine = DeepSpeedEngine(model, DeepSpeedSpec(stage=3), shard, CPU)
     engine.load(ADAMW, SPEC, 0)
@@ -199,8 +199,8 @@ def load_sharded(folder: Path, shard: Shard) -> tuple[float, int]:
     return share, whole
 
 
-def test_under_stage_3_no_worker_holds_the_whole_model(journey: Journey, two_workers: TwoWorkers):
-    for share, whole in two_workers(load_sharded, journey.folder):
+def test_under_stage_3_no_worker_holds_the_whole_model(setup: Setup, two_workers: TwoWorkers):
+    for share, whole in two_workers(load_sharded, setup.folder):
         assert share == pytest.approx(0.5, abs=0.01)
         assert whole == 0
 
@@ -209,93 +209,91 @@ def test_a_sharded_model_whose_embeddings_are_tied_is_saved_whole(
     two_workers: TwoWorkers, tmp_path: Path
 ):
     # Of the testbed's model even the embeddings stay sharded between steps.
-    journey = Journey(testbed.MODEL, examples(testbed.MODEL), stage=3, steps=1)
-    one, _ = two_workers(travel_all, {"tied": journey}, tmp_path)
+    setup = Setup(testbed.MODEL, examples(testbed.MODEL), stage=3, steps=1)
+    one, _ = two_workers(run_trials, {"tied": setup}, tmp_path)
     saved = tmp_path / "tied" / "model"
-    check_equal(one["tied"], scripted(journey), saved, "adamw")
+    check_equal(one["tied"], scripted(setup), saved, "adamw")
     assert torch.allclose(one["tied"].logits, logits_of(saved), atol=1e-5)
     model = AutoModelForCausalLM.from_pretrained(str(saved))
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-def go_on_over_late_storage(journey: Journey, folder: Path, shard: Shard) -> tuple[int, float]:
-    """Save twice and go on, while the second worker sees no state in the folder yet."""
+def go_on_over_late_storage(setup: Setup, folder: Path, shard: Shard) -> tuple[int, float]:
+    """Save twice and resume, while the second worker sees no state in the folder yet."""
     is_late = shard.worker == 1
     name = "not here yet" if is_late else sharded_state._FILE
-    engine = journey.begin(shard)
+    engine = setup.begin(shard)
     with mock.patch.object(sharded_state, "_FILE", name):
         for _ in range(2):
             engine.step()
             slot_of(engine).save_state(folder, {})
     close(engine)
-    engine = journey.begin(shard, None if is_late else folder)
+    engine = setup.begin(shard, None if is_late else folder)
     step, loss = slot_of(engine).position.step, one_step(engine).position.losses[-1]
     close(engine)
     return step, loss
 
 
 def test_the_first_worker_says_from_which_state_all_go_on(
-    journey: Journey, two_workers: TwoWorkers, tmp_path: Path
+    setup: Setup, two_workers: TwoWorkers, tmp_path: Path
 ):
-    losses = scripted(journey).losses
-    for step, loss in two_workers(go_on_over_late_storage, journey, tmp_path):
+    losses = scripted(setup).losses
+    for step, loss in two_workers(go_on_over_late_storage, setup, tmp_path):
         assert step == 2
         assert loss == pytest.approx(losses[2], rel=1e-5)
 
 
-def evaluate_unevenly(journey: Journey, shard: Shard) -> list[float]:
+def evaluate_unevenly(setup: Setup, shard: Shard) -> list[float]:
     """Train a step, let one worker evaluate more than the other, and train another step."""
-    engine = journey.begin(shard)
+    engine = setup.begin(shard)
     assert not engine.lockstep  # so small a model is gathered
     losses = []
     for _ in range(3):
         losses.append(one_step(engine).position.losses[-1])
         with engine.serving(["trial"]) as (served, _):
             for _ in range(1 + 2 * shard.worker):
-                with served.alone(0) as model:
+                with served.one_copy(0) as model:
                     model(input_ids=IDS_BT)
     close(engine)
     return losses
 
 
-def test_workers_evaluate_a_gathered_model_each_as_it_likes(
-    journey: Journey, two_workers: TwoWorkers
-):
-    one, other = two_workers(evaluate_unevenly, replace(journey, stage=3))
-    assert one == other == pytest.approx(scripted(journey).losses[:3], rel=1e-5)
+def test_workers_evaluate_a_gathered_model_each_as_it_likes(setup: Setup, two_workers: TwoWorkers):
+    one, other = two_workers(evaluate_unevenly, replace(setup, stage=3))
+    assert one == other == pytest.approx(scripted(setup).losses[:3], rel=1e-5)
 
 
-def test_dropout_of_an_adapter_is_drawn_again_after_a_pause(journey: Journey, tmp_path: Path):
+def test_dropout_of_an_adapter_is_drawn_again_after_a_pause(setup: Setup, tmp_path: Path):
     dropping = LORA.model_copy(update={"dropout": 0.3})
-    travelled = travel(replace(journey, hyperparameters=dropping, saved=4), tmp_path / "dropping")
-    check_went_on(travelled, 4)
-    without = travel(replace(journey, hyperparameters=LORA), tmp_path / "without")
-    assert travelled.losses != pytest.approx(without.losses, rel=1e-4)
+    trained = run_trial(replace(setup, hyperparameters=dropping, saved=4), tmp_path / "dropping")
+    check_resumed(trained, 4)
+    without = run_trial(replace(setup, hyperparameters=LORA), tmp_path / "without")
+    assert trained.losses != pytest.approx(without.losses, rel=1e-4)
 
 
 @pytest.mark.parametrize("stage", [0, 3])
-def test_a_worker_alone_equals_the_plain_script(journey: Journey, stage: Any, tmp_path: Path):
+def test_a_worker_alone_equals_the_plain_script(setup: Setup, stage: Any, tmp_path: Path):
     before = dict(os.environ)
-    journey = replace(journey, stage=stage, saved=6)
-    travelled = travel(journey, tmp_path)
-    check_equal(travelled, scripted(journey), tmp_path / "model", "adamw")
-    check_went_on(travelled, 6)
+    setup = replace(setup, stage=stage, saved=6)
+    trained = run_trial(setup, tmp_path)
+    check_equal(trained, scripted(setup), tmp_path / "model", "adamw")
+    check_resumed(trained, 6)
     assert dict(os.environ) == before
     assert not torch.distributed.is_initialized()
 
 
-def test_a_saved_model_is_an_ordinary_folder(journey: Journey, tmp_path: Path):
-    travelled = travel(replace(journey, hyperparameters=DROPPING, steps=2), tmp_path)
+def test_a_saved_model_is_an_ordinary_folder(setup: Setup, tmp_path: Path):
+    trained = run_trial(replace(setup, hyperparameters=DROPPING, steps=2), tmp_path)
     folder = tmp_path / "model"
-    assert torch.equal(logits_of(folder), travelled.logits)
+    assert torch.equal(logits_of(folder), trained.logits)
     assert AutoTokenizer.from_pretrained(str(folder)).eos_token == "<|end|>"
-    saved, base = (json.loads((f / "config.json").read_text()) for f in (folder, journey.folder))
+    saved, base = (json.loads((f / "config.json").read_text()) for f in (folder, setup.folder))
     assert saved == base  # and so without the trial's dropout
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")  # which is tied
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-def test_a_gradient_that_is_not_finite_changes_no_weight(journey: Journey, stage: Any):
+def test_a_gradient_that_is_not_finite_changes_no_weight(setup: Setup, stage: Any):
     def poison(engine: DeepSpeedEngine) -> tuple[str | None, float]:
         before = served_logits(engine)
         weight = next(engine._model.module.parameters())
@@ -305,35 +303,35 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(journey: Journey, stage
         assert slot_of(engine).position.step == 0
         return progress.diverged, progress.grad_norm
 
-    diverged, norm = ask(replace(journey, stage=stage), poison)
+    diverged, norm = with_engine(replace(setup, stage=stage), poison)
     assert diverged == "the gradient is not finite"
     assert not math.isfinite(norm)
 
 
 def test_a_step_that_memory_does_not_hold_is_a_sentence(
-    journey: Journey, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
     monkeypatch.setattr(DeepSpeedEngine, "_loss", fail)
     with pytest.raises(OutOfMemoryError, match=r"deepspeed.stage: a micro-batch must fit into"):
-        ask(journey, lambda engine: engine.step())
+        with_engine(setup, lambda engine: engine.step())
 
 
-def test_workers_must_be_joined_as_the_trial_says(journey: Journey):
+def test_workers_must_be_joined_as_the_trial_says(setup: Setup):
     with pytest.raises(LorasweepError, match=r"resources.workers: .* has joined none"):
-        journey.begin(Shard(0, 2))
+        setup.begin(Shard(0, 2))
 
 
-def test_a_state_of_another_kind_is_refused(journey: Journey, tmp_path: Path):
-    ask(journey, lambda engine: slot_of(engine).save_state(tmp_path, {}))
+def test_a_state_of_another_kind_is_refused(setup: Setup, tmp_path: Path):
+    with_engine(setup, lambda engine: slot_of(engine).save_state(tmp_path, {}))
     with pytest.raises(LorasweepError, match=r"must hold the state of full under stage 3"):
-        replace(journey, stage=3).begin(Shard(), tmp_path)
+        replace(setup, stage=3).begin(Shard(), tmp_path)
 
 
 def test_a_crash_while_a_state_is_written_leaves_the_old_one(
-    journey: Journey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def crash(engine: DeepSpeedEngine) -> None:
         engine.step()
@@ -348,8 +346,8 @@ def test_a_crash_while_a_state_is_written_leaves_the_old_one(
         with pytest.raises(KeyboardInterrupt):
             slot_of(engine).save_state(tmp_path, {"whole": False})
 
-    ask(journey, crash)
-    engine = journey.begin(Shard(), tmp_path)
+    with_engine(setup, crash)
+    engine = setup.begin(Shard(), tmp_path)
     assert slot_of(engine).position.step == 1
     assert slot_of(engine).notes == {"whole": True}
     engine.step()
@@ -358,20 +356,21 @@ def test_a_crash_while_a_state_is_written_leaves_the_old_one(
     assert len([part for part in tmp_path.iterdir() if part.is_dir()]) == 1
 
 
-def test_it_says_nothing_and_leaves_nothing(journey: Journey, tmp_path: Path):
+def test_it_says_nothing_and_leaves_nothing(setup: Setup, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
     script = f"""
         from pathlib import Path
         from dataclasses import replace
-        from tests.train.journey import LION, Journey, SPEC, travel
-        from tests.train.trial import examples
+        from tests.train.deepspeed_setup import LION, Setup, SPEC, run_trial
+        from tests.examples import examples
 
-        folder = Path({str(journey.folder)!r})
-        journey = Journey(folder, examples(folder), steps=2, dtype="bf16", saved=1)
+        folder = Path({str(setup.folder)!r})
+        setup = Setup(folder, examples(folder), steps=2, dtype="bf16", saved=1)
         lion = SPEC.model_copy(update={{"optimizer": "lion"}})
-        travel(replace(journey, stage=1, hyperparameters=LION, train=lion), Path({str(tmp_path)!r}))
-        travel(replace(journey, stage=3), Path({str(tmp_path)!r}) / "3")
+        out = Path({str(tmp_path)!r})
+        run_trial(replace(setup, stage=1, hyperparameters=LION, train=lion), out)
+        run_trial(replace(setup, stage=3), out / "3")
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     answer = subprocess.run(

@@ -1,4 +1,4 @@
-"""What becomes of what failed when memory has run out, and when a step takes the time."""
+"""Memory is released after an out-of-memory error, and timed steps wait for the device."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_where_memory_suffices_there_is_no_message():
 
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
-    """Let nothing but the counting of references free memory, as in the midst of a step."""
+    """Turn off the garbage collector, so that only reference counting frees memory."""
     gc.collect()
     gc.disable()
     yield

@@ -32,7 +32,7 @@ TOLERANCE = {"fp32": (1e-4, 1e-3), "bf16": (3e-2, 0.3)}
 
 @pytest.fixture(autouse=True)
 def _full_precision():
-    """Multiply fp32 in fp32, which is what the tolerance is about."""
+    """Multiply fp32 without TF32, as the tolerance assumes."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     yield
@@ -41,7 +41,7 @@ def _full_precision():
 
 @pytest.fixture(params=["fp32", "bf16"])
 def trials(request: pytest.FixtureRequest, trial: Trial) -> list[Trial]:
-    """Give trials of several shapes, so short that rounding does not yet part them."""
+    """Build trials of several shapes, too short for rounding to add up."""
     trial = replace(trial, dtype=request.param, width=64, steps=6, spec=TrainSpec(micro_batch=4))
 
     def made(name: str, lr: float = 1e-3, **fields: Any) -> Trial:

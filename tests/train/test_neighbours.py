@@ -204,7 +204,7 @@ def test_a_neighbour_that_drops_inputs_changes_nothing_at_a_rank_that_is_summed_
 
 
 def test_rows_that_are_full_are_the_same_beside_rows_that_are_not(trial: Trial):
-    """A model that is given nothing to keep apart may take another way through its attention."""
+    """Rows with one example each may take another path through attention."""
     documents = Tokens.pack([(list(range(3 + i, 35 + i)), 0) for i in range(20)])
     full = replace(trial, name="full", tokens=documents, width=32, steps=3)
     assert int(next(full.batches.for_worker(0, Shard())).positions_BT.diff(dim=1).min()) == 1
@@ -267,7 +267,7 @@ def test_a_diverged_trial_waits_in_its_slot_and_may_leave_it(
 
 
 def still(slot: LoraSlot) -> list[Tensor]:
-    """Copy all of a slot that training moves."""
+    """Copy everything of a slot that training changes."""
     state = slot.optimizer.state.get(slot.adapter.weights_P, {})
     return [
         slot.adapter.weights_P.clone(),
@@ -420,7 +420,7 @@ def test_a_saved_state_holds_nothing_of_the_neighbours(mixed: list[Trial], tmp_p
 
 
 def padding(slot: LoraSlot, flat_P: Tensor) -> Tensor:
-    """Collect what lies between an adapter's rank and its bucket, of weights or the like."""
+    """Collect the padding between an adapter's rank and its bucket, of weights or gradients."""
     parts = []
     for _, a_RI, b_OR in matrices(flat_P, slot.adapter.layers, slot.adapter.bucket):
         parts += [a_RI[slot.adapter.rank :].flatten(), b_OR[:, slot.adapter.rank :].flatten()]
@@ -501,7 +501,7 @@ def test_a_step_tells_each_trial_its_share_of_the_seconds(mixed: list[Trial]):
 
 
 class _Failing:
-    """Stand for a function that fails at some of its calls, as one does whose memory is spent."""
+    """A function that runs out of memory at some of its calls."""
 
     def __init__(self, function: Any, error: Exception, *calls: int) -> None:
         self.function, self.error, self.calls, self.count = function, error, calls, 0

@@ -325,7 +325,7 @@ def test_a_trial_whose_numbers_overflow_diverges_with_a_finite_adapter(
 
 
 def _break_gradient(trial: Trial, broken: int, value: float, shard: Shard) -> tuple[Any, Any, Any]:
-    """Spoil one worker's gradient in step four; give the adapter before and after, and the end."""
+    """Spoil one worker's gradient in step four; return the adapter before and after."""
     engine = engine_for(trial, shard=shard)
     slot = engine.slots[trial.name]
     while slot.position.step < 3:
@@ -421,10 +421,10 @@ def test_a_trained_adapter_exported_says_in_peft_what_it_says_in_its_slot(
         folder, slot.adapter.named(), slot.adapter.layers, trial.hyperparameters, str(trial.folder)
     )
     ids_BT = torch.tensor([trial.tokens.example(0)[0][:16].tolist()])
-    with engine.serving([trial.name]) as (served, order), served.together() as model:
+    with engine.serving([trial.name]) as (served, order), served.all_copies() as model:
         assert order == [trial.name]
         ours = model(ids_BT).logits
-    with PackedCopies(engine.model).together() as model:
+    with PackedCopies(engine.model).all_copies() as model:
         bare = model(ids_BT).logits
     base = load_base(ModelSpec(path=str(trial.folder), dtype="fp32"), CPU)
     theirs = PeftModel.from_pretrained(base, str(folder)).eval()
@@ -441,11 +441,11 @@ def test_copies_are_served_in_the_order_that_is_told(trial: Trial):
     engine = engine_for(*trials)
     list(run(engine))
     ids_BT = torch.tensor([trial.tokens.example(0)[0][:16].tolist()])
-    with engine.serving(["rank 20", "rank 9"]) as (served, order), served.together() as model:
+    with engine.serving(["rank 20", "rank 9"]) as (served, order), served.all_copies() as model:
         assert sorted(order) == ["rank 20", "rank 9"]
         together = model(ids_BT.repeat(2, 1)).logits
     for name, logits in zip(order, together, strict=True):
-        with engine.serving([name]) as (served, _), served.together() as model:
+        with engine.serving([name]) as (served, _), served.all_copies() as model:
             torch.testing.assert_close(model(ids_BT).logits[0], logits, atol=1e-6, rtol=1e-5)
 
 

@@ -55,13 +55,13 @@ def test_more_slots_than_one_are_chosen_only_where_they_pay(rest: dict[int, floa
 def probed(
     trials: list[str], most: int, seconds: Callable[[int], float] = lambda _: 1.0
 ) -> tuple[SlotChoice, list[list[str]]]:
-    """Let every trial train 10 tokens a step, and give the choice and the groups that trained."""
+    """Train 10 tokens a step with every trial; return the choice and the groups that trained."""
     probe = SlotProbe(trials, most)
     groups = []
     while probe.choice is None:
         group = list(probe.group)
         groups.append(group)
-        probe.take(10 * len(group), seconds(len(group)))
+        probe.record(10 * len(group), seconds(len(group)))
     return probe.choice, groups
 
 
@@ -86,7 +86,7 @@ def test_the_first_round_of_a_size_warms_up_and_is_not_measured():
         size = len(probe.group)
         seen[size] = seen.get(size, 0) + 1
         first = seen[size] <= 2 // size
-        probe.take(10 * size, 0.001 if first else 1.0)
+        probe.record(10 * size, 0.001 if first else 1.0)
     assert probe.choice.tokens_per_s == {1: 10, 2: 20}
 
 
@@ -96,7 +96,7 @@ def test_what_else_the_machine_does_for_a_while_does_not_decide(busy: int):
     steps = 0
     while probe.choice is None:
         cycle, steps = steps // 3, steps + 1
-        probe.take(10 * len(probe.group), len(probe.group) * (5.0 if cycle == busy else 1.0))
+        probe.record(10 * len(probe.group), len(probe.group) * (5.0 if cycle == busy else 1.0))
     assert probe.choice.tokens_per_s == {1: 10, 2: 10}
 
 
@@ -130,7 +130,7 @@ def test_where_there_is_one_trial_or_one_slot_nothing_is_measured(count: int, mo
 def test_memory_that_runs_out_ends_the_probe_with_what_is_known():
     probe = SlotProbe(TRIALS, 8)
     while len(probe.group) < 4:
-        probe.take(10 * len(probe.group), 1.0)
+        probe.record(10 * len(probe.group), 1.0)
     assert probe.choice is None
     probe.stop()
     assert probe.choice is not None
@@ -140,7 +140,7 @@ def test_memory_that_runs_out_ends_the_probe_with_what_is_known():
 
 def test_memory_that_runs_out_at_once_leaves_one_slot():
     probe = SlotProbe(TRIALS, 8)
-    probe.take(10, 1.0)
+    probe.record(10, 1.0)
     probe.stop()
     assert probe.choice == SlotChoice(1, {}, "memory holds one trial at a time")
 
@@ -150,7 +150,7 @@ def test_memory_that_runs_out_at_once_leaves_one_slot():
 def test_a_size_that_memory_ends_midway_is_not_chosen(cycles: int, groups: int):
     probe = SlotProbe(TRIALS[:6], 3)
     for _ in range(cycles * (6 + 3) + 6 + groups):
-        probe.take(10 * len(probe.group), 1.0 if len(probe.group) == 1 else 0.001)
+        probe.record(10 * len(probe.group), 1.0 if len(probe.group) == 1 else 0.001)
     assert probe.choice is None
     probe.stop()
     assert probe.choice is not None

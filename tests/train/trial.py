@@ -1,4 +1,4 @@
-"""Small trials, from their base to their last step, in this process or in a worker."""
+"""Run small packed trials from start to end, in this process or in a worker."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class Trial:
 
     @property
     def told(self) -> LoraTrial:
-        """Give the trial as the engine takes it."""
+        """The trial as the engine takes it."""
         return LoraTrial(self.name, self.hyperparameters, self.spec, self.batches, self.steps)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Hold what became of a trial.
+    """What became of a trial.
 
     moments: of its optimizer, by name, and its step count.
     """
@@ -90,7 +90,7 @@ def fresh_model(folder: Path, dtype: Any = "fp32", *, recompute: bool = False) -
 
 @functools.cache
 def model_of(folder: Path, dtype: Any) -> PackedModel:
-    """Give a model that tests share, since nothing in it ever changes."""
+    """Load a model that tests share, since nothing in it ever changes."""
     return fresh_model(folder, dtype)
 
 
@@ -124,7 +124,7 @@ def run(engine: PackedEngine) -> Iterator[Progress]:
 
 
 def outcome_of(slot: LoraSlot, steps: Sequence[Progress]) -> Outcome:
-    """Keep what a trial has come to; `steps` may hold other trials' progress, too."""
+    """Copy what a trial has come to; `steps` may include other trials' progress."""
     state = slot.optimizer.state.get(slot.adapter.weights_P, {})
     return Outcome(
         [progress for progress in steps if progress.trial == slot.trial.id],
@@ -155,20 +155,20 @@ def copied(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """Give the norm of the difference between two adapters, over that of the first."""
+    """Norm of the difference between two adapters, relative to that of the first."""
     assert one.keys() == other.keys()
     apart = torch.cat([(one[name] - other[name]).flatten() for name in one])
     return float(apart.norm() / torch.cat([value.flatten() for value in one.values()]).norm())
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Tell whether two adapters are the same, bit for bit."""
+    """Check whether two adapters are the same, bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @functools.cache
 def rows_compute_alike() -> bool:
-    """Measure whether a product gives a row the same bits whatever rows stand beside it.
+    """Measure whether matrix kernels are row-invariant: a row gets the same bits beside any other.
 
     MKL's and OpenBLAS' do on most machines; where they do not, trials in company are near to what
     they are alone, and not equal.
@@ -190,7 +190,7 @@ SUMMED_ELSEWHERE = {"adamw": 1e-5, "lion": 1e-3}
 
 
 def near(one: Outcome, other: Outcome, optimizer: str) -> bool:
-    """Tell whether two trials differ by no more than sums in another order explain."""
+    """Check whether two trials differ by no more than sums in another order explain."""
     losses = zip(one.losses, other.losses, strict=True)
     return distance(one.adapter, other.adapter) < SUMMED_ELSEWHERE[optimizer] and all(
         math.isclose(a, b, rel_tol=1e-5) for a, b in losses
@@ -198,7 +198,7 @@ def near(one: Outcome, other: Outcome, optimizer: str) -> bool:
 
 
 def same(one: Outcome, other: Outcome, optimizer: str) -> bool:
-    """Tell whether two trials came to the same, bit for bit where this machine can."""
+    """Check whether two trials are the same, bit for bit where this machine's kernels allow it."""
     if not rows_compute_alike():
         return near(one, other, optimizer)
     return (
@@ -210,6 +210,6 @@ def same(one: Outcome, other: Outcome, optimizer: str) -> bool:
 
 
 def told(progress: Progress) -> tuple[Any, ...]:
-    """Give what a step did, without the seconds it took."""
+    """The outcome of a step, without the seconds it took."""
     position = replace(progress.position, train_s=0.0)
     return position, progress.lr, progress.grad_norm, progress.diverged

@@ -115,7 +115,7 @@ def sample(
         LorasweepError: the model has no positions left for a prompt.
     """
     numbers = range(len(prompts)) if numbers is None else numbers
-    with served.together() as model:
+    with served.all_copies() as model:
         kept = [list(prompt) or [tokenizer.eos_token_id] for prompt in prompts]
         most = _max_prompt_tokens(model, sampling.max_tokens)
         kept = kept if most is None else [prompt[-most:] for prompt in kept]

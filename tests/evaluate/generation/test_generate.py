@@ -142,7 +142,7 @@ def test_first_tokens_come_as_often_as_the_model_says(tiny_model: Path):
     (prompt,) = _prompts(tokenizer, 1)
     many = Sampling(samples=4000, temperature=0.1, top_p=0.9, max_tokens=1)
     ((texts,),) = sample(served, [prompt], many, tokenizer=tokenizer, batch_size=4000, device=CPU)
-    with served.together() as model:
+    with served.all_copies() as model:
         logits_V = model(input_ids=torch.tensor([prompt])).logits[0, -1]
     likely_V, ids_V = (logits_V.double() / 0.1).softmax(-1).sort(descending=True)
     kept = int((likely_V.cumsum(-1) - likely_V < 0.9).sum())

@@ -1,4 +1,4 @@
-"""Small trials under DeepSpeed, from their base to their last step, in this process or a worker."""
+"""Run small trials under DeepSpeed from start to end, in this process or in a worker."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SPEC = TrainSpec(micro_batch=2, clip=2.5)
 
 
 @dataclass(frozen=True)
-class Journey:
-    """A trial to train.
+class Setup:
+    """A trial and the way to train it.
 
     saved: the step after which it is saved, for another engine to go on from.
     lockstep: evaluate with the model sharded, even though it would fit.
@@ -51,7 +51,7 @@ class Journey:
     lockstep: bool = False
 
     def begin(self, shard: Shard, state: Path | None = None) -> DeepSpeedEngine:
-        """Make an engine that has begun the trial."""
+        """Load an engine and admit the trial."""
         model = ModelSpec(path=str(self.folder), dtype=self.dtype)
         spec = DeepSpeedSpec(stage=self.stage, offload=self.offload)
         engine = DeepSpeedEngine(model, spec, shard, CPU)
@@ -80,7 +80,7 @@ class Journey:
 
 
 @dataclass
-class Travelled:
+class Trained:
     """What became of a trial, as one worker saw it.
 
     logits: of the model as it was served at the end.
@@ -89,7 +89,7 @@ class Travelled:
 
     steps: list[Progress]
     logits: Tensor
-    again: Travelled | None = None
+    again: Trained | None = None
 
     @property
     def losses(self) -> list[float]:
@@ -115,50 +115,52 @@ def one_step(engine: DeepSpeedEngine) -> Progress:
 
 
 def served_logits(engine: DeepSpeedEngine) -> Tensor:
-    with engine.serving(["trial"]) as (served, order), served.together() as model:
+    with engine.serving(["trial"]) as (served, order), served.all_copies() as model:
         assert order == ["trial"]
         assert not model.training
         logits: Tensor = model(input_ids=IDS_BT).logits
     return logits.clone()
 
 
-def travel(journey: Journey, out: Path, shard: Shard = ALONE) -> Travelled:
+def run_trial(setup: Setup, out: Path, shard: Shard = ALONE) -> Trained:
     """Train a trial from beginning to end, and save its model or adapter under `out`."""
-    travelled = _travel(journey, journey.begin(shard), out)
-    if journey.saved is not None:
-        engine = journey.begin(shard, out / "state")
+    trained = _run(setup, setup.begin(shard), out)
+    if setup.saved is not None:
+        engine = setup.begin(shard, out / "state")
         assert slot_of(engine).notes == NOTES
-        assert slot_of(engine).position.step == journey.saved
-        travelled.again = _travel(replace(journey, saved=None), engine, out)
-    return travelled
+        assert slot_of(engine).position.step == setup.saved
+        trained.again = _run(replace(setup, saved=None), engine, out)
+    return trained
 
 
-def _travel(journey: Journey, engine: DeepSpeedEngine, out: Path) -> Travelled:
+def _run(setup: Setup, engine: DeepSpeedEngine, out: Path) -> Trained:
     steps, slot = [], slot_of(engine)
-    while slot.position.step < journey.steps and slot.diverged is None:
-        if slot.position.step == journey.saved:
+    while slot.position.step < setup.steps and slot.diverged is None:
+        if slot.position.step == setup.saved:
             slot.save_state(out / "state", NOTES)
         steps.append(one_step(engine))
-    travelled = Travelled(steps, served_logits(engine))
-    tokenizer = load_tokenizer(ModelSpec(path=str(journey.folder)))
+    trained = Trained(steps, served_logits(engine))
+    tokenizer = load_tokenizer(ModelSpec(path=str(setup.folder)))
     slot.save_trained(TrialPaths(out), tokenizer)
     weights = [weakref.ref(weight) for weight in engine._model.module.parameters()]
     del slot
     close(engine)
     left = sum(weight.numel() for made in weights if (weight := made()) is not None)
     assert left == 0, "memory must be given back"
-    return travelled
+    return trained
 
 
-def travel_all(journeys: dict[str, Journey], out: Path, shard: Shard) -> dict[str, Travelled]:
+def run_trials(setups: dict[str, Setup], out: Path, shard: Shard) -> dict[str, Trained]:
     """Train several trials, one after the other in the same process."""
-    return {name: travel(journey, out / name, shard) for name, journey in journeys.items()}
+    return {name: run_trial(setup, out / name, shard) for name, setup in setups.items()}
 
 
-def ask(journey: Journey, question: Callable[[DeepSpeedEngine], Any], shard: Shard = ALONE) -> Any:
-    """Begin a trial only to ask its engine something."""
-    engine = journey.begin(shard)
+def with_engine(
+    setup: Setup, function: Callable[[DeepSpeedEngine], Any], shard: Shard = ALONE
+) -> Any:
+    """Admit a trial, call a function with its engine, and close the engine."""
+    engine = setup.begin(shard)
     try:
-        return question(engine)
+        return function(engine)
     finally:
         close(engine)
