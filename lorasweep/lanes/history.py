@@ -75,7 +75,7 @@ class TrialHistory:
     def _training(self, progress: Progress, percent: int) -> dict[str, Any]:
         """Fields that reports of progress and of the end have in common."""
         position = progress.position
-        seconds = time.perf_counter() - self.began
+        seconds = time.perf_counter() - self.began  # here, so tokens from before do not count
         return {
             "trial": self.trial,
             "step": position.step,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.lanes.capacity import JobResources
-from lorasweep.lanes.messages import MeasuredBase, SweepJob, from_config
+from lorasweep.lanes.messages import MeasuredBase, Suggestion, SweepJob, from_config
 from lorasweep.lanes.worker import load_base, measure_and_save_base, train_and_measure
 from lorasweep.store.paths import SweepPaths
 
@@ -47,18 +48,16 @@ def configure_ray_train() -> None:
 
 
 def train_job(
-    work: Callable[[dict[str, Any]], None],
-    config: dict[str, Any],
+    work: Callable[[], None],
     resources: JobResources,
     run_config: RunConfig,
     *,
     cleanup: bool,
 ) -> DataParallelTrainer:
-    """Put together a job whose workers all call `work(config)`; its `fit` runs it.
+    """Put together a job whose workers all call `work`; its `fit` runs it.
 
     Args:
-        work: function that every worker calls.
-        config: its argument.
+        work: what every worker calls; pickled, and so best a partial of a function in `worker.py`.
         resources: workers, and what each of them reserves.
         run_config: name, storage, callbacks and restarts.
         cleanup: whether an actor frees the job's resources after its controller was killed;
@@ -91,7 +90,6 @@ def train_job(
 
     return _LeanTrainer(
         work,
-        train_loop_config=config,
         backend_config=backend,
         scaling_config=scaling,
         run_config=run_config,
@@ -99,8 +97,7 @@ def train_job(
 
 
 def run_job(
-    work: Callable[[dict[str, Any]], None],
-    config: dict[str, Any],
+    work: Callable[[], None],
     resources: JobResources,
     name: str,
     root: Path,
@@ -113,8 +110,7 @@ def run_job(
     Ray Train's own restarts would also repeat a job whose code is at fault.
 
     Args:
-        work: function that every worker calls; it continues from its saved state, if any.
-        config: its argument.
+        work: what every worker calls; it continues from its saved state, if any.
         resources: workers, and what each of them reserves.
         name: of the job, in Ray's dashboard and folders.
         root: the sweep's results folder.
@@ -132,7 +128,7 @@ def run_job(
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
         )
         try:
-            train_job(work, config, resources, run, cleanup=cleanup).fit()
+            train_job(work, resources, run, cleanup=cleanup).fit()
         except WorkerGroupError as error:
             failures = error.worker_failures.values()
             for failure in failures:
@@ -160,7 +156,7 @@ def _is_loss(failure: Exception) -> bool:
     return type(raised).__name__ == "DistBackendError" or "gloo" in str(raised)
 
 
-def run_trial(config: dict[str, Any], job: SweepJob, resources: JobResources) -> None:
+def run_trial(config: Mapping[str, Suggestion], job: SweepJob, resources: JobResources) -> None:
     """Run one Tune trial as a Ray Train job of its own.
 
     Args:
@@ -173,8 +169,7 @@ def run_trial(config: dict[str, Any], job: SweepJob, resources: JobResources) ->
     configure_ray_train()
     trial = from_config(config).trial
     run_job(
-        train_and_measure,
-        {"job": job, "trial": trial},
+        partial(train_and_measure, job, trial),
         resources,
         f"{job.spec.name}-{trial.id}",
         Path(job.root),
@@ -195,6 +190,6 @@ def measure_base(job: SweepJob, resources: JobResources) -> tuple[MeasuredBase, 
     configure_ray_train()
     began, root = time.perf_counter(), Path(job.root)
     name = f"{job.spec.name}-base"
-    run_job(measure_and_save_base, {"job": job}, resources, name, root, cleanup=False)
+    run_job(partial(measure_and_save_base, job), resources, name, root, cleanup=False)
     scores, samples = load_base(SweepPaths(root).base_measured)
     return MeasuredBase(scores, round(time.perf_counter() - began, 3)), samples

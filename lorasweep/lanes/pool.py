@@ -6,6 +6,7 @@ import os
 import statistics
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -109,7 +110,7 @@ class LanePool:
             failure_config=FailureConfig(max_failures=RESTARTS, controller_failure_limit=1),
         )
         cleanup = not self._cluster.own
-        return train_job(run_lane, {"lane": lane}, self._resources, run, cleanup=cleanup)
+        return train_job(partial(run_lane, lane), self._resources, run, cleanup=cleanup)
 
     def end_lease(self, trial: str) -> None:
         """Free the slot of a trial that was stopped early."""

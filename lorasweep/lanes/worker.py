@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lorasweep.lanes.messages import SweepJob, to_tune
+from lorasweep.lanes.messages import LaneConfig, SweepJob, to_tune
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.scores import Scores
@@ -19,29 +19,20 @@ if TYPE_CHECKING:
     from lorasweep.evaluate.agreement import BaseSamples
 
 
-def run_lane(config: dict[str, Any]) -> None:
-    """Serve as a worker of a lane.
-
-    Args:
-        config: `lane` (LaneConfig).
-    """
+def run_lane(lane: LaneConfig) -> None:
+    """Serve as a worker of a lane."""
     from lorasweep.lanes.lane import serve
 
-    serve(config["lane"])
+    serve(lane)
 
 
-def train_and_measure(config: dict[str, Any]) -> None:
-    """Run one trial; every worker of its job calls this.
-
-    Args:
-        config: `job` (SweepJob) and `trial` (TrialSpec).
-    """
+def train_and_measure(job: SweepJob, trial: TrialSpec) -> None:
+    """Run one trial; every worker of its job calls this."""
     import ray.train
 
     from lorasweep.lanes.runner import open_runner
 
-    trial: TrialSpec = config["trial"]
-    runner = open_runner(config["job"], trial)
+    runner = open_runner(job, trial)
     for passed in runner.admit(runner.prepare(trial)):
         ray.train.report(to_tune(passed))
     while trial.id in runner.engine.slots:
@@ -49,16 +40,11 @@ def train_and_measure(config: dict[str, Any]) -> None:
             ray.train.report(to_tune(report))
 
 
-def measure_and_save_base(config: dict[str, Any]) -> None:
-    """Measure the base, and leave its scores and samples in the results folder for the driver.
-
-    Args:
-        config: `job` (SweepJob).
-    """
+def measure_and_save_base(job: SweepJob) -> None:
+    """Measure the base, and leave its scores and samples in the results folder for the driver."""
     from lorasweep.evaluate.tasks import BASE_AGREEMENT
     from lorasweep.lanes.runner import open_runner
 
-    job: SweepJob = config["job"]
     runner = open_runner(job)
     scores = runner.measure_base()
     if runner.shard.worker == 0:

@@ -144,7 +144,10 @@ class _StudyRun:
         return tune.with_parameters(run_trial, job=job, resources=self.allocation.resources)
 
     def _with_base(self, job: SweepJob) -> SweepJob:
-        """Measure the base once per domain; its own samples are drawn again for each study."""
+        """Measure the base, unless an earlier study of the domain or session did.
+
+        Its own samples are not journalled, so they are drawn again for each study that needs them.
+        """
         spec, context = job.spec, self.context
         needs_samples = BASE_AGREEMENT in (*spec.evaluate.learning, *spec.evaluate.source)
         if self.base.scores is not None and not needs_samples:

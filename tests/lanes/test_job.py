@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -21,6 +22,7 @@ from lorasweep.lanes.capacity import JobResources
 from lorasweep.lanes.job import RESTARTS, run_job
 from lorasweep.lanes.messages import SweepJob
 from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
 from tests.lanes.conftest import MakeSweep, open_folder
 
@@ -47,7 +49,7 @@ def run(train_job: Mock, *failing: dict[int, Exception]) -> None:
     """Run a job whose first attempts fail so."""
     errors = [WorkerGroupError("text", failures) for failures in failing]
     train_job.return_value.fit.side_effect = [*errors, None]
-    run_job(print, {}, TWO_WORKERS, "trial", Path("results"), cleanup=True)
+    run_job(print, TWO_WORKERS, "trial", Path("results"), cleanup=True)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_a_job_that_loses_a_worker_begins_again(train_job, failures):
     run(train_job, failures, failures)
     assert train_job.call_count == 3
     # Ray Train would take up what an earlier run of the same name wrote.
-    assert len({call.args[3].name for call in train_job.call_args_list}) == 3
+    assert len({call.args[2].name for call in train_job.call_args_list}) == 3
 
 
 def test_a_job_that_loses_a_worker_each_time_ends_in_one_sentence(train_job):
@@ -117,10 +119,10 @@ def keeper(file: Path) -> Any:
     return Keeper()
 
 
-def mortal(state: Path, death: Path) -> Callable[[dict[str, Any]], None]:
+def mortal(state: Path, death: Path) -> Callable[[SweepJob, TrialSpec], None]:
     """Give the work of a trial whose second worker is killed once its state has been saved."""
 
-    def work(config: dict[str, Any]) -> None:
+    def work(job: SweepJob, trial: TrialSpec) -> None:
         import os
         import signal
         import threading
@@ -138,7 +140,7 @@ def mortal(state: Path, death: Path) -> Callable[[dict[str, Any]], None]:
 
         if ray.train.get_context().get_world_rank() == 1 and not death.exists():
             threading.Thread(target=die, daemon=True).start()
-        train_and_measure(config)
+        train_and_measure(job, trial)
 
     return work
 
@@ -162,9 +164,15 @@ def test_a_trial_under_deepspeed_outlives_a_lost_worker_and_ends_as_ever(spec, t
         work = killed if name == "disturbed" else train_and_measure
         job = SweepJob(prepared.spec, str(paths.root), data, None, 1.0)
         report = tmp_path / f"{name}.json"
-        config = {"job": job, "trial": trial}
         callbacks = [keeper(report)]
-        run_job(work, config, TWO_WORKERS, name, paths.root, cleanup=False, callbacks=callbacks)
+        run_job(
+            partial(work, job, trial),
+            TWO_WORKERS,
+            name,
+            paths.root,
+            cleanup=False,
+            callbacks=callbacks,
+        )
         ends.append(json.loads(report.read_text(encoding="utf-8")))
         weights.append((paths.trial(trial.id).model / "model.safetensors").read_bytes())
     assert (tmp_path / "death").exists()

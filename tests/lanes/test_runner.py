@@ -77,7 +77,7 @@ def test_workers_wait_for_one_another_for_hours():
     from lorasweep.lanes.job import COLLECTIVE_TIMEOUT_S, train_job
 
     resources = JobResources(workers=2, cpus=1.0, gpus=0.0, jobs=1)
-    job = train_job(print, {}, resources, RunConfig(), cleanup=True)
+    job = train_job(print, resources, RunConfig(), cleanup=True)
     assert job.backend_config.timeout_s == COLLECTIVE_TIMEOUT_S > 4 * 3600
 
 
