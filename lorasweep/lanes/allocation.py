@@ -53,8 +53,8 @@ def allocate(
     if spec.slots == 1 or spec.spread is not None:
         if cluster.dashboard is None and judged:
             raise ResourceError(
-                "search.scheduler: must be none where every trial is a job of its own and the "
-                "cluster has no dashboard, through which Ray frees what stopped trials held, got "
+                "search.scheduler: must be none if every trial is a job of its own and the cluster "
+                "has no dashboard, which Ray needs to free the resources of stopped trials, got "
                 f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
             )
         return Allocation(cluster, resources, resources.jobs, resources.jobs, None)

@@ -7,10 +7,21 @@ any trial that needs it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lorasweep.lanes.messages import MeasuredBase
 from lorasweep.store.journal import Journal
-from lorasweep.store.records import BaseMeasured
+from lorasweep.store.records import BaseMeasured, Record
 from lorasweep.store.scores import Scores
+
+
+def measured_base(records: Iterable[Record], domain: str) -> Scores | None:
+    """Find the base's scores on the tasks of a domain in the journal."""
+    scores = None
+    for record in records:
+        if isinstance(record, BaseMeasured) and record.domain == domain:
+            scores = record.scores
+    return scores
 
 
 class BaseScores:

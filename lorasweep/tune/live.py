@@ -74,7 +74,7 @@ class View:
             table.add_row(*self._running(trial))
         stages = {*(r.stage for r in ended), *(r.trial.stage for r in running)}
         if "confirm" in stages:
-            table.caption, table.caption_justify = "* again, on a further seed", "left"
+            table.caption, table.caption_justify = "* repeated on another seed", "left"
         return Group(table, self.summary())
 
     def _levels(self, configuration: Hyperparameters, domain: str) -> list[str]:

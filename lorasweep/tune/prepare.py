@@ -19,7 +19,8 @@ from lorasweep.spec.sweep import DataSpec, EvaluateSpec, SweepSpec
 from lorasweep.spec.trial import TARGET_SETS
 from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
-from lorasweep.store.records import BaseMeasured
+from lorasweep.store.scores import Scores
+from lorasweep.tune.base import measured_base
 from lorasweep.tune.stream import stream
 
 
@@ -77,23 +78,19 @@ def prepare_studies(
     Raises:
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
     """
-    settled = {
-        record.domain: tuple(record.scores.tasks)
-        for record in journal.read(paths.journal)
-        if isinstance(record, BaseMeasured)
-    }
+    records = journal.read(paths.journal)
+    bases = {study.domain: measured_base(records, study.domain) for study in spec.studies}
     streamed = [study for study in spec.studies if study.data.streaming]
     for study in streamed:  # streaming may take hours, so mistakes of the user's are found first
         _check_targets(study, base)
-        _suites(study, settled.get(study.domain, ()))
+        _suites(study, bases[study.domain])
     read: dict[DataSpec, TrainingData] = {}
     for study in streamed:
         if study.data not in read:
             read[study.data] = stream(spec, study.data, paths, base.facts, base.tokenizer, say)
     prepared = []
     for study in spec.studies:
-        measured = settled.get(study.domain, ())
-        prepared.append(prepare(study, base, read.get(study.data), measured))
+        prepared.append(prepare(study, base, read.get(study.data), bases[study.domain]))
         read[study.data] = prepared[-1].data
     return prepared
 
@@ -102,7 +99,7 @@ def prepare(
     spec: SweepSpec,
     base: BaseReader | None = None,
     data: TrainingData | None = None,
-    measured: tuple[str, ...] = (),
+    measured: Scores | None = None,
 ) -> Prepared:
     """Read the data and the tasks of a study.
 
@@ -110,7 +107,7 @@ def prepare(
         spec: the study.
         base: of the sweep; None reads it.
         data: of the study, if they have been read already.
-        measured: tasks on which an earlier session measured the base.
+        measured: scores of the base from an earlier session, whose tasks are kept.
 
     Raises:
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
@@ -137,10 +134,10 @@ def prepare(
     return Prepared(spec, resolved, data, published_points(spec, base), (*data.notes, *notes))
 
 
-def _suites(study: SweepSpec, measured: tuple[str, ...]) -> tuple[EvaluateSpec, tuple[str, ...]]:
+def _suites(study: SweepSpec, measured: Scores | None) -> tuple[EvaluateSpec, tuple[str, ...]]:
     """Resolve a study's suites, to the same tasks as an earlier session if there was one."""
-    learning = study.evaluate.learning
-    return resolve_suites(study.evaluate, tuple(name for name in measured if name not in learning))
+    tasks, learning = () if measured is None else measured.tasks, study.evaluate.learning
+    return resolve_suites(study.evaluate, tuple(name for name in tasks if name not in learning))
 
 
 def _check_targets(study: SweepSpec, base: BaseReader) -> None:

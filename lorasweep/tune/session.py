@@ -17,9 +17,10 @@ from lorasweep.spec.sweep import SweepSpec, dump_sweep
 from lorasweep.store import journal
 from lorasweep.store.environment import environment
 from lorasweep.store.paths import SweepPaths, write_atomically
-from lorasweep.store.records import BaseMeasured, SessionChanged, SweepStarted
+from lorasweep.store.records import SessionChanged, SweepStarted
 from lorasweep.store.scores import Scores
 from lorasweep.train.checkpoint import drop_state
+from lorasweep.tune.base import measured_base
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.live import View
 from lorasweep.tune.metrics import Gauges
@@ -58,10 +59,8 @@ class Session:
             SpecError: they are not, so earlier trials could not be compared with later ones.
         """
         if self.journal.repaired_bytes:
-            say(
-                self.console,
-                f"cut off a torn last line of the journal, {self.journal.repaired_bytes} bytes",
-            )
+            removed = f"{self.journal.repaired_bytes} bytes"
+            say(self.console, f"removed an incomplete last line of the journal, {removed}")
         data = " ".join(dict.fromkeys(one.data.fingerprint for one in prepared))
         opened = [r for r in self.journal.records if isinstance(r, SweepStarted)]
         if opened and opened[0].data != data:
@@ -168,7 +167,7 @@ class Session:
         return sum(count + search.repetitions(count) for search, count in searched)
 
     def _known_base(self, study: SweepSpec) -> Scores | None:
-        """Find the base's scores on a study's tasks in the journal.
+        """Find the base's scores on a study's tasks in the journal, and check the tasks.
 
         Args:
             study: its suites resolved.
@@ -176,21 +175,17 @@ class Session:
         Raises:
             SpecError: an earlier session measured other tasks, so the trials could not be compared.
         """
-        measured = [
-            record
-            for record in self.journal.records
-            if isinstance(record, BaseMeasured) and record.domain == study.domain
-        ]
+        scores = measured_base(self.journal.records, study.domain)
         names = (*study.evaluate.learning, *study.evaluate.source)
-        if measured and set(measured[-1].scores.tasks) != set(names):
+        if scores is not None and set(scores.tasks) != set(names):
             raise SpecError(
                 [
-                    "evaluate.source: the tasks that can be had have changed since the sweep in "
-                    f"{self.paths.root} began, from {', '.join(measured[-1].scores.tasks)} to "
+                    "evaluate.source: the available tasks have changed since the sweep in "
+                    f"{self.paths.root} began, from {', '.join(scores.tasks)} to "
                     f"{', '.join(names)}; name the earlier ones, or choose another --out"
                 ]
             )
-        return measured[-1].scores if measured else None
+        return scores
 
     def _drop_states(self) -> None:
         """Remove states of trials that have ended; a trial stopped early leaves its state."""

@@ -94,7 +94,7 @@ def test_a_further_seed_is_marked_and_the_mark_explained(progress):
     progress.finish(one, here=True)
     text = drawn(progress)
     assert "eeeeee*" in text
-    assert "* again, on a further seed" in text
+    assert "* repeated on another seed" in text
 
 
 def test_before_anything_ended_the_time_left_is_unknown():
