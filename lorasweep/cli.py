@@ -57,7 +57,7 @@ def tune(
         ),
     ] = None,
 ) -> None:
-    """Search, train, measure and report; run it again to go on."""
+    """Search, train, measure and report; run it again to resume."""
     from lorasweep.service.build import build_sweep
     from lorasweep.service.sweep import run_sweep
 
@@ -79,19 +79,19 @@ def plan(
         bool,
         typer.Option(
             "--measure",
-            help="Also find out how many trials share a base, from a few steps on this machine.",
+            help="Also measure how many trials should share a base, on this machine.",
         ),
     ] = False,
     throughput: Annotated[
         float | None,
         typer.Option(
             metavar="TOKENS_PER_S_PER_GPU",
-            help="Speed to reckon with; without it, one that the paper's measurement implies.",
+            help="Assumed speed; by default derived from the paper's measurement.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a sweep takes: trials, parameters, FLOPs, memory, hours; start nothing."""
+    """Estimate what a sweep takes: trials, parameters, FLOPs, memory, hours; start nothing."""
     from lorasweep.service.build import build_sweep
     from lorasweep.service.display import show_plan, show_slots
     from lorasweep.service.plan import plan_sweep
@@ -115,7 +115,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="Results folder.")] = Path("results/default"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how far a sweep has come; also while it runs."""
+    """Show the progress of a sweep; also while it runs."""
     from lorasweep.service.display import show_status
     from lorasweep.service.status import status_of
 
@@ -185,7 +185,7 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
-    """Hand the trials on to other tools; several outputs may be named at once."""
+    """Export the trials to other tools; several outputs may be given at once."""
     from lorasweep.service.export import export as write
 
     for line in write(
@@ -202,9 +202,9 @@ def export(
 
 def main() -> None:
     """Run the command line; an error is one sentence on stderr and an exit code."""
-    # Threads that spin for long while they wait for one another are fifty times slower once
-    # another process wants one of their cores; those that do not spin are slow always. Read when
-    # torch is loaded, here and in the workers that Ray starts on this machine.
+    # OpenMP threads that spin for long while waiting are fifty times slower once another process
+    # needs one of their cores; threads that never spin are always slow. torch reads this when it is
+    # loaded, here and in the workers that Ray starts on this machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         app()

@@ -50,7 +50,7 @@ def allocate(
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     resources = fit(spec.resources, cluster)
     judged = spec.search.scheduler != "none"
-    if spec.slots == 1 or spec.spread is not None:
+    if spec.slots == 1 or spec.sharding is not None:
         if cluster.dashboard is None and judged:
             raise ResourceError(
                 "search.scheduler: must be none if every trial is a job of its own and the cluster "

@@ -25,7 +25,7 @@ def open_engine(
         trial: the only one to come, if DeepSpeed spreads it over the workers; None loads the base
             for measuring it, with the memory that some trial of the study would need.
     """
-    if spec.spread is None:
+    if spec.sharding is None:
         base = load_base(spec.model, device)
         if spec.train.recompute:
             base.gradient_checkpointing_enable({"use_reentrant": False})
@@ -33,7 +33,7 @@ def open_engine(
         return PackedEngine(PackedModel(base, device), shard, level=device.type == "cuda")
     from lorasweep.train.deepspeed import DeepSpeedEngine
 
-    engine = DeepSpeedEngine(spec.model, spec.spread, shard, device)
+    engine = DeepSpeedEngine(spec.model, spec.sharding, shard, device)
     # The hyperparameters' fixed values would not do: a searched one has a fixed value too, which no
     # trial uses and which may not divide by the workers.
     loaded = trial or spec.trial({axis: spec.levels_of(axis)[0] for axis in spec.space.axes})

@@ -133,7 +133,7 @@ def memory_of(study: SweepSpec, shape: Architecture, trained: int) -> StateMemor
     """Estimate the state of a trial, or of a lane with as many slots as the sweep names."""
     if study.method == "full":
         return full_memory(shape.parameters, study.train.optimizer)
-    is_alone = study.spread is not None
+    is_alone = study.sharding is not None
     return lora_memory(
         shape.parameters,
         trained,
@@ -159,8 +159,8 @@ def estimate(
     trained = [cost.trained for cost in costs]
     speed = assumed_throughput(study, shape, _mean(trained), throughput)
     memory = memory_of(study, shape, max(trained))
-    stage = 0 if study.spread is None else study.spread.stage
-    is_offloaded = study.spread is not None and study.spread.offload
+    stage = 0 if study.sharding is None else study.sharding.stage
+    is_offloaded = study.sharding is not None and study.sharding.offload
     on_gpu = memory.on_device(stage) if is_offloaded else memory
     # An adapter is saved in fp32, a fully finetuned model in the dtype it computes in.
     if study.method == "lora":
@@ -181,7 +181,7 @@ def estimate(
         gpus=study.resources.workers,
         tokens_per_s_assumed=round(speed.tokens_per_s, 1),
         speed=speed.basis,
-        zero_stage=None if study.spread is None else stage,
+        zero_stage=None if study.sharding is None else stage,
         state_memory_gb_per_gpu=on_gpu.per_gpu(study.resources.workers, stage) / GIGABYTE,
         state_memory_gb_by_gpus={n: memory.per_gpu(n, 3) / GIGABYTE for n in GPUS},
         # One more than there are trials: the best one's weights are copied to `best/`.
@@ -220,7 +220,7 @@ def _training_costs(
         times *= study.search.seeds
     repeated = 0 if study.search.confirm == "all" else confirmations
     tokens = times * sum(own) + repeated * _mean(whole)
-    start_s = START_S if study.spread is not None or study.slots == 1 else 0.0
+    start_s = START_S if study.sharding is not None or study.slots == 1 else 0.0
     rate = speed.tokens_per_s * study.resources.workers
     abreast = 1 if study.resources.max_concurrent == "auto" else study.resources.max_concurrent
     return TrainingCosts(

@@ -15,7 +15,7 @@ Others = ParamSpec("Others")
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
-    """Options of one command, as they were given."""
+    """Values of the shared options of one command."""
 
     sweep: Annotated[
         Path | None, typer.Argument(help="Sweep file; without one, a built-in sweep.")
@@ -39,8 +39,8 @@ class SweepOptions:
         str | None,
         typer.Option(
             "--method",
-            help="Finetuning methods: lora, full, or lora,full. A sweep that was written for the "
-            "other one is carried over, its learning rates scaled.",
+            help="Finetuning methods: lora, full, or lora,full. A sweep written for the other "
+            "method is converted, its learning rates scaled.",
         ),
     ] = None
     trials: Annotated[int | None, typer.Option("--trials", help="Configurations to try.")] = None
@@ -49,8 +49,8 @@ class SweepOptions:
         typer.Option(
             "--slots",
             metavar="auto|N",
-            help="Trials that share one base at most; auto measures how many pay, 1 gives every "
-            "trial a job of its own.",
+            help="Most trials that share one base; auto measures how many are worth it, 1 runs "
+            "every trial as a job of its own.",
         ),
     ] = None
     seed: Annotated[
@@ -60,7 +60,7 @@ class SweepOptions:
         bool,
         typer.Option(
             "--allow-code-execution",
-            help="Let tasks that are graded by running the model's programs do so, in the sandbox.",
+            help="Allow tasks that run the model's programs, in the sandbox.",
         ),
     ] = False
     assignments: Annotated[
@@ -72,7 +72,7 @@ class SweepOptions:
 def with_sweep_options(
     command: Callable[Concatenate[SweepOptions, Others], None],
 ) -> Callable[..., None]:
-    """Let a command take a sweep's options, all as its first argument, before its own ones."""
+    """Add a sweep's options to a command, which gets them together as its first argument."""
     names = [field.name for field in fields(SweepOptions)]
     shared = inspect.signature(SweepOptions, eval_str=True).parameters
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]

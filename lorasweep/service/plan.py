@@ -76,7 +76,7 @@ def _notes(study: SweepSpec, plan: StudyPlan, *, is_published: bool) -> tuple[st
         notes.append(
             f"{study.search.scheduler} stops trials early, so the search takes less than this"
         )
-    if study.spread is not None and on_gpus(study) and study.model.dtype != "fp32":
+    if study.sharding is not None and on_gpus(study) and study.model.dtype != "fp32":
         notes.append(
             "state is counted as in appendix H of the paper; DeepSpeed also keeps a bf16 copy of "
             "the trained weights, 2 bytes a parameter"

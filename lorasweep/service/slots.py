@@ -18,7 +18,7 @@ def measure_slots(spec: SweepSpec) -> tuple[SlotMeasurement, ...]:
     Raises:
         UsageError: something that the user can fix: model, data or tasks.
     """
-    studies = [study for study in spec.studies if study.spread is None and study.slots != 1]
+    studies = [study for study in spec.studies if study.sharding is None and study.slots != 1]
     return tuple(_measure(study) for study in studies)
 
 

@@ -253,7 +253,7 @@ class SweepSpec(Frozen):
         return self.hyperparameters.method
 
     @property
-    def spread(self) -> DeepSpeedSpec | None:
+    def sharding(self) -> DeepSpeedSpec | None:
         """How DeepSpeed shards a trial of a study; None where its trials run in lanes."""
         if self.deepspeed is None and self.method == "full":
             return DeepSpeedSpec()
