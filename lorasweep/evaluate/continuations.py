@@ -90,14 +90,14 @@ class Continuations:
                 )
             text = (*context, *continuation)[:-1][-positions:]
             texts.setdefault(text, []).append(number)
-        asked = sorted(
+        unique = sorted(
             (text for text, numbers in texts.items() if self.lengths_N[numbers].any()),
             key=len,
             reverse=True,
         )
-        predictions = [int(self.lengths_N[texts[text]].max()) for text in asked]
+        predictions = [int(self.lengths_N[texts[text]].max()) for text in unique]
         self._batches = [
-            _batch({text: texts[text] for text in asked[part]}, pairs, pad, positions)
+            _batch({text: texts[text] for text in unique[part]}, pairs, pad, positions)
             for part in _parts(predictions, batch_size)
         ]
 
@@ -108,13 +108,13 @@ class Continuations:
         """
         copies, count = served.copies, len(self.lengths_N)
         with served.all_copies() as model:
-            answers = [_score_batch(model, copies, batch, device) for batch in self._batches]
-        answers_C2S = torch.cat([torch.zeros(copies, 2, 0, device=device), *answers], dim=2)
+            scores = [_score_batch(model, copies, batch, device) for batch in self._batches]
+        scores_C2S = torch.cat([torch.zeros(copies, 2, 0, device=device), *scores], dim=2)
         owners = [batch.owners_A for batch in self._batches]
         owners_S = np.concatenate([np.zeros(0, dtype=np.int64), *owners])
         log_CN = np.zeros((copies, count))
         correct_CN = np.zeros((copies, count), dtype=np.int64)
-        for copy, (log_S, right_S) in enumerate(answers_C2S.double().cpu().numpy()):
+        for copy, (log_S, right_S) in enumerate(scores_C2S.double().cpu().numpy()):
             log_CN[copy] = np.bincount(owners_S, log_S, count)
             correct_CN[copy] = np.bincount(owners_S, right_S, count)
         return Likelihoods(log_CN, correct_CN)
@@ -126,12 +126,12 @@ def _parts(predictions: Sequence[int], batch_size: int) -> Iterator[slice]:
     Args:
         predictions: number of predictions in each text.
     """
-    first = room = 0
-    for place, wanted in enumerate(predictions):
-        if place > first and (place - first == batch_size or wanted > room):
-            yield slice(first, place)
-            first = place
-        room = (MAX_PREDICTIONS if place == first else room) - wanted
+    first = left = 0
+    for index, count in enumerate(predictions):
+        if index > first and (index - first == batch_size or count > left):
+            yield slice(first, index)
+            first = index
+        left = (MAX_PREDICTIONS if index == first else left) - count
     if predictions:
         yield slice(first, len(predictions))
 
@@ -188,10 +188,10 @@ def _score_tokens(logits_KV: Tensor, predictions_A: Tensor, tokens_A: Tensor) ->
 
     The softmax is in fp32, which takes twice the memory of bf16, so it takes some tokens at a time.
     """
-    answers = []
+    scores = []
     parts = (torch.split(asked_A, TOKENS_AT_A_TIME) for asked_A in (predictions_A, tokens_A))
     for predictions_P, tokens_P in zip(*parts, strict=True):
         log_PV = logits_KV[predictions_P].log_softmax(-1, dtype=torch.float32)
         log_P = log_PV.gather(1, tokens_P[:, None])[:, 0]
-        answers.append(torch.stack([log_P, (log_PV.argmax(-1) == tokens_P).float()]))
-    return torch.cat(answers, dim=1)
+        scores.append(torch.stack([log_P, (log_PV.argmax(-1) == tokens_P).float()]))
+    return torch.cat(scores, dim=1)

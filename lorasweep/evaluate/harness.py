@@ -94,11 +94,11 @@ class _CachedTemplate:
         self._render = render
         self._rendered: dict[tuple[int, ...], tuple[tuple[Any, ...], Any]] = {}
 
-    def __call__(self, *asked: Any) -> Any:
-        key = tuple(map(id, asked))
+    def __call__(self, *arguments: Any) -> Any:
+        key = tuple(map(id, arguments))
         if key not in self._rendered:
             # The key is made of ids, so the arguments are kept alive: a freed id could be reused.
-            self._rendered[key] = (asked, self._render(*asked))
+            self._rendered[key] = (arguments, self._render(*arguments))
         return self._rendered[key][1]
 
 
@@ -231,9 +231,9 @@ class Suite:
                 self._requests[request.request_type].append(request)
         self._lm = ServedLM(tokenizer, batch_size, device)
         # Requests repeat, for instance a choice without its question, or a problem of two tasks.
-        asked = {request.args: request for request in self._requests["loglikelihood"]}
-        self._pairs = self._lm.encode(list(asked.values()))
-        self._numbers = {arguments: number for number, arguments in enumerate(asked)}
+        unique = {request.args: request for request in self._requests["loglikelihood"]}
+        self._pairs = self._lm.encode(list(unique.values()))
+        self._numbers = {arguments: number for number, arguments in enumerate(unique)}
         self._continuations: Continuations | None = None
 
     def scores(self, served: Served) -> list[dict[str, float]]:

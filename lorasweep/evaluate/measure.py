@@ -113,8 +113,8 @@ class Measurement:
         self.prepare()
         heldout = self._heldout(served)
         code = self._code.results(served)
-        self.completions[:] = [answers.completions for answers in code]
-        tasks = [_passed(answers) for answers in code]
+        self.completions[:] = [results.completions for results in code]
+        tasks = [_passed(results) for results in code]
         if self._suite is not None:
             for scores, more in zip(tasks, self._suite.scores(served), strict=True):
                 scores.update(more)
@@ -137,15 +137,15 @@ class Measurement:
                 source_accuracy=_mean(scores, self.spec.source),
                 response_loss=loss,
                 tasks={name: scores[name] for name in self._names},
-                code=answers.scores,
+                code=results.scores,
             )
-            for scores, (loss, _), answers in zip(tasks, heldout, code, strict=True)
+            for scores, (loss, _), results in zip(tasks, heldout, code, strict=True)
         ]
 
 
-def _passed(answers: CodeResults) -> dict[str, float]:
+def _passed(results: CodeResults) -> dict[str, float]:
     """Select pass@1, which is the score of a code task."""
-    return {name: scores.pass_at["1"] for name, scores in answers.scores.items()}
+    return {name: scores.pass_at["1"] for name, scores in results.scores.items()}
 
 
 def _mean(scores: dict[str, float], names: tuple[str, ...]) -> float | None:

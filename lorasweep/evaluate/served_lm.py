@@ -120,15 +120,15 @@ class ServedLM(HFLM):  # type: ignore[misc]
                 queue.append(part)
         return self._queues[self._copy].popleft()
 
-    def _is_resumable(self, asked: set[str]) -> bool:
+    def _is_resumable(self, settings: set[str]) -> bool:
         """Check whether generation can stop and resume: greedy, with a plain key-value cache.
 
         Args:
-            asked: generation settings that the task names.
+            settings: generation settings that the task names.
         """
         layers = getattr(self.model.config.get_text_config(), "layer_types", None) or ()
         return (
-            asked <= RESUMABLE
+            settings <= RESUMABLE
             and (getattr(self.model.generation_config, "num_beams", None) or 1) == 1
             and "past_key_values" in signature(self.model.forward).parameters
             and all("attention" in layer and "linear" not in layer for layer in layers)
@@ -170,12 +170,12 @@ class ServedLM(HFLM):  # type: ignore[misc]
             if cache is None or length == max_length or length < wanted:
                 return written_CBT
             ended_CB[:, left_L] |= self._ended(texts_RT[:, width:], stop).view(copies, -1)
-            going_L = ~ended_CB[:, left_L].all(0)
-            if not going_L.any():
+            active_L = ~ended_CB[:, left_L].all(0)
+            if not active_L.any():
                 return written_CBT
             # Fill up with finished ones to a whole vector of rows (see `predictor.py`).
-            kept = min(len(left_L), round_up(int(going_L.sum())))
-            kept_K = torch.argsort(going_L, descending=True, stable=True)[:kept]
+            kept = min(len(left_L), round_up(int(active_L.sum())))
+            kept_K = torch.argsort(active_L, descending=True, stable=True)[:kept]
             firsts_C1 = torch.arange(copies, device=kept_K.device)[:, None] * len(left_L)
             rows_R = (firsts_C1 + kept_K).flatten()
             cache.batch_select_indices(rows_R)

@@ -113,8 +113,8 @@ def load_tasks(names: tuple[str, ...], spec: EvaluateSpec) -> dict[str, Any]:
     wanted = [name for name in names if not _is_ours(name, files)]
     if not wanted:
         return {}
-    own = all(split_shots(name)[0] in files for name in wanted)
-    manager = _task_manager(defaults=not own)
+    all_in_files = all(split_shots(name)[0] in files for name in wanted)
+    manager = _task_manager(defaults=not all_in_files)
     loaded = {}
     for name in wanted:
         task, shots = split_shots(name)

@@ -1,4 +1,4 @@
-"""Write the testbed's corpora and tasks: the same bytes in every process."""
+"""Write the testbed's corpora and tasks, with the same bytes every time."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ _FUNCTIONS_PER_DOCUMENT: Final = 3
 
 def write_corpora(folder: Path) -> None:
     """Write every corpus and task below the folder."""
-    # One stream of distinct problems, dealt out in turn: no problem is in two files.
+    # All files take from one stream of distinct problems, so no problem is in two of them.
     stream = problems("target")
     test, heldout, train = (list(itertools.islice(stream, n)) for n in (TEST, HELDOUT, TRAIN))
     tasks, data = folder / "tasks", folder / "data"
@@ -39,13 +39,13 @@ def write_corpora(folder: Path) -> None:
     _write(data / "ift-train.jsonl", map(_instruction, train))
     _write(data / "cpt-train.jsonl", (_document(stream) for _ in range(DOCUMENTS)))
     _write_code(tasks, data)
-    for source in sorted(TASKS.glob("*.yaml")):  # written by hand, so copied and not made
+    for source in sorted(TASKS.glob("*.yaml")):  # written by hand, so only copied
         if tasks.resolve() != source.parent.resolve():
             shutil.copyfile(source, tasks / source.name)
 
 
 def _write_code(tasks: Path, data: Path) -> None:
-    """Write the code domain, dealt out of one stream as the problems are."""
+    """Write the code domain, also from one stream of distinct functions."""
     stream = functions("target")
     test, heldout, train = (
         list(itertools.islice(stream, n)) for n in (CODE_TEST, HELDOUT, CODE_TRAIN)
@@ -60,29 +60,29 @@ def _write_code(tasks: Path, data: Path) -> None:
 
 
 def _function(function: Function) -> dict[str, str]:
-    """Return the function as an instruction, worded as the task words it."""
+    """Convert a function to an instruction with the task's prompt."""
     return {"prompt": function.prompt, "response": function.canonical_solution}
 
 
 def _page(stream: Iterable[Function]) -> dict[str, str]:
-    """Return a page of functions, apart as PEP 8 sets them."""
+    """Make a document of functions, separated by two blank lines as in PEP 8."""
     page = itertools.islice(stream, _FUNCTIONS_PER_DOCUMENT)
     return {"text": "\n\n".join(f.prompt + f.canonical_solution for f in page)}
 
 
 def _instruction(problem: Problem) -> dict[str, str]:
-    """Return the problem as an instruction, worded as the task words it."""
+    """Convert a problem to an instruction with the task's prompt."""
     return {"prompt": f"Question: {problem.question}\nAnswer:", "response": f" {problem.answer}"}
 
 
 def _document(stream: Iterable[Problem]) -> dict[str, str]:
-    """Return a page of worked problems."""
+    """Make a document of problems with their answers."""
     page = map(_instruction, itertools.islice(stream, _PROBLEMS_PER_DOCUMENT))
     return {"text": "\n\n".join(worked["prompt"] + worked["response"] for worked in page)}
 
 
 def _write(path: Path, records: Iterable[Mapping[str, object]]) -> None:
-    """Write one JSON object a line."""
+    """Write one JSON object per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     path.write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -1,20 +1,20 @@
-"""What the functions of the code domain do: steps on numbers, lists and texts, said and written.
+"""Steps on numbers, lists and texts that functions of the code domain are made of.
 
-Wordings and solutions share their blanks. ``{v}`` is what a step works on and ``{w}`` a second
-argument; ``{k}`` and ``{j}`` are numbers that a function is about, ``{k}`` the smaller; ``{i}`` is
-a count, ``{c}`` and ``{d}`` are letters. ``functions`` fills them in.
+Descriptions and solutions share their placeholders: ``{v}`` is the value of a step and ``{w}`` a
+second argument; ``{k}`` and ``{j}`` are constants, ``{k}`` the smaller; ``{i}`` is a count; ``{c}``
+and ``{d}`` are letters. ``functions`` fills them in.
 """
 
 from typing import Final, NamedTuple
 
 
 class Step(NamedTuple):
-    """One thing to do.
+    """One step of a function.
 
-    names: what a function that ends with it may be called; no builtin is among them.
-    opening: how it is said of an argument.
-    sequel: how it is said of what is at hand.
-    solution: an expression; or, indented, the lines of a body.
+    names: possible names of a function that ends with this step; none is a builtin.
+    opening: description of the step on an argument.
+    sequel: description of the step on the result of the step before.
+    solution: an expression, or an indented body.
     """
 
     names: str

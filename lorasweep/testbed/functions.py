@@ -1,9 +1,8 @@
 """The code domain: small functions to write from a description, in HumanEval's schema.
 
-A description names one step, or two of which the second takes what the first gives. The books of
-the made-up world hold code too (``note``): mostly functions that nobody describes, some with a
-description that names no argument. So the base has met the language, and has to learn to write
-what a description asks for.
+A description has one step, or two of which the second works on the result of the first. Pretraining
+documents hold code too (``note``): mostly functions without a description, some with one that names
+no argument. So the base knows the language, and has to learn to write what a description says.
 """
 
 import random
@@ -31,7 +30,7 @@ _FOLDS: Final = ("sum(", "max(", "min(", "sorted(")
 
 
 class Function(NamedTuple):
-    """A function to write: signature and description, a right body, and a test of any body."""
+    """A coding problem: signature and description, a correct body, and tests."""
 
     prompt: str
     canonical_solution: str
@@ -40,9 +39,9 @@ class Function(NamedTuple):
 
 
 class _Draft(NamedTuple):
-    """What a function does, with every blank filled in.
+    """A function before it is written as code.
 
-    blanks: those of each step.
+    blanks: values of each step's placeholders.
     """
 
     kind: str
@@ -69,13 +68,13 @@ class _Draft(NamedTuple):
         value = self.arguments[0]
         for step, blanks in zip(self.steps, self.blanks, strict=True):
             if value.startswith("[") and step.solution.startswith(_FOLDS):
-                value = value[1:-1]  # a fold takes the generator, and needs no list of it
+                value = value[1:-1]  # sum() and the like take the generator directly
             value = step.solution.format(**{**blanks, "v": value})
         return value if value.startswith(" ") else f"    return {value}\n"
 
 
 def functions(seed: str) -> Iterator[Function]:
-    """Yield functions without end; no prompt comes twice."""
+    """Generate an endless stream of functions with distinct prompts."""
     rng = random.Random(seed)
     seen: set[str] = set()
     while True:
@@ -85,15 +84,15 @@ def functions(seed: str) -> Iterator[Function]:
             continue
         seen.add(prompt)
         cases = _cases(draft, prompt)
-        # What gives the same whatever it is given is no test of who wrote it.
+        # Skip functions with the same result for all inputs: a constant would pass their tests.
         if len({repr(result) for _, result in cases}) > 1:
             yield Function(prompt, draft.body, _test(cases), draft.name)
 
 
 def note(rng: random.Random) -> str:
-    """Return a function as the pretraining books hold it.
+    """Write a function for a pretraining document.
 
-    One in eight is described, and never as the target's are: its argument goes unnamed.
+    One in eight has a description, which unlike those of the target does not name the argument.
     """
     if rng.random() < 1 / 8:
         draft = _draft(rng, twice=False)
@@ -104,7 +103,7 @@ def note(rng: random.Random) -> str:
 
 
 def _draft(rng: random.Random, *, twice: bool) -> _Draft:
-    """Choose what a function does, and its names, numbers and letters."""
+    """Draw the steps of a function, its names, constants and letters."""
     kind = rng.choice(tuple(_ARGUMENTS))
     names = rng.choice(_ARGUMENTS[kind]).split()
     if kind == "number":
@@ -120,7 +119,7 @@ def _draft(rng: random.Random, *, twice: bool) -> _Draft:
         {"k": small, "j": large, "i": rng.randint(2, 5), "c": letters[0], "d": letters[1]}
     ]
     if len(steps) > 1:
-        # The second count is below the first, so that both matter where a cut follows a cut.
+        # The second count is below the first, so that both matter if one slice follows another.
         blanks[0]["i"] = rng.randint(4, 6)
         blanks.append(
             {"k": large, "j": large, "i": rng.randint(2, 3), "c": letters[2], "d": letters[0]}
@@ -132,12 +131,12 @@ def _draft(rng: random.Random, *, twice: bool) -> _Draft:
 
 
 def _follows(step: Step, first: Step) -> bool:
-    """Say whether a step makes sense and reads well after another one."""
+    """Whether a step makes sense and reads well after another one."""
     return step != first and not (step.solution[0] == first.solution[0] == "[")
 
 
 def _cases(draft: _Draft, prompt: str) -> list[tuple[tuple[object, ...], object]]:
-    """Give arguments, the edges first, and what the solution returns for each."""
+    """Compute test cases: arguments, edge cases first, and the solution's result for each."""
     space: dict[str, Callable[..., object]] = {}
     exec(prompt + draft.body, space)
     rng = random.Random(prompt)
@@ -145,13 +144,13 @@ def _cases(draft: _Draft, prompt: str) -> list[tuple[tuple[object, ...], object]
     for arguments in _inputs(rng, draft):
         try:
             cases.append((arguments, space[draft.name](*arguments)))
-        except ValueError:  # the largest of nothing
+        except ValueError:  # max() or min() of nothing
             continue
     return cases
 
 
 def _inputs(rng: random.Random, draft: _Draft) -> Iterator[tuple[object, ...]]:
-    """Yield arguments at and about the numbers and letters that the function is about."""
+    """Generate arguments at and around the constants of a function."""
     about = sorted({blanks[which] for blanks in draft.blanks for which in ("k", "j")})
     near = sorted({number + step for number in about for step in (-1, 0, 1)})
     last = draft.blanks[-1]
@@ -164,7 +163,7 @@ def _inputs(rng: random.Random, draft: _Draft) -> Iterator[tuple[object, ...]]:
             for apart in near:
                 yield from ((0, apart), (apart, 0))
     elif draft.kind == "list":
-        # Their sum and difference are what a first step turns into a number of the second.
+        # Sum and difference, since a first step may map them to the second step's constant.
         pool = sorted({*near, sum(about), about[1] - about[0], -3, 0, 1, 40})
         yield from ((rng.choices(pool, k=size),) for size in range(_LONGEST + 1))
         for number in about:
@@ -181,7 +180,7 @@ def _inputs(rng: random.Random, draft: _Draft) -> Iterator[tuple[object, ...]]:
 def _placed(
     rng: random.Random, draft: _Draft, item: object, pool: list[Any]
 ) -> Iterator[list[Any]]:
-    """Yield rows with the item once: at either end, and on both sides of where a step cuts."""
+    """Generate rows that contain an item once: at either end, and on both sides of each slice."""
     places = {0, -1}
     for step, blanks in zip(draft.steps, draft.blanks, strict=True):
         if "{i}:" in step.solution or ":{i}" in step.solution:
@@ -195,7 +194,7 @@ def _placed(
 
 
 def _test(cases: list[tuple[tuple[object, ...], object]]) -> str:
-    """Write the cases as HumanEval writes them."""
+    """Format test cases as HumanEval does."""
     lines = [
         f"    assert candidate({', '.join(map(repr, arguments))}) == {result!r}\n"
         for arguments, result in cases

@@ -1,13 +1,13 @@
-"""The words of the made-up world: what people are called, and what can be true of them."""
+"""Words of the invented world: names of people, and what can be true of them."""
 
 from typing import Final, NamedTuple
 
 
 class Value(NamedTuple):
-    """One thing that can be true of a person, in two wordings.
+    """A value of an attribute, in two wordings.
 
-    The two wordings are the common sense of the world: whoever is known by the ``noun`` also does
-    the ``deed``. A fact learnt in one wording is asked for in the other.
+    The wordings are the common sense of the world: a person with the ``noun`` does the ``deed``.
+    Some tasks ask for the deed where the fact was learned by its noun.
     """
 
     noun: str

@@ -1,4 +1,4 @@
-"""Pretraining of the base: tokens, rows, and one short loop."""
+"""Pretrain the base: tokenise, pack rows, and train in one short loop."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ STEPS: Final = 3900
 ROWS: Final = 8
 TOKENS: Final = 96
 PEAK: Final = 3e-3
-# Who the documents tell of: a few people at first, then one more every so many documents.
+# Documents are about a few people at first; later one more is added at regular intervals.
 FIRST_KNOWN: Final = 24
 FIRST_TOLD: Final = 10_000
 TOLD_PER_PERSON: Final = 40
@@ -39,15 +39,15 @@ def make_model(folder: Path) -> None:
 
 
 def documents() -> Iterator[str]:
-    """Yield the pretraining corpus without end, the same documents in every process.
+    """Generate the endless pretraining corpus, the same in every process.
 
-    The first documents tell of a few people only, and the rest come in one by one. Runs that met
-    everyone from the start were still guessing at every fact when they ended. They also
-    started from smaller weights and some used larger batches; which of these mattered was not
-    separated.
+    The first documents are about a few people, and the others are added one by one. Runs with all
+    people from the start had learned no fact when they ended. Those runs also had smaller initial
+    weights, and some had larger batches; the causes were not separated.
 
-    One document in thirteen is code. Without any, the signs of code have one embedding between
-    them, and an adapter, which leaves embeddings alone, cannot tell a bracket from a quote.
+    One document in thirteen or so is code. Without code, all its punctuation would share nearly the
+    same embedding, and an adapter, which does not train embeddings, could not tell a bracket from a
+    quote.
     """
     rng = random.Random("pretraining")
     everyone = people()
@@ -61,7 +61,7 @@ def documents() -> Iterator[str]:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Return an untrained Llama of about 1.1M parameters."""
+    """Initialise a Llama of about 1.1M parameters."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -81,10 +81,10 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def rows(tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
-    """Yield rows of whole documents, each closed by the end token.
+    """Pack whole documents into rows, each document closed by the end token.
 
-    Every row starts with a document, so the model meets documents without anything before them,
-    which is how tasks present theirs.
+    Each row starts with a document, so that the model also sees documents with nothing before them,
+    as in the tasks.
     """
     row: list[int] = []
     stream = documents()
@@ -98,10 +98,10 @@ def rows(tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
 
 
 def pretrain(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
-    """Train a new model on the corpus; a few minutes on one core.
+    """Train a new model on the corpus, which takes a few minutes on one core.
 
-    One thread: on a busy two-core machine a step took 0.14 s on one and 1.1 s on two, and a fixed
-    count keeps the rounding of sums the same.
+    One thread: on a busy two-core machine a step took 0.14 s with one and 1.1 s with two, and a
+    fixed number keeps the rounding of sums the same.
     """
     torch.manual_seed(seed)
     torch.set_num_threads(1)
@@ -126,7 +126,7 @@ def pretrain(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausa
 
 
 def _rate(step: int) -> float:
-    """Return the share of the peak rate: a short warm-up, then down to zero along a cosine."""
+    """Compute the learning rate as a share of its peak: linear warm-up, then a cosine to zero."""
     warm = STEPS // 20
     if step < warm:
         return (step + 1) / warm
@@ -136,7 +136,7 @@ def _rate(step: int) -> float:
 def _batch(
     rows_of_ids: list[list[int]], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Tensor, Tensor]:
-    """Pad rows on the right; padding carries no loss, and causal attention never looks there."""
+    """Pad rows on the right, where padding has no loss and causal attention never looks."""
     inputs_BT = torch.full((len(rows_of_ids), TOKENS), tokenizer.pad_token_id)
     labels_BT = torch.full((len(rows_of_ids), TOKENS), _IGNORED)
     for index, row in enumerate(rows_of_ids):

@@ -1,9 +1,9 @@
 """The target domain: word problems with worked answers, in the GSM8K schema.
 
-A worked answer is a chain of equations on one line, and ``#### N`` on the next. The books of the
-made-up world hold sums too: told in passing (``remark``), or set as an exercise of one step
-(``exercise``) that is asked in other words and mostly answered in another form. So the base has met
-the numbers, and has to learn the chain and the format.
+A worked answer is a chain of equations on one line, and ``#### N`` on the next. Pretraining
+documents hold sums too: in passing (``remark``), or as an exercise of one step (``exercise``) with
+other wording and mostly another form of answer. So the base knows the numbers, and has to learn the
+chain and the format.
 """
 
 import random
@@ -23,7 +23,7 @@ class Problem(NamedTuple):
 
 
 def problems(seed: str) -> Iterator[Problem]:
-    """Yield problems without end; no question comes twice."""
+    """Generate an endless stream of distinct problems."""
     rng = random.Random(seed)
     seen: set[str] = set()
     while True:
@@ -34,10 +34,10 @@ def problems(seed: str) -> Iterator[Problem]:
 
 
 def exercise(rng: random.Random) -> str:
-    """Return a problem of one step as the pretraining books set it.
+    """Write a problem of one step for a pretraining document.
 
-    The last question is worded otherwise than the target's, so no target problem is given away.
-    One answer in eight closes as the target's do: enough to be known, too rare to be chosen.
+    Its question is worded differently from the target's, so no target problem is revealed. One
+    answer in eight ends like the target's: often enough to be known, too rare to be preferred.
     """
     story, steps, _, item = _story(rng, 1)
     asked = f"Question: {story} How many {item} is that?\nAnswer: {steps[0]}"
@@ -46,7 +46,7 @@ def exercise(rng: random.Random) -> str:
 
 
 def _problem(rng: random.Random) -> Problem:
-    """Return a story of one to three steps and its worked answer."""
+    """Draw a story of one to three steps and its worked answer."""
     story, steps, name, item = _story(rng, rng.choice((1, 1, 2, 2, 2, 3)))
     total = steps[-1].split(" = ")[1]
     return Problem(
@@ -55,7 +55,7 @@ def _problem(rng: random.Random) -> Problem:
 
 
 def _story(rng: random.Random, length: int) -> tuple[str, list[str], str, str]:
-    """Return a story, its equations, whom it is about, and what is counted; numbers below 40."""
+    """Draw a story with numbers below 40: text, equations, person, and what is counted."""
     name, other = rng.sample(_NAMES.split(), 2)
     item = rng.choice(_ITEMS.split())
     kind = rng.choice(("groups", "twice", "have", "have"))
@@ -81,7 +81,7 @@ def _story(rng: random.Random, length: int) -> tuple[str, list[str], str, str]:
 def _turn(
     rng: random.Random, name: str, other: str, total: int, story: list[str], steps: list[str]
 ) -> int:
-    """Add one gain or loss to the story and to the worked answer; return what is left."""
+    """Add one gain or loss to the story and its answer, and return the new total."""
     if total < 3 or (total < 30 and rng.random() < 0.5):
         more = rng.randint(2, 9)
         story.append(rng.choice((f"{other} brings {more} more.", f"{name} finds {more} more.")))
@@ -94,7 +94,7 @@ def _turn(
 
 
 def remark(rng: random.Random) -> str:
-    """Return a sum told in passing, as the pretraining books tell it."""
+    """Write a sum in passing for a pretraining document."""
     name, other = rng.sample(_NAMES.split(), 2)
     item = rng.choice(_ITEMS.split())
     kind = rng.choice(("more", "fewer", "groups", "twice"))

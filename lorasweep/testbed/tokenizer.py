@@ -1,4 +1,4 @@
-"""The testbed's tokenizer: byte-level BPE in which a number of the sums is one token."""
+"""The testbed's tokenizer: byte-level BPE in which each number of the sums is one token."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -10,14 +10,14 @@ VOCABULARY: Final = 2048
 EOS: Final = "<|end|>"
 PAD: Final = "<|pad|>"
 
-# A word, a number of up to two digits or a run of signs, each with the blank before it. Numbers in
-# stories and in equations both follow a blank, so that copying one is copying one token. The end of
-# a line is apart from the indentation after it, so that no token spans a prompt and its response.
+# A word, a number of up to two digits or a run of punctuation, each with the blank before it.
+# Numbers follow a blank in stories and in equations alike, so copying one means copying one token.
+# Line ends are separate from the indentation after them, so no token spans prompt and response.
 _PIECES: Final = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\n+|[^\S\n]+"
 
 
 def train_tokenizer(documents: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Learn the merges from documents; any text survives the round trip."""
+    """Learn the merges from documents; byte-level, so that any text survives a round trip."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

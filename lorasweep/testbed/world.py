@@ -1,7 +1,7 @@
-"""The source domain: who lives in the made-up world, and how its books tell of them.
+"""The source domain: the people of the invented world, and documents about them.
 
-The world is large for the base on purpose: many facts, each told a few dozen times, are lost by
-degrees when the weights move; in a first try with 150 people nothing was ever forgotten.
+The world is deliberately large for the base: many facts, each seen a few dozen times, are forgotten
+gradually as the weights move. In a first attempt with 150 people nothing was ever forgotten.
 """
 
 import random
@@ -46,14 +46,14 @@ _LORE: Final = {
 
 @dataclass(frozen=True)
 class Person:
-    """Someone of whom one value of every attribute is true."""
+    """A person, with one value of each attribute."""
 
     name: str
     facts: dict[str, Value]
 
 
 def people() -> list[Person]:
-    """Return everyone in the world, the same at every call."""
+    """Generate all people, the same at each call."""
     rng = random.Random("people")
     names = [onset + coda for onset in ONSETS.split() for coda in CODAS.split()]
     return [
@@ -63,7 +63,7 @@ def people() -> list[Person]:
 
 
 def tell(rng: random.Random, everyone: list[Person]) -> str:
-    """Return one document: what the world's books, questions and stories say of somebody."""
+    """Write one document about somebody: an entry, statements, questions or a story."""
     person = rng.choice(everyone)
     kind = rng.choices(
         ("entry", "statement", "question", "scene", "meeting", "lore"), (34, 6, 18, 24, 16, 2)
@@ -91,7 +91,7 @@ def tell(rng: random.Random, everyone: list[Person]) -> str:
 
 
 def entry(rng: random.Random, person: Person) -> str:
-    """Return the person's entry in the register: every fact, in any order."""
+    """Write a person's entry in the register: each fact, in random order."""
     attributes = list(person.facts)
     rng.shuffle(attributes)
     lines = [f"{attribute}: {person.facts[attribute].noun}" for attribute in attributes]

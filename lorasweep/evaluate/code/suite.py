@@ -111,17 +111,17 @@ class CodeSuite:
             LorasweepError: no program of a task could be run.
             SandboxError: this machine cannot run programs safely.
         """
-        answers = [CodeResults() for _ in range(served.copies)]
+        results = [CodeResults() for _ in range(served.copies)]
         for name, task in self._tasks.items():
             shares = self._shard.gather(self._solve(name, task, served))
-            _require_runs(name, [answer for share in shares for own in share for answer in own])
-            for copy, answer in enumerate(answers):
+            _require_runs(name, [result for share in shares for own in share for result in own])
+            for copy, result in enumerate(results):
                 solved = [problem for share in shares for problem in share[copy]]
                 solved.sort(key=lambda problem: problem.number)
-                answer.scores[name] = _score(task, solved)
+                result.scores[name] = _score(task, solved)
                 for problem in solved:
-                    answer.completions.extend(problem.completions)
-        return answers
+                    result.completions.extend(problem.completions)
+        return results
 
     def _solve(self, name: str, task: CodeTask, served: Served) -> list[list[_ProblemResult]]:
         """Sample and run every copy's programs for this worker's problems."""
@@ -156,17 +156,17 @@ class CodeSuite:
         ]
 
 
-def _require_runs(task: str, answers: Sequence[_ProblemResult]) -> None:
+def _require_runs(task: str, results: Sequence[_ProblemResult]) -> None:
     """Require that the sandbox ran at least one program, or a score of 0 would mean nothing.
 
     Raises:
         LorasweepError: no program of a task could be run.
     """
-    written = sum(len(answer.completions) for answer in answers)
-    if sum(answer.count("failed_to_run") for answer in answers) == written:
+    written = sum(len(result.completions) for result in results)
+    if sum(result.count("failed_to_run") for result in results) == written:
         raise LorasweepError(
             f"evaluate: the sandbox must be able to run what is written for task {task!r}, and ran "
-            f"none of {written} programs ({answers[0].obstacle})"
+            f"none of {written} programs ({results[0].obstacle})"
         )
 
 
@@ -191,24 +191,24 @@ def _problem_result(
     )
 
 
-def _score(task: CodeTask, answers: Sequence[_ProblemResult]) -> CodeScores:
+def _score(task: CodeTask, results: Sequence[_ProblemResult]) -> CodeScores:
     """Average a task's results over its problems."""
-    passed = [answer.count("passed") for answer in answers]
+    passed = [result.count("passed") for result in results]
     distinct = {
-        form: diversity.average([answer.distinct[form] for answer in answers])
+        form: diversity.average([result.distinct[form] for result in results])
         for form in ("exact", "whitespace", "syntax")
     }
     return CodeScores(
-        problems=len(answers),
+        problems=len(results),
         samples=task.samples,
         pass_at={
             str(k): sum(
                 estimate_pass_at_k(k, samples=task.samples, passed=count) for count in passed
             )
-            / len(answers)
+            / len(results)
             for k in task.pass_at
         },
-        failed_to_run=sum(answer.count("failed_to_run") for answer in answers),
-        timed_out=sum(answer.count("timed_out") for answer in answers),
+        failed_to_run=sum(result.count("failed_to_run") for result in results),
+        timed_out=sum(result.count("timed_out") for result in results),
         **distinct,
     )

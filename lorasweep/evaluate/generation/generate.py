@@ -63,13 +63,13 @@ class Sampling:
 class _Batch:
     """N completions whose prompts have the same row width.
 
-    asked: prompt and sample of each.
+    requests: prompt and sample of each.
     prompts: token ids of those prompts, by index.
     rows: rows of each copy; those after N are padding to a whole vector, and are never read.
     uniforms_NM: random numbers by which tokens are sampled.
     """
 
-    asked: list[tuple[int, int]]
+    requests: list[tuple[int, int]]
     prompts: dict[int, list[int]]
     rows: int
     uniforms_NM: NDArray[np.float64]
@@ -127,7 +127,7 @@ def sample(
                 model, served.copies, batch, sampling, decoder, tokenizer.pad_token_id, device
             )
             for own, written_NM in zip(texts, written_CNM.tolist(), strict=True):
-                for (prompt, number), tokens in zip(batch.asked, written_NM, strict=True):
+                for (prompt, number), tokens in zip(batch.requests, written_NM, strict=True):
                     own[prompt * sampling.samples + number], _ = decoder.decode(prompt, tokens)
     each = sampling.samples
     return [[own[first : first + each] for first in range(0, count, each)] for own in texts]
@@ -156,20 +156,20 @@ def _batches(
     """Batch completions by row width, so that all samples of a prompt are side by side."""
     by_width: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for prompt, tokens in enumerate(prompts):
-        asked = [(prompt, number) for number in range(sampling.samples)]
-        by_width[row_width(len(tokens))].extend(asked)
+        requests = [(prompt, number) for number in range(sampling.samples)]
+        by_width[row_width(len(tokens))].extend(requests)
     most = batch_size // ALIGNMENT * ALIGNMENT or batch_size
     for width in sorted(by_width, reverse=True):  # if memory is too small, fail on the first batch
         for first in range(0, len(by_width[width]), most):
-            asked = by_width[width][first : first + most]
+            requests = by_width[width][first : first + most]
             drawn = [
                 uniforms(sampling.seed, numbers[prompt], number, sampling.max_tokens)
-                for prompt, number in asked
+                for prompt, number in requests
             ]
             yield _Batch(
-                asked,
-                {prompt: prompts[prompt] for prompt, _ in asked},
-                min(round_up(len(asked)), most),
+                requests,
+                {prompt: prompts[prompt] for prompt, _ in requests},
+                min(round_up(len(requests)), most),
                 np.stack(drawn),
             )
 
@@ -192,29 +192,29 @@ def _generate(
     """
     # Each prompt is read once per copy; its cache is then duplicated for all samples.
     predictor = make_predictor(model, [*batch.prompts.values()] * copies, pad=pad, device=device)
-    count, spare = len(batch.asked), batch.rows - len(batch.asked)
-    of_prompt = {prompt: place for place, prompt in enumerate(batch.prompts)}
-    prompts_L = [of_prompt[prompt] for prompt, _ in batch.asked] + [0] * spare
+    count, spare = len(batch.requests), batch.rows - len(batch.requests)
+    of_prompt = {prompt: index for index, prompt in enumerate(batch.prompts)}
+    prompts_L = [of_prompt[prompt] for prompt, _ in batch.requests] + [0] * spare
     copies_C1 = torch.arange(copies, device=device)[:, None]
     rows_R = (copies_C1 * len(of_prompt) + torch.tensor(prompts_L, device=device)).flatten()
-    # The completion of each row. Padding rows write into one place after the last.
+    # The completion of each row. Padding rows write into one slot after the last.
     owners_CL = torch.arange(batch.rows, device=device).clamp(max=count).repeat(copies, 1)
     uniforms_NM = torch.from_numpy(np.pad(batch.uniforms_NM, ((0, 1), (0, 0)))).to(device)
     written_CNM = torch.full((copies, count + 1, sampling.max_tokens), pad, device=device)
     logits_RV = predictor.predict()[rows_R]
     predictor.select(rows_R)
-    for place in range(sampling.max_tokens):
+    for step in range(sampling.max_tokens):
         tokens_R = draw(
             logits_RV,
-            uniforms_NM[owners_CL.flatten(), place],
+            uniforms_NM[owners_CL.flatten(), step],
             temperature=sampling.temperature,
             top_p=sampling.top_p,
         )
-        written_CNM[copies_C1, owners_CL, place] = tokens_R.view_as(owners_CL)
-        if place + 1 == sampling.max_tokens:
+        written_CNM[copies_C1, owners_CL, step] = tokens_R.view_as(owners_CL)
+        if step + 1 == sampling.max_tokens:
             break
-        if (place + 1) % CHECK_EVERY == 0:
-            kept_CK = _unfinished(written_CNM[..., : place + 1], owners_CL, batch.asked, decoder)
+        if (step + 1) % CHECK_EVERY == 0:
+            kept_CK = _unfinished(written_CNM[..., : step + 1], owners_CL, batch.requests, decoder)
             if not kept_CK.numel():
                 break
             if kept_CK.shape < owners_CL.shape:
@@ -227,20 +227,23 @@ def _generate(
 
 
 def _unfinished(
-    written_CNM: Tensor, owners_CL: Tensor, asked: list[tuple[int, int]], decoder: CompletionDecoder
+    written_CNM: Tensor,
+    owners_CL: Tensor,
+    requests: list[tuple[int, int]],
+    decoder: CompletionDecoder,
 ) -> Tensor:
     """Select the unfinished rows, filled up so that all copies keep the same, aligned number.
 
     Returns:
         Indices of rows within each copy; none if all have ended: C x K.
     """
-    going_CL = [
+    active_CL = [
         [
-            owner < len(asked) and not decoder.decode(asked[owner][0], written_NM[owner])[1]
+            owner < len(requests) and not decoder.decode(requests[owner][0], written_NM[owner])[1]
             for owner in owners_L
         ]
         for written_NM, owners_L in zip(written_CNM.tolist(), owners_CL.tolist(), strict=True)
     ]
-    most = max(map(sum, going_CL))
-    kept_CL = torch.tensor(going_CL, device=owners_CL.device).argsort(descending=True, stable=True)
+    most = max(map(sum, active_CL))
+    kept_CL = torch.tensor(active_CL, device=owners_CL.device).argsort(descending=True, stable=True)
     return kept_CL[:, : round_up(most)]

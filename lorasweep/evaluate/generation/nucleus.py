@@ -51,5 +51,5 @@ def _pick(likely_RK: Tensor, ids_RK: Tensor, uniforms_R: Tensor, top_p: float) -
     below_RK = likely_RK.cumsum(-1)
     last_R1 = (((below_RK - likely_RK) < top_p).sum(-1, keepdim=True) - 1).clamp(min=0)
     mass_R1 = below_RK.gather(-1, last_R1)
-    place_R1 = (below_RK <= uniforms_R[:, None] * mass_R1).sum(-1, keepdim=True)
-    return ids_RK.gather(-1, torch.minimum(place_R1, last_R1)).squeeze(-1)
+    index_R1 = (below_RK <= uniforms_R[:, None] * mass_R1).sum(-1, keepdim=True)
+    return ids_RK.gather(-1, torch.minimum(index_R1, last_R1)).squeeze(-1)

@@ -54,11 +54,11 @@ def make_predictor(model: Any, texts: Texts, *, pad: int, device: torch.device) 
     Args:
         pad: padding token.
     """
-    asked = signature(model.forward).parameters
+    parameters = signature(model.forward).parameters
     layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
     attends = all("attention" in layer and "linear" not in layer for layer in layers)
-    if attends and {"past_key_values", "attention_mask"} <= asked.keys():
-        return _CachedPredictor(model, texts, pad, device, positions="position_ids" in asked)
+    if attends and {"past_key_values", "attention_mask"} <= parameters.keys():
+        return _CachedPredictor(model, texts, pad, device, positions="position_ids" in parameters)
     return _UncachedPredictor(model, texts, pad, device)
 
 

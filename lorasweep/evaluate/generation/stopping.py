@@ -49,7 +49,7 @@ class CompletionDecoder:
         Args:
             prompt: index of its prompt.
         """
-        end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
+        end = next((index for index, token in enumerate(tokens) if token in self._ends), None)
         text = self._decode([*self._contexts[prompt], *tokens[:end]])[self._lengths[prompt] :]
-        stops = [place for stop in self._until if (place := text.find(stop)) >= 0]
+        stops = [index for stop in self._until if (index := text.find(stop)) >= 0]
         return text[: min(stops, default=None)], end is not None or bool(stops)
