@@ -36,11 +36,11 @@ NAMES = ("lr", "targets", "rank")
 TARGETS = ("attention", "mlp", "all")
 RANKS = (4, 16, 64)
 SAMPLED = (
-    Scale("lr", "log", edges=(1e-5, 10 ** (-13 / 3), 10 ** (-11 / 3), 1e-3)),
-    Scale("targets", "text", levels=TARGETS),
-    Scale("rank", "numbers", levels=RANKS),
+    Scale(name="lr", kind="log", edges=(1e-5, 10 ** (-13 / 3), 10 ** (-11 / 3), 1e-3)),
+    Scale(name="targets", kind="text", levels=TARGETS),
+    Scale(name="rank", kind="numbers", levels=RANKS),
 )
-GRID = (Scale("lr", "numbers", levels=(1e-5, 1e-4, 1e-3)), *SAMPLED[1:])
+GRID = (Scale(name="lr", kind="numbers", levels=(1e-5, 1e-4, 1e-3)), *SAMPLED[1:])
 Truth = Callable[[float, int, int], float]
 Shares = dict[tuple[str, ...], float]
 
@@ -137,10 +137,10 @@ def cover_ranking(
         for row in ranking.rows:
             name = row.hyperparameter
             tally.add(f"share of {name}", shares[name,], row.low, row.high)
-            shown[name] = shown.get(name, 0) + row.is_shown
+            shown[name] = shown.get(name, 0) + row.above_chance
             if n is None:
                 cost = mean_cost(truth, NAMES.index(name))
-                tally.add(f"mean cost of {name}", cost, row.cost_low, row.cost_high)
+                tally.add(f"mean cost of {name}", cost, row.effect_low, row.effect_high)
         for pair in ranking.interactions:
             if pair.is_testable:
                 both = pair.hyperparameters

@@ -14,17 +14,17 @@ from lorasweep.store.configurations import Configuration, is_scored, methods
 from lorasweep.store.results import SweepResults, TrialResult
 
 # The smallest difference in a score that matters: half a point of a hundred.
-MATTERS = 0.005
+SMALLEST_RELEVANT = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Hold the trials of one domain by method.
+    """Configurations of one domain by method, and what is estimated from all of them.
 
     tables: all configurations of each method, those without a score too.
-    noise: of `learning` and of `cost`.
-    expected: learning of each scored configuration, the winner's luck taken out.
-    by_forgetting: cost is forgetting, and not source accuracy with its sign turned.
+    noise: of `learning` and of `forgetting`.
+    expected: learning of each scored configuration, without the luck of the best ones.
+    by_forgetting: forgetting is known, and is not source accuracy with its sign turned.
     margin: the smallest difference that matters, in the scores' unit.
     matched: every two methods compared on their fronts, where one of the scores is equal.
     """
@@ -39,11 +39,11 @@ class Evidence:
     rankings: Mapping[str, Ranking] = field(default_factory=dict)
 
     def table(self, method: str) -> Table:
-        """Give the configurations of a method, none where it did not run."""
+        """Look up the configurations of a method, none where it did not run."""
         return self.tables.get(method, Table(()))
 
     def trials(self, method: str) -> tuple[TrialResult, ...]:
-        """Give the completed trials of a method."""
+        """List the completed trials of a method."""
         return tuple(t for t in self.results.trials if t.method == method and is_scored(t))
 
 
@@ -52,7 +52,7 @@ def collect(
     grouped: Sequence[Configuration],
     rankings: Mapping[str, Ranking],
 ) -> Evidence:
-    """Lay out the configurations of one domain."""
+    """Gather the configurations of one domain, and estimate what claims and advice share."""
     scored = [trial for trial in results.trials if is_scored(trial)]
     by_forgetting = any(trial.forgetting is not None for trial in scored)
     by_method: dict[str, list[Configuration]] = {m: [] for m in methods(results.trials)}
@@ -70,7 +70,7 @@ def collect(
         noise,
         {method: expect(table.scored, noise["learning"]) for method, table in tables.items()},
         by_forgetting,
-        MATTERS * max(1.0, largest),
+        SMALLEST_RELEVANT * max(1.0, largest),
         compare_matched(tables, noise),
         rankings,
     )

@@ -1,4 +1,4 @@
-"""How the values of one hyperparameter lie: as levels, or in equal parts of an interval."""
+"""Scales of hyperparameters: a few levels, or an interval cut into equal parts."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Scale(Result):
 
     @property
     def is_interval(self) -> bool:
-        """Tell whether values are binned."""
+        """Whether values are binned."""
         return self.kind in {"linear", "log"}
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Give the levels or parts as the report shows them."""
+        """Levels or parts as the report shows them."""
         if not self.is_interval:
             return tuple(show(level) for level in self.levels)
         return tuple(
@@ -57,14 +57,14 @@ class Scale(Result):
         )
 
     def part(self, level: Level) -> int:
-        """Give the index of the level, or of the part of the interval that holds it."""
+        """Find the index of the level, or of the part of the interval that it lies in."""
         if not self.is_interval:
             return self.levels.index(level)
         assert not isinstance(level, str)  # an interval is only made of numbers
         return sum(level >= edge for edge in self.edges[1:-1])
 
     def coordinate(self, level: Level) -> float:
-        """Give the place on which equal distances mean equal steps; levels stand 1 apart."""
+        """Place a level so that equal distances are equal steps; levels are 1 apart."""
         if not self.is_interval:
             return float(self.levels.index(level))
         return math.log10(float(level)) if self.kind == "log" else float(level)
@@ -82,7 +82,7 @@ def _interval(name: str, low: float, high: float, *, log: bool) -> Scale:
 def lay_out(
     name: str, values: Sequence[Level], axis: Axis | None = None, *, is_grid: bool = False
 ) -> Scale:
-    """Lay out a hyperparameter by its axis, or by its values where there is none.
+    """Scale a hyperparameter by its axis, or by its values where there is none.
 
     Args:
         values: those that occur, with repeats.
@@ -110,12 +110,12 @@ def lay_out(
 
 
 def is_logarithmic(name: str, low: float, high: float) -> bool:
-    """Tell whether equal factors of a number are equal steps: a rate, a size, or a wide range."""
+    """Check whether equal factors are equal steps: a rate, a size, or a range of a decade."""
     return low > 0 and (name in _SIZES or high / low >= 10)
 
 
 def was_drawn(results: SweepResults, method: str, name: str, values: Sequence[Level]) -> bool:
-    """Tell whether values of a hyperparameter were drawn from an interval, not chosen by hand."""
+    """Check whether values of a hyperparameter were drawn from an interval, not set by hand."""
     if results.has_factorial(method):
         return False
     study = results.study(method)
@@ -123,7 +123,7 @@ def was_drawn(results: SweepResults, method: str, name: str, values: Sequence[Le
 
 
 def scales(results: SweepResults, trials: Iterable[TrialResult]) -> Mapping[str, Scale]:
-    """Lay out every searched hyperparameter that these trials have."""
+    """Scale every searched hyperparameter that these trials have."""
     trials = tuple(trials)
     study = results.study(trials[0].method) if trials else None
     space = study.space.axes if study else {}

@@ -8,7 +8,7 @@ from tests.analysis.planted import sweep, trial
 
 
 def evidence(scores):
-    """Give configurations with these scores over their seeds."""
+    """Make configurations with these scores over their seeds."""
     trials = [
         trial(f"t{i}-{seed}", score, rank=f"r{i}", seed=seed, number=i)
         for i, own in enumerate(scores)

@@ -76,7 +76,7 @@ def find_peak(evidence: Evidence, table: Table) -> Peak | None:
 
 
 def are_rates(table: Table) -> bool:
-    """Tell whether every configuration has a learning rate above 0."""
+    """Check whether every configuration has a learning rate above 0."""
     rates = (row.levels.get("lr") for row in table.rows)
     return all(not isinstance(rate, str | None) and rate > 0 for rate in rates)
 

@@ -37,12 +37,12 @@ def rank_of(row: Row) -> float | None:
 
 
 def is_twice_rank(row: Row) -> bool:
-    """Tell whether alpha is twice the rank."""
+    """Check whether alpha is twice the rank."""
     return is_multiple(row.levels.get("alpha"), rank_of(row), 2)
 
 
 def _both(evidence: Evidence, lora: Table, *, source: bool = False) -> str | None:
-    """Name the method that has no trial to compare."""
+    """Explain which method has no trial to compare."""
     for name, table in (("LoRA", lora), ("full finetuning", evidence.table("full"))):
         if not (table.measured if source else table.scored).rows:
             also = " with a source score" if source else ""

@@ -165,7 +165,7 @@ def _unfinished(group: Group, gain: PossibleGain | None, outcome: Score) -> Unfi
 
 
 def is_chosen(evidence: Evidence, method: str, table: Table, held: Sequence[str]) -> bool:
-    """Tell whether the levels that differ were chosen by hand and crossed, and none searched.
+    """Check whether the levels that differ were chosen by hand and crossed, and none searched.
 
     Args:
         held: hyperparameters at which methods are compared, which are not theirs to tune.

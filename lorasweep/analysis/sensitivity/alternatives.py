@@ -79,10 +79,10 @@ def compare_levels(
     """Compare the best scores at the levels of each hyperparameter of one method.
 
     The best of noisy scores is too high, the more so the more settings come close to the best, and
-    differences of bests are too large. Both are told by redrawn scores and taken out; the range of
-    the bests is then tested against each size (`costs.range_interval`). Where interactions are in
-    the fit, its values stand for the scores, being less noisy, and the interval also reaches as far
-    as the redrawn bests themselves, which know that another setting may be the best one.
+    differences of bests are too large. Redrawn scores say by how much, and that is subtracted; the
+    range of the bests is then tested against each size (`range_interval`). Where the fit has
+    interactions, its values replace the scores, being less noisy, and the interval also reaches as
+    far as the redrawn bests themselves, since another setting may truly be the best one.
     """
     scored = [c for c in configurations if c.learning is not None]
     if not scored:
@@ -130,7 +130,7 @@ def _fit(factors: Factors) -> Fit | None:
 
 
 def _bests(parts: Codes, starts: Codes, scores: Floats) -> Floats:
-    """Give the best score of each part, (draws, parts); rows stand in the order of parts."""
+    """Find the best score of each part, (draws, parts); rows are in the order of parts."""
     bests: Floats = np.maximum.reduceat(scores[:, parts], starts, axis=1)
     return bests
 
@@ -218,7 +218,7 @@ def _reason(*, sayable: bool, redrawn: bool, n: int) -> str | None:
 
 
 def _behind(bests: Floats) -> Floats:
-    """Give how far each part lies behind the best one."""
+    """Subtract each part's best from the best of all."""
     behind: Floats = bests.max(axis=1, keepdims=True) - bests
     return behind
 

@@ -138,7 +138,7 @@ def _share(label: str, lost: Floats) -> DivergedShare:
 
 
 def _likelihood(logs: Floats, lost: Floats) -> tuple[Floats, Floats, float]:
-    """Give places of the curve's middle, how likely each is, and the best fit's log likelihood.
+    """Compute how likely each place of the curve's middle is, and the best fit's log likelihood.
 
     Places go on by half of what was tried on either side. Slopes are weighed evenly on a log scale;
     the steepest goes from 10% to 90% within a tenth of a decade.
@@ -172,7 +172,7 @@ def _likelihood(logs: Floats, lost: Floats) -> tuple[Floats, Floats, float]:
 
 
 def stable_rate(logs: Floats, lost: Floats) -> StableRate:
-    """Give the highest stable learning rate of trials.
+    """Estimate the highest stable learning rate of trials.
 
     Args:
         logs: decimal logarithm of each trial's learning rate; lost: 1 where it diverged.

@@ -1,4 +1,4 @@
-"""Which hyperparameters matter: a ranking with its uncertainty, or the word that none is seen."""
+"""Which hyperparameters matter: a ranking with its uncertainty, or why there is none."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _rank_factorial(method: str, factors: Factors, reason: str | None) -> Rankin
 
 
 def _effort(n: int) -> tuple[int, int, int]:
-    """Give draws, and the forest's trees and depth, so that a ranking takes a second or two."""
+    """Choose draws, trees and depth, so that a ranking takes a second or two."""
     if n <= 200:
         return 1000, _FULL_TREES, 64
     return 1000, _FULL_TREES // 2, 8
@@ -222,7 +222,7 @@ def _rows(
     chance: Floats,
     ranges: Sequence[MeanRange],
 ) -> tuple[Sensitivity, ...]:
-    """Put estimate, redrawn shares and chance together into a ranking with its ties."""
+    """Rank by importance, with ties where redrawn shares do not tell two apart."""
     names = factors.names
     order = sorted(range(len(names)), key=lambda i: (-importance[i], names[i]))
     low, high = middle(shares, axis=0)

@@ -41,7 +41,7 @@ class Interaction(Result):
 def rank_interactions(
     factors: Factors, fit: Fit, shares: Floats, *, level: float, is_factorial: bool
 ) -> tuple[Interaction, ...]:
-    """Give all pairs by falling importance; empty in a sampled design too small to model them.
+    """Rank all pairs by importance; none in a sampled design that is too small to model them.
 
     Args:
         fit: with pairs among its blocks where they can be told from noise.

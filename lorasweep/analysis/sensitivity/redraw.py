@@ -1,4 +1,6 @@
-"""Variances drawn anew from an estimate and its error: intervals and the odds of an order.
+"""Redraw variances and scores from estimated effects and their errors.
+
+Intervals of variance shares, and the odds of their order, are counted over these draws.
 
 An estimated variance is a sum of squares, so noise only ever adds to it, and redrawing effects
 around their estimates would add it once more. Instead the noncentrality of the sum of squares is
@@ -68,12 +70,15 @@ def _redraw(
     odds = rng.uniform(1e-12, 1 - 1e-12, size=len(spread))
     df, scale = trace**2 / square, square / trace * spread
     ratio = found / scale
+    # Pivot: solve P(chi2(df, noncentrality) <= ratio) = odds for the noncentrality. On the scale of
+    # the root it is nearly normal, which is exact enough where the ratio is large.
     root, normal = np.sqrt(ratio), ndtri(odds)
     drawn = np.where(normal < root, (root - normal) ** 2 - (df - 1), 0.0)
     if df > _MANY:
         inside = np.maximum(4 * ratio - 2 * df + 4 * normal**2, 0.0)
         many: Floats = ratio - df + 2 * normal**2 - normal * np.sqrt(inside)
         return np.maximum(many, 0.0) * scale
+    # Where even a noncentrality of 0 makes so small a ratio unlikely, 0 is what is drawn.
     small = ratio < _LARGE
     central = chdtr(df, ratio[small])
     exact = chndtrinc(ratio[small], df, np.minimum(odds[small], central))

@@ -108,7 +108,8 @@ def rank_near_top(
         redrawn.append(_divergences(factors, points[drawn], again, quantile))
         shuffled = rng.permutation(scores)
         feigned.append(_divergences(factors, points, shuffled, quantile))
-    # Chance is alike for all draws; a normal tail steadies the quantile of a few dozen.
+    # A quantile far out of a few dozen shuffled draws is unsteady; a normal tail on the scale of
+    # the root, where the draws are nearly symmetric, is not.
     null = np.sqrt(np.array(feigned))
     reach = normal_quantile(1 - SIGNIFICANCE / len(found))
     chance = (null.mean(axis=0) + reach * null.std(axis=0, ddof=1)) ** 2
@@ -142,7 +143,7 @@ def _shares(divergences: Floats) -> Floats:
 
 
 def _divergences(factors: Factors, points: Floats, scores: Floats, quantile: float) -> Floats:
-    """Give each hyperparameter's divergence, by Optuna's evaluator."""
+    """Compute each hyperparameter's divergence, by Optuna's evaluator."""
     import optuna
     from optuna.distributions import (
         BaseDistribution,

@@ -50,8 +50,8 @@ def numbers(ranking):
         f"{row.hyperparameter}.{name}": getattr(row, name)
         for row in ranking.rows
         for name in (
-            *("importance", "low", "high", "rank", "holds", "chance", "above_next"),
-            *("effect", "cost_low", "cost_high"),
+            *("importance", "low", "high", "rank", "rank_probability", "chance", "above_next"),
+            *("effect", "effect_low", "effect_high"),
         )
     }
 
