@@ -9,9 +9,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from lorasweep.analysis.sensitivity import importance
-from lorasweep.report.figures.trials import trial_rows
 from lorasweep.report.payload import tidy
-from lorasweep.report.wording import signed
+from lorasweep.report.wording import level, number, signed
 from tests.report import pages
 
 DESK = {"width": 1280, "height": 900}
@@ -173,6 +172,21 @@ def marks_of(panel):
         "cells": sum(c is not None for line in getattr(panel, "cells", ()) for c in line),
         "traces": traces,
     }
+
+
+def trial_rows(results, trials):
+    """Lay trials out as the table of a figure whose points are trials."""
+    scores = ("learning", "forgetting", "source accuracy")
+    heads = ("trial", "method", *results.axes, "seed", "status", *scores)
+    rows = [
+        [
+            *(t.trial, t.method, *(level(t.hyperparameters.get(name)) for name in results.axes)),
+            *(str(t.seed), t.status.lower()),
+            *(number(score) for score in (t.learning, t.forgetting, t.source_accuracy)),
+        ]
+        for t in (results.trials[index] for index in trials)
+    ]
+    return heads, rows
 
 
 @pytest.mark.parametrize("name", ["one", "everything", "single", "hostile"])

@@ -4,7 +4,6 @@ import pytest
 
 from lorasweep.analysis.analyse import analyse
 from lorasweep.report.figures import pictures
-from lorasweep.report.figures.trials import trial_rows
 from lorasweep.report.picture import Bars, Plane
 from lorasweep.store.scores import Scores
 from tests.analysis.planted import planted_grid, planted_sample, sweep, trial
@@ -137,16 +136,6 @@ def test_bars_hold_the_ranking():
         (row.hyperparameter, row.importance) for row in rows
     ]
     assert [row[1] for row in picture.table.rows] == [row.hyperparameter for row in rows]
-
-
-def test_the_table_of_trials_has_a_row_for_each():
-    results = planted_grid()
-    heads, rows = trial_rows(results, (3, 1))
-    assert heads[:5] == ("trial", "method", "lr", "targets", "rank")
-    assert [row[0] for row in rows] == ["t3", "t1"]
-    facts = results.trials[3]
-    scores = (facts.learning, facts.forgetting, facts.source_accuracy)
-    assert rows[0][-3:] == [f"{score:.3f}" for score in scores]
 
 
 @pytest.mark.parametrize("results", [sweep([]), sweep([trial("a", status="FAILED", lr=1e-4)])])

@@ -57,7 +57,7 @@ def test_the_line_never_falls_and_ends_at_the_last_trial():
     assert line.points[-1][0] == 26
 
 
-def test_the_search_is_told_and_not_what_confirms_it_or_still_runs():
+def test_the_search_is_shown_without_confirmations_and_running_trials():
     trials = [
         *numbered(0.1, 0.2),
         trial("again", 0.9, lr=1e-4).model_copy(update={"stage": "confirm", "number": 2}),
@@ -80,7 +80,7 @@ def test_methods_stand_side_by_side_at_the_same_height():
     assert (first.y.low, first.y.high) == (0.1, 0.8)
 
 
-def test_a_table_without_numbers_is_told_row_by_row():
+def test_a_table_without_numbers_is_shown_row_by_row():
     trials = [t.model_copy(update={"number": 0}) for t in numbered(0.1, 0.4, 0.3, 0.2, 0.5)]
     (panel,) = drawn(sweep(trials)).panels
     assert [x for x, _ in points(panel)[0]] == [0, 1, 2, 3, 4]

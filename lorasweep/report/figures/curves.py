@@ -82,7 +82,7 @@ def _panel(curves: Sequence[Curve], outcome: str) -> Plane:
     series: list[Series] = []
     lines: list[Line] = []
     intervals: list[Interval] = []
-    said: list[str] = []
+    sentences: list[str] = []
     first_row = 0
     for look, curve in enumerate(curves):
         found = [
@@ -102,7 +102,7 @@ def _panel(curves: Sequence[Curve], outcome: str) -> Plane:
             for x, below, above in zip(at, low, high, strict=True)
             if below is not None and above is not None
         ]
-        said.append(
+        sentences.append(
             f"{_name(curve)}: {outcome} {number(values[0])} at {level(at[0])}, "
             f"{number(values[-1])} at {level(at[-1])}"
         )
@@ -111,7 +111,7 @@ def _panel(curves: Sequence[Curve], outcome: str) -> Plane:
     return Plane(
         title=outcome,
         name=f"{outcome} over {duration}",
-        alt=f"{'; '.join(said)}.",
+        alt=f"{'; '.join(sentences)}.",
         x=axis_over(duration, [x for own in series for x in own.x], log=None),
         y=axis_over(outcome, [*(y for own in series for y in own.y), *ends]),
         series=tuple(series),

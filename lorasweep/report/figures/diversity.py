@@ -11,7 +11,7 @@ from lorasweep.report.wording import number
 from lorasweep.store.results import SweepResults
 
 _TITLE = "How different the programs are"
-_MOST_SAID = 4
+_MOST_NAMED = 4
 
 
 def diversity(results: SweepResults, analysis: Analysis) -> Picture:
@@ -28,13 +28,13 @@ def diversity(results: SweepResults, analysis: Analysis) -> Picture:
     who = dict.fromkeys(row.model for row in rows)
     looks = {name: min(look, LOOKS - 1) for look, name in enumerate(who)}
     tasks = dict.fromkeys(row.task for row in rows)
-    said = "; ".join(_said(row) for row in rows[:_MOST_SAID])
+    sentences = "; ".join(_summary(row) for row in rows[:_MOST_NAMED])
     return Picture(
         name="diversity",
         section="diversity",
         title=_TITLE,
         caption="Distinct completions of a problem among its samples, as written, over the share "
-        f"that passes: {said}.",
+        f"that passes: {sentences}.",
         legend=tuple(Key(label=n, kind="point", look=look) for n, look in looks.items()),
         panels=tuple(
             _panel(task, [(i, row) for i, row in enumerate(rows) if row.task == task], looks, index)
@@ -45,7 +45,7 @@ def diversity(results: SweepResults, analysis: Analysis) -> Picture:
     )
 
 
-def _said(row: Programs) -> str:
+def _summary(row: Programs) -> str:
     who = "the base" if row.model == BASE else row.model
     return f"{who} {number(row.exact.all)} at pass@1 {number(row.pass_at['1'])}"
 
@@ -56,7 +56,7 @@ def _panel(
     return Plane(
         title=f"{task}, {rows[0][1].samples} samples a problem",
         name=f"Distinct completions over pass@1: {task}",
-        alt=f"{task}: distinct completions {'; '.join(_said(row) for _, row in rows)}.",
+        alt=f"{task}: distinct completions {'; '.join(_summary(row) for _, row in rows)}.",
         x=axis_over("pass@1", [row.pass_at["1"] for _, row in rows]),
         y=axis_over("distinct completions", [row.exact.all for _, row in rows]),
         series=tuple(

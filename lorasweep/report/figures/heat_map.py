@@ -42,7 +42,7 @@ class _Pair:
 def heat_map(results: SweepResults, analysis: Analysis) -> Picture:
     """Show the best and the mean trial of each pair of levels, two panels for each method."""
     panels: list[Heat] = []
-    said: list[str] = []
+    sentences: list[str] = []
     rows: list[tuple[str, ...]] = []
     for method in analysis.methods:
         chosen = _choose(analysis.scales[method])
@@ -55,7 +55,7 @@ def heat_map(results: SweepResults, analysis: Analysis) -> Picture:
         grid = _Grid(method, down, across, pairs, first_row=len(rows))
         panels += [grid.panel("best"), grid.panel("mean")]
         best = max(pairs, key=lambda pair: pair.best)
-        said.append(f"For {method} the best trial has {grid.place(best)}.")
+        sentences.append(f"For {method} the best trial has {grid.place(best)}.")
         rows += grid.rows()
     if not panels:
         return Picture(
@@ -69,8 +69,8 @@ def heat_map(results: SweepResults, analysis: Analysis) -> Picture:
         name="heat-map",
         section="sensitivity",
         title=_TITLE,
-        caption=f"{' '.join(said)} Left the best trial of each pair, which shows what is possible; "
-        "right the mean, which shows what is safe.",
+        caption=f"{' '.join(sentences)} Left the best trial of each pair, which shows what is "
+        "possible; right the mean, which shows what is safe.",
         legend=RAMP,
         panels=tuple(panels),
         table=Table(

@@ -25,7 +25,7 @@ def history(results: SweepResults, analysis: Analysis) -> Picture:
     numbered = len({trial.number for _, trial in ended}) > len(ended) / 4
     y = axis_over("learning", [learning(found) for found in scored_trials(results)])
     panels: list[Plane] = []
-    said: list[str] = []
+    sentences: list[str] = []
     for look, method in enumerate(analysis.methods):
         own = [found for found in ended if found[1].method == method]
         placed = [(found[1].number if numbered else row, found) for row, found in enumerate(own)]
@@ -35,7 +35,7 @@ def history(results: SweepResults, analysis: Analysis) -> Picture:
             continue
         panels.append(_panel(method, look, placed, scored, y))
         at, best = max(scored, key=lambda pair: pair[1])
-        said.append(
+        sentences.append(
             f"{method} found its best, {number(best)}, at trial number {at:.0f} of {len(own)}."
         )
     if not panels:
@@ -51,7 +51,7 @@ def history(results: SweepResults, analysis: Analysis) -> Picture:
         name="history",
         section="history",
         title=_TITLE,
-        caption=f"{' '.join(said)} The line is the best so far{crosses}.",
+        caption=f"{' '.join(sentences)} The line is the best so far{crosses}.",
         panels=tuple(panels),
         trials=tuple(index for index, _ in ended),
     )

@@ -59,7 +59,7 @@ def learning_rate(results: SweepResults, analysis: Analysis) -> Picture:
     y = axis_over("learning", [learning(found) for found in scored_trials(results)])
     panels: list[Plane] = []
     listed: list[Numbered] = []
-    said: list[str] = []
+    sentences: list[str] = []
     for method in analysis.methods:
         scales = analysis.scales[method]
         scale = _x_scale(scales)
@@ -93,7 +93,7 @@ def learning_rate(results: SweepResults, analysis: Analysis) -> Picture:
             panels.append(_panel(of, scale, here, series, looks, (x, y)))
         listed += [*scored, *lost]
         best = max(scored, key=learning)
-        said.append(
+        sentences.append(
             f"For {method} the best trial, {number(learning(best))}, has {scale.name} "
             f"{level(best[1].hyperparameters[scale.name])}; {len(lost)} of {len(having)} diverged."
         )
@@ -105,14 +105,14 @@ def learning_rate(results: SweepResults, analysis: Analysis) -> Picture:
             missing="Learning over the learning rate needs completed trials at two rates or more.",
         )
     if any(trial.status == "DIVERGED" for _, trial in listed):
-        said.append("Crosses below the plane are trials that diverged.")
+        sentences.append("Crosses below the plane are trials that diverged.")
     if any(panel.lines for panel in panels):
-        said.append("Lines join the best trial at each value.")
+        sentences.append("Lines join the best trial at each value.")
     return Picture(
         name="learning-rate",
         section="sensitivity",
         title=_TITLE,
-        caption=" ".join(said),
+        caption=" ".join(sentences),
         legend=looks.keys(),
         panels=tuple(panels),
         trials=tuple(index for index, _ in listed),

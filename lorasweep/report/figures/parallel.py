@@ -54,7 +54,7 @@ def _panel(method: str, scales: Sequence[Scale], ranked: Sequence[Numbered]) -> 
     return Parallel(
         title=f"{method}, {plural(len(ranked), 'trial')}",
         name=f"All trials across their settings: {method}",
-        alt=_said(method, scales, trials),
+        alt=_summary(method, scales, trials),
         axes=(*(_axis(scale) for scale in scales), Axis(label="learning", low=low, high=high)),
         values=(
             *(_values(scale, trials) for scale in scales),
@@ -79,20 +79,20 @@ def _values(scale: Scale, trials: Sequence[TrialResult]) -> tuple[float | None, 
     return tuple(None if value is None else places[value] for value in values)
 
 
-def _said(method: str, scales: Sequence[Scale], ranked: Sequence[TrialResult]) -> str:
+def _summary(method: str, scales: Sequence[Scale], ranked: Sequence[TrialResult]) -> str:
     """Describe what the best trial and the best tenth have in common."""
     best = ranked[-1]
     names = [scale.name for scale in scales]
-    said = (
+    sentences = (
         f"{method}, {plural(len(ranked), 'trial')}: the best, learning {number(best.learning)}, "
         f"has {settings(best.hyperparameters, names)}; the worst learned "
         f"{number(ranked[0].learning)}."
     )
     if len(ranked) < 20:
-        return said
+        return sentences
     tenth = ranked[-(len(ranked) // 10) :]
     spans = [span for scale in scales if (span := _span(scale, tenth))]
-    return f"{said} The best tenth have {enumerate_words(spans)}."
+    return f"{sentences} The best tenth have {enumerate_words(spans)}."
 
 
 def _span(scale: Scale, trials: Sequence[TrialResult]) -> str:

@@ -101,7 +101,7 @@ def _first(ranking: Ranking) -> str:
 
 
 def _panel(title: str, name: str, method: str, axis: str, bars: Sequence[Bar]) -> Bars:
-    said = [
+    sentences = [
         f"{bar.label} {percent(bar.value)}"
         + (
             f" ({between(bar.low, bar.high)})"
@@ -114,7 +114,7 @@ def _panel(title: str, name: str, method: str, axis: str, bars: Sequence[Bar]) -
     return Bars(
         title=title,
         name=name,
-        alt=f"{method}: {', '.join(said)}.",
+        alt=f"{method}: {', '.join(sentences)}.",
         x=Axis(label=axis, high=most),
         bars=tuple(bars),
     )

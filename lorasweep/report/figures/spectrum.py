@@ -36,10 +36,10 @@ def spectrum(results: SweepResults, analysis: Analysis) -> Picture:
     x = axis_over("layer", [float(row.layer or 0) for row in rows], whole=True)
     y = axis_over("rank of the update", [float(row.update) for row in rows], log=None)
     panels = []
-    said = []
+    sentences = []
     first = 0
     for method, trial, own in found:
-        said.append(_said(method, own))
+        sentences.append(_summary(method, own))
         ranks = [row.update for row in own]
         panels.append(
             Plane(
@@ -57,7 +57,7 @@ def spectrum(results: SweepResults, analysis: Analysis) -> Picture:
         section="spectrum",
         title=_TITLE,
         caption="The smallest rank that explains 90% of an update, matrix by matrix, of each "
-        f"method's best trial. {' '.join(said)}",
+        f"method's best trial. {' '.join(sentences)}",
         legend=tuple(Key(label=m, kind="point", look=look) for m, look in looks.items()),
         panels=tuple(panels),
         table=Table(
@@ -97,7 +97,7 @@ def _series(
     )
 
 
-def _said(method: str, rows: Sequence[MatrixSpectrum]) -> str:
+def _summary(method: str, rows: Sequence[MatrixSpectrum]) -> str:
     possible = median(row.update / max(1, min(row.outputs, row.inputs)) for row in rows)
     noise = median(row.update / max(1, row.noise) for row in rows)
     return (

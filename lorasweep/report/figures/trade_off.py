@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.tradeoff.pareto import POOLED, FrontPoint
-from lorasweep.report.figures.trials import (
-    axis_over,
-    learning,
-    method_keys,
-    points,
-    scored_trials,
-)
+from lorasweep.report.figures.trials import Numbered, axis_over, learning, points, scored_trials
 from lorasweep.report.picture import Key, Line, Picture, Plane, Ring
 from lorasweep.report.wording import number, plural
 from lorasweep.store.results import SweepResults, TrialResult
@@ -20,19 +15,36 @@ from lorasweep.store.results import SweepResults, TrialResult
 _TITLE = "Learning against forgetting"
 
 
-def trade_off(results: SweepResults, analysis: Analysis) -> Picture:
-    """Show learning against forgetting, or against source accuracy where only that is known.
+@dataclass(frozen=True, slots=True)
+class _Height:
+    """The y axis: forgetting, or source accuracy where forgetting is known of no trial.
 
-    Forgetting is what the fronts compare: source accuracies may stem from several bases.
+    The fronts compare the same: source accuracies may be relative to several bases.
     """
+
+    by_forgetting: bool
+
+    @property
+    def word(self) -> str:
+        return "forgetting" if self.by_forgetting else "source accuracy"
+
+    def of(self, trial: TrialResult | FrontPoint) -> float | None:
+        return trial.forgetting if self.by_forgetting else trial.source_accuracy
+
+    def base(self, results: SweepResults) -> tuple[float, float] | None:
+        """Place the model before training, which by definition has forgotten nothing."""
+        base = results.base
+        if base is None or base.learning is None:
+            return None
+        y = 0.0 if self.by_forgetting else base.source_accuracy
+        return None if y is None else (base.learning, y)
+
+
+def trade_off(results: SweepResults, analysis: Analysis) -> Picture:
+    """Show learning against forgetting, or against source accuracy where only that is known."""
     scored = scored_trials(results)
-    forgets = any(trial.forgetting is not None for _, trial in scored)
-    word = "forgetting" if forgets else "source accuracy"
-
-    def height(trial: TrialResult | FrontPoint) -> float | None:
-        return trial.forgetting if forgets else trial.source_accuracy
-
-    shown = [found for found in scored if height(found[1]) is not None]
+    height = _Height(any(trial.forgetting is not None for _, trial in scored))
+    shown = [found for found in scored if height.of(found[1]) is not None]
     if not shown:
         return Picture(
             name="trade-off",
@@ -40,95 +52,96 @@ def trade_off(results: SweepResults, analysis: Analysis) -> Picture:
             title=_TITLE,
             missing="Learning against forgetting needs trials whose source accuracy was measured.",
         )
-    looks = {method: look for look, method in enumerate(analysis.methods)}
     present = {trial.method for _, trial in shown}
-    fronts = {
-        scope: [p for p in analysis.front if p.scope == scope and height(p) is not None]
-        for scope in (*(m for m in analysis.methods if m in present), POOLED)
-    }
-    pooled = fronts.pop(POOLED)
-    lines = [
-        Line(points=_joined(front, forgets), look=looks[m], dash=1 + looks[m] % 3)
-        for m, front in fronts.items()
-        if len(fronts) > 1 and len(front) > 1
-    ]
-    names = [f"front of {m}" for m, front in fronts.items() if len(fronts) > 1 and len(front) > 1]
-    if len(pooled) > 1:
-        lines.append(Line(points=_joined(pooled, forgets)))
-        names.append("pooled front")
-    start = _base(results, forgets=forgets)
-    gains = [learning(found) for found in shown]
-    costs = [height(trial) or 0.0 for _, trial in shown]
-    unsure = sum(p.certain is False for p in pooled)
-    caption = [
-        f"The most learned was {number(pooled[-1].learning)}, at {word} "
-        f"{number(height(pooled[-1]))}; {plural(len(pooled), 'trial')} on the pooled front."
-        if pooled
-        else "",
-        "Better is right and down." if forgets else "Better is right and up.",
-        "Circled trials are those that no other trial beats on both.",
-        f"{unsure} of them, circled with dashes, could be there by noise." if unsure else "",
-    ]
+    looks = {m: look for look, m in enumerate(analysis.methods) if m in present}
+    pooled = _front(analysis, POOLED, height)
+    lines = _lines(analysis, looks, height)
+    base = height.base(results)
     legend = [
-        *method_keys(analysis.methods, present),
+        *(Key(label=method, kind="point", look=look) for method, look in looks.items()),
         *(
             Key(label=name, kind="line", look=line.look, dash=line.dash)
-            for name, line in zip(names, lines, strict=True)
+            for name, line in lines.items()
         ),
-        *([Key(label="base model", kind="base")] if start else []),
+        *([Key(label="base model", kind="base")] if base else []),
     ]
     return Picture(
         name="trade-off",
         section="outcome",
         title=_TITLE,
-        caption=" ".join(filter(None, caption)),
+        caption=_caption(pooled, height),
         legend=tuple(legend),
-        panels=(
-            Plane(
-                title="",
-                name=_TITLE,
-                alt=f"{plural(len(shown), 'trial')}: learning {number(min(gains))} to "
-                f"{number(max(gains))}, {word} {number(min(costs))} to {number(max(costs))}; "
-                f"{len(pooled)} on the front.",
-                x=axis_over("learning (target-domain score)", [*gains, *(start or ())[:1]]),
-                y=axis_over(
-                    "forgetting (positive is worse)" if forgets else word,
-                    [*costs, *(start or ())[1:]],
-                ),
-                series=tuple(
-                    points(
-                        look,
-                        own,
-                        [learning(found) for found in own],
-                        [height(trial) for _, trial in own],
-                    )
-                    for method, look in looks.items()
-                    if (own := [found for found in shown if found[1].method == method])
-                ),
-                lines=tuple(lines),
-                rings=tuple(
-                    Ring(x=p.learning, y=height(p) or 0.0, certain=p.certain is not False)
-                    for p in pooled
-                ),
-                base=start,
-            ),
-        ),
+        panels=(_panel(shown, looks, height, pooled, tuple(lines.values()), base),),
         wide=True,
         trials=tuple(index for index, _ in sorted(shown, key=learning, reverse=True)),
     )
 
 
-def _joined(front: Sequence[FrontPoint], forgets: bool) -> tuple[tuple[float, float], ...]:
-    return tuple(
-        (p.learning, (p.forgetting if forgets else p.source_accuracy) or 0.0) for p in front
+def _front(analysis: Analysis, scope: str, height: _Height) -> list[FrontPoint]:
+    return [p for p in analysis.front if p.scope == scope and height.of(p) is not None]
+
+
+def _lines(analysis: Analysis, looks: Mapping[str, int], height: _Height) -> dict[str, Line]:
+    """Join each method's front, where there are several methods, and the pooled one."""
+    found: dict[str, Line] = {}
+    for method, look in looks.items() if len(looks) > 1 else ():
+        front = _front(analysis, method, height)
+        if len(front) > 1:
+            joined = tuple((p.learning, height.of(p) or 0.0) for p in front)
+            found[f"front of {method}"] = Line(points=joined, look=look, dash=1 + look % 3)
+    pooled = _front(analysis, POOLED, height)
+    if len(pooled) > 1:
+        joined = tuple((p.learning, height.of(p) or 0.0) for p in pooled)
+        found["pooled front"] = Line(points=joined)
+    return found
+
+
+def _caption(pooled: Sequence[FrontPoint], height: _Height) -> str:
+    sentences = [f"Better is right and {'down' if height.by_forgetting else 'up'}."]
+    if pooled:
+        most = pooled[-1]
+        sentences = [
+            f"The most learned was {number(most.learning)}, at {height.word} "
+            f"{number(height.of(most))}; {plural(len(pooled), 'trial')} on the pooled front.",
+            *sentences,
+            "Circled trials are those that no other trial beats on both.",
+        ]
+    if unsure := sum(p.certain is False for p in pooled):
+        sentences.append(f"{unsure} of them, circled with dashes, could be there by noise.")
+    return " ".join(sentences)
+
+
+def _panel(
+    shown: Sequence[Numbered],
+    looks: Mapping[str, int],
+    height: _Height,
+    pooled: Sequence[FrontPoint],
+    lines: tuple[Line, ...],
+    base: tuple[float, float] | None,
+) -> Plane:
+    gains = [learning(found) for found in shown]
+    heights = [height.of(trial) or 0.0 for _, trial in shown]
+    series = []
+    for method, look in looks.items():
+        own = [found for found in shown if found[1].method == method]
+        x, y = [learning(found) for found in own], [height.of(trial) for _, trial in own]
+        series.append(points(look, own, x, y))
+    return Plane(
+        title="",
+        name=_TITLE,
+        alt=f"{plural(len(shown), 'trial')}: learning {number(min(gains))} to "
+        f"{number(max(gains))}, {height.word} {number(min(heights))} to {number(max(heights))}; "
+        f"{len(pooled)} on the front.",
+        x=axis_over("learning (target-domain score)", [*gains, *(base or ())[:1]]),
+        y=axis_over(
+            f"{height.word} (positive is worse)" if height.by_forgetting else height.word,
+            [*heights, *(base or ())[1:]],
+        ),
+        series=tuple(series),
+        lines=lines,
+        rings=tuple(
+            Ring(x=p.learning, y=height.of(p) or 0.0, certain=p.certain is not False)
+            for p in pooled
+        ),
+        base=base,
     )
-
-
-def _base(results: SweepResults, *, forgets: bool) -> tuple[float, float] | None:
-    """Place the model before training, which by definition has forgotten nothing."""
-    base = results.base
-    if base is None or base.learning is None:
-        return None
-    if forgets:
-        return base.learning, 0.0
-    return None if base.source_accuracy is None else (base.learning, base.source_accuracy)

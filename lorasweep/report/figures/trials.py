@@ -1,4 +1,4 @@
-"""What the figures share: trials with their index, groups by one hyperparameter, ranges."""
+"""What several figures need: trials with their index, groups by a hyperparameter, axes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from lorasweep.analysis.scale import Scale
 from lorasweep.report.picture import LOOKS, Axis, Key, Series
-from lorasweep.report.wording import level, number
+from lorasweep.report.wording import level
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults, TrialResult
 
 # A trial with its index in `SweepResults.trials`, by which the page finds it.
 Numbered = tuple[int, TrialResult]
+RAMP = (Key(label="learning, low to high", kind="ramp"),)
 
 
 def scored_trials(results: SweepResults, method: str | None = None) -> list[Numbered]:
@@ -29,23 +30,6 @@ def learning(numbered: Numbered) -> float:
     return numbered[1].learning or 0.0
 
 
-def trial_rows(
-    results: SweepResults, trials: Iterable[int]
-) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Lay trials out as heads and rows, the table behind a figure whose points are trials."""
-    scores = ("learning", "forgetting", "source accuracy")
-    heads = ("trial", "method", *results.axes, "seed", "status", *scores)
-    rows = [
-        [
-            *(t.trial, t.method, *(level(t.hyperparameters.get(name)) for name in results.axes)),
-            *(str(t.seed), t.status.lower()),
-            *(number(score) for score in (t.learning, t.forgetting, t.source_accuracy)),
-        ]
-        for t in (results.trials[index] for index in trials)
-    ]
-    return heads, rows
-
-
 def labels(scale: Scale) -> tuple[str, ...]:
     """Name the levels of a scale, or the parts of its interval."""
     return scale.labels if scale.is_interval else tuple(level(value) for value in scale.levels)
@@ -53,7 +37,7 @@ def labels(scale: Scale) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Trials brought together by one hyperparameter; `labels` are the groups that occur."""
+    """How one hyperparameter divides trials into groups; `labels` names those that occur."""
 
     scale: Scale
     labels: tuple[str, ...]
@@ -83,7 +67,7 @@ def group_by(
 def points(
     look: int, trials: Sequence[Numbered], x: Sequence[float], y: Sequence[float | None]
 ) -> Series:
-    """Place trials in a plane, all with one look."""
+    """Make the series of trials that look alike."""
     return Series(look=look, x=tuple(x), y=tuple(y), trials=tuple(index for index, _ in trials))
 
 
@@ -97,16 +81,3 @@ def axis_over(
         log = low > 0 and high >= 10 * low
     # A logarithm needs numbers above zero, and a range needs two ends.
     return Axis(label=label, low=low, high=high, log=log and high > low > 0, whole=whole)
-
-
-def method_keys(methods: Sequence[str], shown: Iterable[str]) -> tuple[Key, ...]:
-    """Explain which look each method has."""
-    present = set(shown)
-    return tuple(
-        Key(label=method, kind="point", look=look)
-        for look, method in enumerate(methods)
-        if method in present
-    )
-
-
-RAMP = (Key(label="learning, low to high", kind="ramp"),)

@@ -37,7 +37,7 @@ function describe(trial) {
   ];
 }
 
-/** Make the table of a figure whose points are trials; Python's `trial_rows` makes the same. */
+/** Make the table of a figure whose points are trials. */
 function trialRows(part, trials) {
   const names = part.hyperparameters.filter((column) => column.searched).map((column) => column.name);
   return {
