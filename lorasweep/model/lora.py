@@ -180,6 +180,22 @@ def initial_adapter(layers: tuple[AdapterLayer, ...], rank: int, seed: int) -> d
     return adapter
 
 
+def peft_fields(
+    layers: tuple[AdapterLayer, ...], hyperparameters: LoraHyperparameters
+) -> dict[str, Any]:
+    """Convert hyperparameters to the fields of PEFT's LoraConfig that differ from its defaults."""
+    alpha, rslora = hyperparameters.resolved_alpha
+    return {
+        "task_type": "CAUSAL_LM",
+        "r": hyperparameters.rank,
+        "lora_alpha": alpha,
+        "use_rslora": rslora,
+        "lora_dropout": hyperparameters.dropout,
+        "target_modules": sorted(layer.name for layer in layers),
+        "fan_in_fan_out": layers[0].transposed,
+    }
+
+
 def save_adapter(
     folder: Path,
     adapter: Mapping[str, Tensor],
@@ -190,19 +206,11 @@ def save_adapter(
     """Save an adapter as a PEFT folder that names its base."""
     from safetensors.torch import save_file
 
-    alpha, rslora = hyperparameters.resolved_alpha
-    # Written by hand: importing peft for its LoraConfig takes longer than a short trial. PEFT has
-    # defaults for everything else.
+    # Written by hand: importing peft for its LoraConfig takes longer than a short trial.
     config = {
+        **peft_fields(layers, hyperparameters),
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_name,
-        "r": hyperparameters.rank,
-        "lora_alpha": alpha,
-        "use_rslora": rslora,
-        "lora_dropout": hyperparameters.dropout,
-        "target_modules": sorted(layer.name for layer in layers),
-        "fan_in_fan_out": layers[0].transposed,
         "bias": "none",
         "inference_mode": True,
     }

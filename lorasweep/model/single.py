@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorasweep.model.lora import AdapterLayer, initial_adapter
+from lorasweep.model.lora import AdapterLayer, initial_adapter, peft_fields
 from lorasweep.model.rows import cache_bytes
 from lorasweep.spec.trial import LoraHyperparameters
 
@@ -26,18 +26,8 @@ def insert_adapter(
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    alpha, rslora = hyperparameters.resolved_alpha
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=hyperparameters.rank,
-        lora_alpha=alpha,
-        use_rslora=rslora,
-        lora_dropout=hyperparameters.dropout,
-        target_modules=[layer.name for layer in layers],
-        fan_in_fan_out=layers[0].transposed,
-    )
     dtype = next(base.parameters()).dtype
-    inject_adapter_in_model(config, base)
+    inject_adapter_in_model(LoraConfig(**peft_fields(layers, hyperparameters)), base)
     drawn = initial_adapter(layers, hyperparameters.rank, seed)
     for name, parameter in adapter_of(base).items():
         parameter.data = drawn[name].to(parameter.device, dtype)
