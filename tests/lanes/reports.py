@@ -1,12 +1,17 @@
-"""Reports of trials, as short as tests need them."""
+"""Trials and their reports, as short as tests need them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from lorasweep.lanes.messages import TrialEnded, TrialProgress
+from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
 from lorasweep.store.records import Rung
 from lorasweep.store.scores import Scores
+
+
+def trial_of(name: str, stage: Literal["search", "confirm"] = "search") -> TrialSpec:
+    return TrialSpec(id=name, hyperparameters=LoraHyperparameters(), seed=0, stage=stage)
 
 
 def training(trial: str, step: int, percent: int) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from lorasweep.lanes.messages import (
     TrialSaved,
 )
 from lorasweep.spec.sweep import parse_sweep
-from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
+from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.records import Rung
 from lorasweep.store.scores import Scores
-from tests.lanes.reports import ended, progress
+from tests.lanes.reports import ended, progress, trial_of
 
 JOB = SweepJob(parse_sweep({"space": {"lr": True}}), "results", None, None, 1.0)
 BASE = MeasuredBase(Scores(source_accuracy=0.8))
@@ -51,7 +51,7 @@ class Broker(SlotBroker):
             assert await self.join(lane, "first life") == LaneStart(JOB, None)
 
     async def submit(self, name: str, client: str = "client") -> None:
-        await self.lease(TrialSpec(id=name, hyperparameters=LoraHyperparameters(), seed=0), client)
+        await self.lease(trial_of(name), client)
 
     async def ask(self, lane: int = 0, room: int = 0, *messages: LaneMessage) -> LaneCommands:
         return await self.exchange(LaneNews(lane, room, LaneFacts(1, "as given", {}), messages))

@@ -19,7 +19,6 @@ from lorasweep.lanes.messages import (
     to_config,
     to_tune,
 )
-from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import BaseMeasured, Rung, SpectrumMeasured, TrialFinished
@@ -29,7 +28,7 @@ from lorasweep.tune.callbacks import Recorder
 from lorasweep.tune.interrupt import Interrupt
 from lorasweep.tune.progress import SweepProgress
 from lorasweep.tune.sequence import Entry
-from tests.lanes.reports import ended, progress
+from tests.lanes.reports import ended, progress, trial_of
 
 BASE = Scores(learning=0.1, source_accuracy=0.9)
 RUNG = Rung(percent=25, step=3, response_loss=1.25)
@@ -40,7 +39,7 @@ class Driver:
     """A recorder with its journal, and Tune's calls of it for one trial."""
 
     def __init__(self, journal: Journal, mode: Mode, known: Scores | None = None) -> None:
-        trial = TrialSpec(id="a", hyperparameters=LoraHyperparameters(), seed=0)
+        trial = trial_of("a")
         self.journal, self.interrupt = journal, Interrupt()
         self.base = BaseScores(journal, "math", known)
         self.pool: Any = Mock() if mode == "lanes" else None

@@ -6,11 +6,12 @@ import time
 import pytest
 from rich.console import Console
 
-from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
+from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.store.records import TrialFinished
 from lorasweep.tune.live import View, announcer, duration
 from lorasweep.tune.progress import RunningTrial, SweepProgress
 from tests.lanes.reports import progress as report
+from tests.lanes.reports import trial_of
 
 
 def finished(
@@ -39,7 +40,7 @@ def progress() -> SweepProgress:
     progress.finish(finished("aaaaaaaaaa", "COMPLETE", 0.5), here=True)
     progress.finish(finished("bbbbbbbbbb", "DIVERGED"), here=True)
     progress.finish(finished("cccccccccc", "COMPLETE", 0.4, lr=2e-3), here=False)
-    trial = TrialSpec(id="dddddddddd", hyperparameters=LoraHyperparameters(), seed=0)
+    trial = trial_of("dddddddddd")
     for number in range(3):
         progress.running[f"tune-{number}"] = RunningTrial(trial, time.time())
     progress.running["tune-0"].update(report(percent=30))

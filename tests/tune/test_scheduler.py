@@ -8,11 +8,10 @@ from ray.tune.schedulers import TrialScheduler
 
 from lorasweep.lanes.messages import SessionCutOff, Suggestion, to_config, to_tune
 from lorasweep.spec.sweep import SearchSpec
-from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
 from lorasweep.store.records import Rung
 from lorasweep.tune.scheduler import OrderedScheduler, scheduler_factory
 from lorasweep.tune.sequence import Entry, Outcome, TrialSequence
-from tests.lanes.reports import ended, progress
+from tests.lanes.reports import ended, progress, trial_of
 
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
 
@@ -21,7 +20,7 @@ def order_of(losses: list[float], window: int = 1, percent: int = 25) -> TrialSe
     """Make an order whose trials have all passed the first rung with these losses."""
     order = TrialSequence(window)
     for number, loss in enumerate(losses):
-        trial = TrialSpec(id=f"t{number}", hyperparameters=LoraHyperparameters(), seed=0)
+        trial = trial_of(f"t{number}")
         entry = order.add(trial)
         entry.rungs.append(Rung(percent=percent, step=10, response_loss=loss))
         entry.outcome = Outcome("COMPLETE", 0.5)
@@ -54,7 +53,7 @@ def test_without_a_scheduler_nothing_stops():
 
 
 def tune_trial(number: int, stage: Literal["search", "confirm"] = "search") -> SimpleNamespace:
-    trial = TrialSpec(id="t", hyperparameters=LoraHyperparameters(), seed=0, stage=stage)
+    trial = trial_of("t", stage)
     return SimpleNamespace(config=to_config(Suggestion(trial, number)))
 
 

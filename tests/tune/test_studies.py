@@ -1,8 +1,6 @@
 """A sweep of both methods in two domains, through the command line on real Ray and DeepSpeed."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import torch
 import yaml
 
 from lorasweep.store.results import SweepResults, load_results
+from tests.tune.conftest import run_on
 
 pytestmark = pytest.mark.ray
 
@@ -43,14 +42,8 @@ def finished(
     file.write_text(
         yaml.safe_dump(sweep(tiny_model, pairs_file), sort_keys=False), encoding="utf-8"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "lorasweep", "tune", str(file), "--out", str(out)],
-        env={**os.environ, "RAY_ADDRESS": ray_address, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1000,
-        check=False,
-    )
+    words = [sys.executable, "-m", "lorasweep", "tune", str(file), "--out", str(out)]
+    done = run_on(ray_address, words)
     assert done.returncode == 0, done.stderr
     return out
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lorasweep.store.results import SweepResults, load_results
+from tests.tune.conftest import environment_for, run_on
 
 pytestmark = pytest.mark.ray
 
@@ -33,13 +34,6 @@ def command(model: Path, data: Path, out: Path, *further: str) -> list[str]:
     return words
 
 
-def run(words: list[str], address: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "RAY_ADDRESS": address, "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        words, env=environment, capture_output=True, text=True, timeout=1000, check=False
-    )
-
-
 def measured(results: SweepResults) -> dict[str, tuple[object, ...]]:
     """Give everything that must repeat: the trials, and all that was measured on them."""
     return {
@@ -59,7 +53,7 @@ def measured(results: SweepResults) -> dict[str, tuple[object, ...]]:
 @pytest.fixture(scope="module")
 def finished_sweep(tiny_model, pairs_file, ray_address, tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep") / "out"
-    done = run(command(tiny_model, pairs_file, out), ray_address)
+    done = run_on(ray_address, command(tiny_model, pairs_file, out))
     assert done.returncode == 0, done.stderr
     assert str(out / "report" / "report.md") in done.stdout
     return out
@@ -106,7 +100,7 @@ def test_the_report_and_its_data_are_there(finished_sweep):
 def test_the_same_command_again_does_nothing(finished_sweep, tiny_model, pairs_file, ray_address):
     journal = finished_sweep / "journal.jsonl"
     before = journal.read_bytes()
-    again = run(command(tiny_model, pairs_file, finished_sweep), ray_address)
+    again = run_on(ray_address, command(tiny_model, pairs_file, finished_sweep))
     assert again.returncode == 0
     assert "nothing to do" in again.stderr
     assert journal.read_bytes() == before
@@ -127,7 +121,7 @@ def test_an_interrupted_sweep_goes_on_to_the_very_same_results(
 ):
     out = tmp_path / "out"
     words = command(tiny_model, pairs_file, out)
-    environment = {**os.environ, "RAY_ADDRESS": ray_address, "HF_HUB_OFFLINE": "1"}
+    environment = environment_for(ray_address)
     first = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
     journal = out / "journal.jsonl"
     deadline = time.time() + 600
@@ -144,7 +138,7 @@ def test_an_interrupted_sweep_goes_on_to_the_very_same_results(
     ended = [t for t in part.trials if t.status != "PENDING"]
     assert 1 <= len(ended) < 4
 
-    rest = run(words, ray_address)
+    rest = run_on(ray_address, words)
     assert rest.returncode == 0, rest.stderr
     assert measured(load_results(out)) == measured(load_results(finished_sweep))
     started = [
@@ -159,7 +153,7 @@ def test_jobs_of_their_own_give_the_results_of_lanes(
     finished_sweep, tiny_model, pairs_file, ray_address, tmp_path
 ):
     out = tmp_path / "out"
-    done = run([*command(tiny_model, pairs_file, out), "--slots", "1"], ray_address)
+    done = run_on(ray_address, [*command(tiny_model, pairs_file, out), "--slots", "1"])
     assert done.returncode == 0, done.stderr
     assert measured(load_results(out)) == measured(load_results(finished_sweep))
     assert load_results(finished_sweep).lanes
@@ -171,7 +165,7 @@ def test_two_workers_give_the_results_of_one(
 ):
     out = tmp_path / "out"
     settings = ("resources.workers=2", "search.confirm=0", "search.trials=1")
-    done = run(command(tiny_model, pairs_file, out, *settings), ray_address)
+    done = run_on(ray_address, command(tiny_model, pairs_file, out, *settings))
     assert done.returncode == 0, done.stderr
     alone = {t.trial: t for t in load_results(finished_sweep).trials}
     shared = [t for t in load_results(out).trials if t.status == "COMPLETE" and t.trial in alone]
@@ -206,7 +200,7 @@ def test_changed_data_are_refused(finished_sweep, tiny_model, pairs_file, ray_ad
     try:
         pairs_file.write_text(kept + kept.splitlines()[0] + "\n", encoding="utf-8")
         words = [*command(tiny_model, pairs_file, out), "--trials", "5"]
-        done = run(words, ray_address)
+        done = run_on(ray_address, words)
     finally:
         pairs_file.write_text(kept, encoding="utf-8")
     assert done.returncode == 2
@@ -219,7 +213,7 @@ def test_a_shape_that_cannot_fit_is_refused(tiny_model, pairs_file, ray_address,
         ("resources.gpus=1", "resources.gpus: must be 0 or auto where the cluster has no GPU"),
     ):
         out = tmp_path / setting.replace("=", "-")
-        done = run(command(tiny_model, pairs_file, out, setting), ray_address)
+        done = run_on(ray_address, command(tiny_model, pairs_file, out, setting))
         assert done.returncode == 2
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
