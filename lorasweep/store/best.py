@@ -13,7 +13,7 @@ RULE = (
     "of the configurations that completed on the most seeds, the one with the highest mean "
     "learning over them; among equals the higher source accuracy, then the earlier trial"
 )
-# Sums of the same scores in another order differ in later decimals than these.
+# Decimals compared; sums of the same scores in another order differ in later ones.
 _EQUAL = 12
 
 
@@ -71,7 +71,7 @@ def _standing(configuration: Configuration) -> Standing:
 
 
 def _order(candidates: Iterable[Configuration]) -> list[Standing]:
-    """Order by the rule; the input stands in the order of the trials' numbers."""
+    """Sort by the rule; a stable sort leaves equal ones in the order of the trials' numbers."""
     standings = [_standing(configuration) for configuration in candidates]
 
     def key(standing: Standing) -> tuple[float, float]:

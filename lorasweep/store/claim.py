@@ -1,4 +1,4 @@
-"""Whether a results folder may hold a sweep: it is new, or holds a part of the same sweep."""
+"""Check that a results folder may hold a sweep: it is new, or has a part of the same sweep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorasweep.store.paths import SweepPaths
 
 
 def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
-    """Refuse a results folder that holds something else or takes no files; leave none behind.
+    """Refuse a results folder that holds something else or cannot be written; create none.
 
     Raises:
         SpecError: the folder holds another sweep; the sentence names the difference.

@@ -1,4 +1,4 @@
-"""Which domains of several sweeps compare, and what sets their trials apart beside their axes."""
+"""Which domains of several sweeps compare, and which settings besides the axes differ."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class Settings:
     Merged sweeps may fix different training settings; without those settings, two such trials would
     pass for one configuration on two seeds.
 
-    lasting: how long a trial is, where the sweeps count that in several ways: `40 steps`, or the
-        hyperparameter that says it.
+    lasting: duration of a trial, where the sweeps count it in different units: `40 steps`, or the
+        hyperparameter that sets it.
     """
 
     added: Mapping[str, Level]
@@ -123,7 +123,7 @@ class Settings:
 
 
 def settings(studies: Sequence[SweepSpec]) -> list[Settings]:
-    """Find what sets studies of one method apart, study by study."""
+    """Find the settings that set studies of one method apart, study by study."""
     kinds = [_kind(study) for study in studies]
     mixed = len(set(kinds)) > 1
     unused = {"steps": DURATIONS, "tokens": ("epochs",), "epochs": ("tokens",)}
@@ -145,7 +145,7 @@ def settings(studies: Sequence[SweepSpec]) -> list[Settings]:
 
 def _trained(study: SweepSpec) -> dict[str, Level]:
     """Collect the fixed training settings of a study, as levels."""
-    # The identity has the same value in all studies of a field that changes no result.
+    # In the identity, fields that change no result have the same value in all studies.
     train = {**study.train.model_dump(mode="json"), **study.identity["train"]}
     fixed = {f"train.{name}": value for name, value in train.items()}
     return {

@@ -64,14 +64,14 @@ def forgetting_of(trial: TrialResult, *, by_forgetting: bool) -> float | None:
 def configurations(trials: Iterable[TrialResult]) -> tuple[Configuration, ...]:
     """Group trials by domain, method and hyperparameters, in the order of their numbers.
 
-    A row that stands there twice, same trial and same outcome, counts once.
+    A trial listed twice with the same outcome counts once.
     """
     groups: dict[object, list[TrialResult]] = {}
     ordered = sorted(trials, key=lambda t: (t.stage != "search", t.number, t.seed, t.trial))
     for trial in ordered:
         key = (trial.domain, trial.method, frozenset(trial.hyperparameters.items()))
         group = groups.setdefault(key, [])
-        # Equal trials have come to stand side by side.
+        # Equal trials are neighbours in this order.
         if not group or trial != group[-1]:
             group.append(trial)
     return tuple(

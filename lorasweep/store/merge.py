@@ -16,12 +16,13 @@ from lorasweep.store.comparable import Group, Settings, differing, groups, setti
 from lorasweep.store.results import SweepResults, TrialResult
 from lorasweep.store.scores import SCORES, Scores
 
-# The later a status stands here, the more it says of a trial.
-_TELLING = ("PENDING", "RUNNING", "FAILED", "PRUNED", "DIVERGED", "COMPLETE")
+# From the status that says least about a trial to the one that says most.
+_STATUS_ORDER = ("PENDING", "RUNNING", "FAILED", "PRUNED", "DIVERGED", "COMPLETE")
 _MEASURED = ("DIVERGED", "COMPLETE")
-# Forgetting depends on how the sweep measured its base, and the training loss on when it reported.
+# Not forgetting, which depends on how each sweep measured its base, nor the training loss, which
+# depends on when the trial last reported it.
 _COMPARED = tuple(name for name in SCORES if name in Scores.model_fields)
-# On another kind of machine, sums may be rounded in another way.
+# Another kind of machine may round sums differently.
 _ROUNDING = 1e-4
 _STATES = ("failed", "started", "interrupted", "complete")
 
@@ -44,14 +45,13 @@ def merge(sweeps: Sequence[SweepResults]) -> SweepResults:
         for number, piece in enumerate(group.pieces):
             for trial in piece.trials:
                 settings_of = given.get((number, trial.method))
-                placed: dict[str, object] = {
+                changes: dict[str, object] = {
                     "domain": group.name,
                     "number": trial.number + offsets[piece.sweep.origin],
                 }
                 if settings_of is not None:
-                    placed["hyperparameters"] = settings_of.of(trial)
-                stands = trial.model_copy(update=placed)
-                pool.add(stands, piece.sweep.origin)
+                    changes["hyperparameters"] = settings_of.of(trial)
+                pool.add(trial.model_copy(update=changes), piece.sweep.origin)
     trials = _ordered(pool.trials.values(), [group.name for group in found])
     named = {axis for sweep in sweeps for axis in sweep.axes} | _varied(trials)
     extra = dict.fromkeys(name for trial in trials for name in trial.hyperparameters)
@@ -88,7 +88,7 @@ class _Pool:
         """Add a trial, or what it adds to an equal one.
 
         Raises:
-            UsageError: it has other results than the one that is there.
+            UsageError: it has other results than the equal one.
         """
         name = trial.trial
         if (other := self.trials.get(name)) is None:
@@ -103,7 +103,7 @@ class _Pool:
             )
         self.repeats[origin] += 1
         first, second = other, trial
-        if _TELLING.index(trial.status) > _TELLING.index(other.status):
+        if _STATUS_ORDER.index(trial.status) > _STATUS_ORDER.index(other.status):
             first, second = trial.model_copy(update={"number": other.number}), other
         more = {"code": first.code or second.code, "spectrum": first.spectrum or second.spectrum}
         self.trials[name] = first.model_copy(update=more)

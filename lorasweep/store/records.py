@@ -21,12 +21,12 @@ class MatrixSpectrum(Frozen):
     update, base, tuned: smallest rank that explains 90% of the squared singular values (Biderman et
         al. 2024, v2, section 6); of W_tuned - W_base, W_base and W_tuned.
     noise: the same of a Gaussian matrix with the update's shape and norm; noisy: of W_base and that
-        noise, the paper's control: it looks like W_base whatever the rank of what was added.
+        noise, the control of Biderman et al.: its rank is that of W_base, whatever the update's.
     effective: entropy rank of the update (Roy and Vetterli 2007); of weights saved in half
         precision an upper bound, which rounding raises.
     share: norm of the update over that of W_base (Frobenius); 0 where W_base is zero.
-    rounding: share of the update's squared norm that rounding of the saved weights makes, as for
-        rounding errors that are uniform; 0 of an adapter. Rounding has full rank.
+    rounding: share of the update's squared norm that rounding of the saved weights makes, if
+        rounding errors are uniform; 0 of an adapter. Rounding has full rank.
     intruders: how many of the ten leading left singular vectors of W_tuned have a cosine below 0.5
         with every one of W_base (Shuttleworth et al. 2024, "LoRA vs Full Fine-tuning: An Illusion
         of Equivalence", section 3).

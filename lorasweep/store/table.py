@@ -1,10 +1,10 @@
 """Trials as a CSV: read those that were made elsewhere, write ours so that they can be read again.
 
-Only `learning` is needed, a number of which more is better. Where a column is absent, a trial is
+Only `learning` is required, a number of which more is better. Without the other columns, a trial is
 named by its row, its method is `lora`, its seed 0, and it is COMPLETE if it has a score, else
-FAILED. What a trial learned may stand in `domain`, or in `setting`. `tokens` is what a trial was
-trained on, and a hyperparameter only where the axes name it: equal trials differ a bit in it. A
-`duration` with its `unit` is one hyperparameter.
+FAILED. The domain is in `domain` or in `setting`. `tokens` counts trained tokens, and is a
+hyperparameter only where the axes name it, because equal trials differ slightly in it. A `duration`
+with its `unit` is one hyperparameter.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _STATUSES = (*get_args(FinalStatus), "RUNNING", "PENDING")
 _KNOWN = {name: kind_of(name) for name in HYPERPARAMETERS}
 _COUNTS = tuple(name for name in COUNTS if name != "tokens")
 _OWN = ("trial", "domain", "method", "status", "seed", "number", "stage", "error")
-_TRAINED = "trained_tokens"  # beside `tokens` where that is what a trial was to be trained on
+_TRAINED = "trained_tokens"  # beside `tokens`, where that is the hyperparameter
 _TASK = "task:"
 _RESERVED = frozenset((*_OWN, *SCORES, *_COUNTS, *TIMES, _TRAINED))
-# More methods, domains or levels in words are remarks, and no report could show them.
+# A column with more methods, domains or levels in words holds remarks; no report could show it.
 _MOST_NAMES = 50
 _MOST_WORDS = 200
 
@@ -39,9 +39,9 @@ _MOST_WORDS = 200
 class _Layout:
     """Meaning of a table's columns.
 
-    kinds: of the hyperparameters; domain: the column that says what was learned.
-    unit: whether `duration` has its unit beside it; of_words: whether it needs it in each level,
-        since one domain has several.
+    kinds: types of the hyperparameters; domain: name of the domain's column.
+    unit: whether there is a `unit` of `duration`; of_words: whether each level needs it, because
+        one domain has several units.
     """
 
     kinds: Mapping[str, type]
@@ -144,7 +144,7 @@ def _kind(rows: Sequence[Row], name: str) -> type:
 def _trial(row: Row, position: int, layout: _Layout) -> TrialResult:
     scored = "COMPLETE" if row.text("learning") else "FAILED"
     status: Any = row.choice("status", _STATUSES, scored)
-    # A trial that says itself that it did not complete may have NaN for a score.
+    # A trial that did not complete may have NaN as its score.
     scores = {name: row.measured(name, expected=status == "COMPLETE") for name in SCORES}
     if status == "COMPLETE" and scores["learning"] is None:
         raise row.fail("learning", "a COMPLETE trial must have a score")
