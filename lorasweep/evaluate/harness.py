@@ -183,7 +183,7 @@ def _share(task: Any, limit: int | None, shard: Shard) -> _TaskShare:
     except Exception as error:  # templates fail in many ways; the user needs one sentence
         reason = in_a_line(error, 200)
         raise LorasweepError(
-            f"evaluate: task {name!r} cannot put its problems to a model ({type(error).__name__}: "
+            f"evaluate: the prompts of task {name!r} cannot be built ({type(error).__name__}: "
             f"{reason}); fix its task file"
         ) from error
     problems: dict[int, list[Any]] = defaultdict(list)  # by their index among this worker's

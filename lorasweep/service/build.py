@@ -149,6 +149,8 @@ def choose_axes(content: Content, text: str) -> None:
     Raises:
         SpecError: an axis is unknown, named twice, or for a method that does not run.
     """
+    # Ranges belong to one method or to all; what was given on the command line must win over what a
+    # method or a domain has of its own, but only for the methods that it was given for.
     methods = methods_of(content)
     named: dict[str, list[str]] = {}
     given: dict[str, set[str]] = {}  # axes with a range, by method; "" for all
@@ -166,7 +168,7 @@ def choose_axes(content: Content, text: str) -> None:
         for method in named
         if method not in methods
     ]
-    spaces: dict[str, Content] = {}
+    spaces: dict[str, Content] = {}  # the selected axes, by method
     for method, parts in named.items():
         try:
             spaces[method] = parse_space(",".join(parts), _ranges_of(content, method).get)
@@ -185,7 +187,7 @@ def choose_axes(content: Content, text: str) -> None:
         ]
         _keep_axes(own, searched - given.get("", set()) - given.get(methods[0], set()))
     if problems:
-        content["space"] = {"lr": True}
+        content["space"] = {"lr": True}  # so that the spec reports no follow-up mistakes
         raise SpecError(problems)
     content["space"] = spaces.pop(methods[0], {})
     for method, axes in spaces.items():

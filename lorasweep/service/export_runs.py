@@ -10,6 +10,7 @@ from typing import Any
 from lorasweep.errors import UsageError, in_a_line
 from lorasweep.service.finished import FinishedSweep, FinishedTrial
 from lorasweep.spec.space import Level
+from lorasweep.store.results import TrialResult
 from lorasweep.store.scores import MEASURES
 
 _TRIAL_TAG = "lorasweep.trial"
@@ -17,31 +18,23 @@ _TRIAL_TAG = "lorasweep.trial"
 
 @dataclass(frozen=True)
 class _Run:
-    """A trial as trackers keep one.
+    """A trial as trackers store it.
 
     start, end: in seconds since the epoch.
     parameters: hyperparameters, method and seed; tags: where the trial belongs and how it ended.
     metrics: measured at the end; rungs: step and metrics of each rung.
     """
 
-    trial: str
-    method: str
-    status: str
-    stage: str
+    trial: TrialResult
     start: float
     end: float
-    step: int
     parameters: dict[str, Level]
     tags: dict[str, str]
     metrics: dict[str, float]
     rungs: list[tuple[int, dict[str, float]]]
 
 
-def _runs(sweep: FinishedSweep) -> list[_Run]:
-    return [_run(sweep, finished) for finished in sweep.trials]
-
-
-def _run(sweep: FinishedSweep, finished: FinishedTrial) -> _Run:
+def _to_run(sweep: FinishedSweep, finished: FinishedTrial) -> _Run:
     trial = finished.result
     tags = {
         "sweep": sweep.results.name,
@@ -55,13 +48,9 @@ def _run(sweep: FinishedSweep, finished: FinishedTrial) -> _Run:
     # Trackers do not take every character in a metric's name.
     metrics |= {f"task/{name.replace('@', '-')}": score for name, score in trial.tasks.items()}
     return _Run(
-        trial=trial.trial,
-        method=trial.method,
-        status=trial.status,
-        stage=trial.stage,
+        trial=trial,
         start=finished.started,
         end=finished.record.time,
-        step=trial.steps,
         parameters={"method": trial.method, "seed": trial.seed, **trial.hyperparameters},
         tags={name: value for name, value in tags.items() if value},
         metrics={name: float(value) for name, value in metrics.items() if value is not None},
@@ -85,9 +74,9 @@ def log_to_mlflow(sweep: FinishedSweep, uri: str, mlflow: ModuleType) -> str:
         client = mlflow.MlflowClient(tracking_uri=uri)
         experiment = _experiment(client, sweep.results.name)
         logged = _logged_trials(client, experiment)
-        new = [run for run in _runs(sweep) if run.trial not in logged]
-        for run in new:
-            _log_run(client, experiment, run, mlflow.entities)
+        new = [finished for finished in sweep.trials if finished.result.trial not in logged]
+        for finished in new:
+            _log_run(client, experiment, _to_run(sweep, finished), mlflow.entities)
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise UsageError(f"--mlflow: {uri} cannot be written ({in_a_line(error)})") from None
     before = len(sweep.trials) - len(new)
@@ -113,22 +102,22 @@ def _logged_trials(client: Any, experiment: str) -> set[str]:
 
 def _log_run(client: Any, experiment: str, run: _Run, entities: Any) -> None:
     begin, end = round(1000 * run.start), round(1000 * run.end)
-    created = client.create_run(experiment, start_time=begin, run_name=run.trial).info.run_id
+    created = client.create_run(experiment, start_time=begin, run_name=run.trial.trial).info.run_id
     client.log_batch(
         created,
         metrics=[
             entities.Metric(name, value, end, step)
-            for step, values in (*run.rungs, (run.step, run.metrics))
+            for step, values in (*run.rungs, (run.trial.steps, run.metrics))
             for name, value in values.items()
         ],
         params=[entities.Param(name, str(value)) for name, value in run.parameters.items()],
         tags=[
             entities.RunTag(name, value)
-            for name, value in {_TRIAL_TAG: run.trial, **run.tags}.items()
+            for name, value in {_TRIAL_TAG: run.trial.trial, **run.tags}.items()
         ],
     )
     states = {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}
-    client.set_terminated(created, states.get(run.status, "FAILED"), end_time=end)
+    client.set_terminated(created, states.get(run.trial.status, "FAILED"), end_time=end)
 
 
 def log_to_wandb(sweep: FinishedSweep, project: str, wandb: ModuleType) -> str:
@@ -147,15 +136,16 @@ def log_to_wandb(sweep: FinishedSweep, project: str, wandb: ModuleType) -> str:
     """
     entity, _, name = project.rpartition("/")
     try:
-        for run in _runs(sweep):
+        for finished in sweep.trials:
+            run, trial = _to_run(sweep, finished), finished.result
             logged = wandb.init(
                 project=name,
                 entity=entity or None,
-                id=run.trial,
-                name=run.trial,
+                id=trial.trial,
+                name=trial.trial,
                 group=sweep.results.name,
-                job_type=run.method,
-                tags=[run.status, run.stage],
+                job_type=trial.method,
+                tags=[trial.status, trial.stage],
                 config={**run.parameters, **run.tags},
                 resume="allow",
                 settings=wandb.Settings(silent=True, console="off"),
@@ -163,7 +153,7 @@ def log_to_wandb(sweep: FinishedSweep, project: str, wandb: ModuleType) -> str:
             for step, values in run.rungs:
                 logged.log(values, step=step)
             logged.summary.update(run.metrics)
-            logged.finish(exit_code=0 if run.status in {"COMPLETE", "PRUNED"} else 1)
+            logged.finish(exit_code=0 if trial.status in {"COMPLETE", "PRUNED"} else 1)
     except (wandb.errors.Error, OSError) as error:
         raise UsageError(f"--wandb: {project} cannot be written ({in_a_line(error)})") from None
     return f"{len(sweep.trials)} runs in the project {project}"

@@ -72,18 +72,21 @@ def _run_job(spec: SweepSpec, address: str, entrypoint: str) -> int:
             )
         except (OSError, RuntimeError) as error:
             raise LorasweepError(
-                f"--address: the cluster at {address!r} did not take the job ({in_a_line(error)})"
+                f"--address: the cluster at {address!r} did not accept the job ({in_a_line(error)})"
             ) from error
     print(f"job {job}; follow it from elsewhere with `{follow}`", flush=True)
     try:
         status = _follow(client, job)
     except KeyboardInterrupt:
-        print(f"\njob {job} goes on; follow it with `{follow}`, stop it with `{stop}`", flush=True)
+        print(
+            f"\njob {job} keeps running; follow it with `{follow}`, stop it with `{stop}`",
+            flush=True,
+        )
         return 130
     except (OSError, RuntimeError, _http_error()) as error:
         raise LorasweepError(
             f"--address: lost the connection to {address!r} ({in_a_line(error)}); job {job} "
-            f"goes on, follow it with `{follow}`"
+            f"keeps running, follow it with `{follow}`"
         ) from error
     print(f"job {job} {status.lower()}", flush=True)
     return 0 if status == "SUCCEEDED" else 1
@@ -93,7 +96,7 @@ def _connect(address: str) -> Any:
     """Connect to the dashboard.
 
     Raises:
-        ResourceError: nothing answers, something else than a dashboard does, or it wants a token.
+        ResourceError: nothing answers, something else than a dashboard does, or a token is missing.
     """
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
@@ -109,9 +112,9 @@ def _connect(address: str) -> Any:
         raise ResourceError(token_sentence(address)) from error
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ResourceError(
-            f"--address: no Ray dashboard answers at {address!r} ({in_a_line(error)}); open the "
-            "way to one with `ray dashboard cluster.yaml`, or leave the address out to run on this "
-            "machine"
+            f"--address: no Ray dashboard answers at {address!r} ({in_a_line(error)}); open a "
+            "tunnel to one with `ray dashboard cluster.yaml`, or leave out the address to run on "
+            "this machine"
         ) from error
     finally:
         os.environ.update(overriding)

@@ -43,7 +43,7 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
         ) from None
     if ending.state == "interrupted":
         console.print(
-            f"interrupted after {ending.ran} trials; run the same command again to go on",
+            f"interrupted after {ending.ran} trials; run the same command again to resume",
             highlight=False,
         )
     elif ending.ran == 0:

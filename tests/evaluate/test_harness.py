@@ -222,7 +222,8 @@ def test_a_task_whose_template_is_wrong_is_refused_in_a_sentence(tmp_path: Path)
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     with pytest.raises(
-        LorasweepError, match=r"^evaluate: task 'told' cannot put its problems .*UndefinedError"
+        LorasweepError,
+        match=r"^evaluate: the prompts of task 'told' cannot be built .*UndefinedError",
     ):
         _suite(tokenizer, tmp_path, ("told",))
 

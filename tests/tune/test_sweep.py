@@ -132,7 +132,7 @@ def test_an_interrupted_sweep_goes_on_to_the_very_same_results(
     first.send_signal(signal.SIGINT)
     _, stderr = first.communicate(timeout=600)
     assert first.returncode == 130, stderr
-    assert "run the same command again to go on" in stderr
+    assert "run the same command again to resume" in stderr
     part = load_results(out)
     assert part.state == "interrupted"
     ended = [t for t in part.trials if t.status != "PENDING"]

@@ -165,7 +165,7 @@ def _require_runs(task: str, results: Sequence[_ProblemResult]) -> None:
     written = sum(len(result.completions) for result in results)
     if sum(result.count("failed_to_run") for result in results) == written:
         raise LorasweepError(
-            f"evaluate: the sandbox must be able to run what is written for task {task!r}, and ran "
+            f"evaluate: the sandbox must be able to run the programs of task {task!r}, and ran "
             f"none of {written} programs ({results[0].obstacle})"
         )
 
