@@ -67,6 +67,7 @@ def expect(table: Table, noise: Noise) -> Expected:
     if noise.basis != "seeds":
         if fit is None:
             return Expected(scores, None, 0, n, MEASURED)
+        # Error of a new run: its own noise, and that of the fitted value.
         errors = fit.error * np.sqrt(1 + fit.leverage)
         return Expected(fit.fitted, errors, fit.df, n, PREDICTED)
     seeds = np.array([row.seeds for row in table.rows], dtype=np.float64)
@@ -78,6 +79,7 @@ def expect(table: Table, noise: Noise) -> Expected:
         centre, variance, unsure = np.full(n, scores.mean()), spread, np.full(n, spread / n)
     else:
         return Expected(scores, np.sqrt(of_mean), noise.df, n, MEASURED)
+    # Spread around the regression is noise and what the regression misses; the latter is real.
     real = max(0.0, variance - float(of_mean.mean()))
     with np.errstate(invalid="ignore"):
         kept = np.where(of_mean > 0, real / (real + of_mean), 1.0) if noise.sd else np.ones(n)

@@ -80,6 +80,7 @@ def lay_out_factors(scored: Sequence[Configuration], scales: Mapping[str, Scale]
         else:
             coordinates.append([scale.coordinate(value) for value in values])
             order.append(range(len(scale.labels)))
+    # Redraws pair random numbers with rows, so rows are sorted by what they hold.
     rows = sorted(
         range(len(scored)), key=lambda r: (learned[r], *(column[r] for column in coordinates))
     )
@@ -114,7 +115,10 @@ def _varies(scored: Sequence[Configuration], name: str) -> bool:
 def _distinct(
     scales: Sequence[Scale], scored: Sequence[Configuration]
 ) -> tuple[list[Scale], tuple[tuple[str, str], ...]]:
-    """Leave out a scale whose every value goes with one value of an earlier one and back."""
+    """Leave out a scale whose every value goes with one value of an earlier one and back.
+
+    What either of them does cannot be told apart; fitting both would split it between them.
+    """
     kept: list[Scale] = []
     moved: list[tuple[str, str]] = []
     for scale in scales:
@@ -133,7 +137,7 @@ def _distinct(
 def _by_content(
     values: Sequence[Level], content: Sequence[tuple[float, ...]], scale: Scale
 ) -> list[int]:
-    """Order levels by mean score, then by all that stands beside them; never by name."""
+    """Order levels by mean score, then by all that was tried with them; never by name."""
     rows: dict[Level, list[tuple[float, ...]]] = {level: [] for level in scale.levels}
     for value, row in zip(values, content, strict=True):
         rows[value].append(row)

@@ -49,6 +49,7 @@ def make_rows(grouped: Iterable[Configuration], *, by_forgetting: bool) -> tuple
     for configuration in grouped:
         levels = dict(configuration.hyperparameters)
         if ratio is not None and not isinstance(levels.get("alpha", "2r"), str):
+            # One multiple at all ranks is a rule: as numbers, alpha would repeat what rank says.
             levels["alpha"] = f"{ratio:g}r"
         scored = configuration.scored
         rows.append(
@@ -151,6 +152,8 @@ class Table:
         """
         if len(self.rows) <= FEWEST_DF:
             return None
+        # A hyperparameter in question gets a coefficient for each level, so that any two of its
+        # levels can be compared; the others are only held equal, and a curve is enough for that.
         blocks = [
             column.line()
             if name in lines

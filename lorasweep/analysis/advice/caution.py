@@ -18,7 +18,7 @@ _EDGE = 0.1
 
 
 def edge(scale: Scale, level: Level) -> str | None:
-    """Tell at which end of what was tried a level lies: `lower`, `upper`, or None within.
+    """Find the end of what was tried that a level lies at: `lower`, `upper`, or None within.
 
     Text has no ends, two levels have nothing within, and nothing lies below 0, which is an end of
     meaning and not of the search.
@@ -128,7 +128,7 @@ def _about_trials(trials: Sequence[TrialResult]) -> Iterator[str]:
 
 
 def _about_pairs(trials: Sequence[TrialResult], scales: Mapping[str, Scale]) -> Iterator[str]:
-    """Name hyperparameters that were never varied by themselves."""
+    """Warn of hyperparameters that were never varied by themselves."""
     for name, scale in scales.items():
         for other, beside in scales.items():
             if other == name or scale.is_interval or beside.is_interval:

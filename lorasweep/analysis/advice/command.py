@@ -24,7 +24,7 @@ _DECADE = 10.0
 def train_command(
     results: SweepResults, method: str, configuration: Mapping[str, Level]
 ) -> str | None:
-    """Give the command that trains one configuration alone; None where we cannot train it.
+    """Write the command that trains one configuration alone; None where it cannot be trained.
 
     It runs the very trial of the sweep: the same content, so the same name. Of a table of trials
     made elsewhere MODEL and DATA stand for what only the reader knows.
@@ -85,7 +85,7 @@ def _join(*words: str) -> str:
 
 
 def extended_range(name: str, scale: Scale, side: str) -> str | None:
-    """Give a range that reaches further on one side; None where there is no legal one.
+    """Extend a range on one side; None where there is no legal range beyond.
 
     An interval grows by its own width, at most by a decade; a list of numbers by one more level, in
     the ratio of its last two.
@@ -126,7 +126,7 @@ def _wider(scale: Scale, side: str) -> str:
 
 
 def space_with(results: SweepResults, method: str, axis: str, fragment: str) -> str:
-    """Give the `--space` words that search one axis further and the others as before."""
+    """Write the `--space` words that search one axis further and the others as before."""
     study = results.study(method)
     axes = tuple(study.space.axes) if study else tuple(a for a in results.axes if a in AXES)
     named = [fragment if name == axis else name for name in axes]

@@ -117,7 +117,7 @@ def _recommend(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> R
 
 
 def expected_of(evidence: Evidence, method: str, standing: Standing) -> Estimate:
-    """Give the learning expected of a configuration, with its interval."""
+    """Look up the learning expected of a configuration, with its interval."""
     rows = evidence.table(method).scored.rows
     index = next(
         i
@@ -211,7 +211,7 @@ def gain_of_more_trials(
 
 
 def _doubling(ordered: Floats) -> Floats:
-    """Give the expected best of n draws less that of n / 2, row by row."""
+    """Subtract the expected best of n / 2 draws from that of n, row by row."""
     n = ordered.shape[1]
     place = np.arange(n + 1) / n
     weights = np.diff(place**n) - np.diff(place ** (n / 2))
@@ -276,7 +276,7 @@ def _extensions(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> 
 
 
 def _diverged_from(evidence: Evidence, method: str, rate: float) -> bool:
-    """Tell whether trials at this learning rate or above have diverged already."""
+    """Check whether trials at this learning rate or above have diverged already."""
     lost = (
         trial.hyperparameters.get("lr")
         for trial in evidence.results.trials

@@ -84,6 +84,7 @@ def _settings(
             continue
         key = tuple(row.levels.get(name) for name in others)
         groups.setdefault(key, ([], []))[0 if left(level) else 1].append(row)
+    # The best of more rates is higher by luck alone, so only levels with as many are compared.
     alike = [
         pair
         for pair in groups.values()
@@ -199,6 +200,7 @@ def contrast_methods(
     keys = [key for key in by_key[0] if key in by_key[1]]
     pairs = [(best_row(by_key[0][key], outcome), best_row(by_key[1][key], outcome)) for key in keys]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    # Too few settings in common for a spread between them: the noise of a run has to do.
     if len(both) < FEWEST_VALUES:
         return _best_by_seeds(evidence, left, right, outcome)
     gaps = [_value(a, outcome) - _value(b, outcome) for a, b in both]

@@ -77,6 +77,7 @@ def _equal_parameters(evidence: Evidence) -> Outcome:
         name: [row.trainable for row in table.rows if row.levels["targets"] == name]
         for name in ("attention", "mlp")
     }
+    # The range of sizes that both reach; configurations within a factor of two of it are compared.
     low, high = (f(g(own) for own in sizes.values()) for f, g in ((max, min), (min, max)))
     if low > high:
         return not_tested("no attention trial has about as many trained parameters as an mlp trial")

@@ -88,6 +88,7 @@ def _below_divergence(evidence: Evidence) -> Outcome:
     if whole is None or len(lost) < FEWEST_VALUES:
         return Outcome(missing=f"only {len(lost)} LoRA trials diverged")
     rng = np.random.default_rng(SEED)
+    # By content, so that the order of trials plays no part in what is redrawn.
     rows = sorted(table.rows, key=lambda c: (float(c.levels["lr"]), c.learning or -math.inf))
     n = len(rows)
     redrawn = ([rows[i] for i in rng.integers(0, n, n)] for _ in range(200))

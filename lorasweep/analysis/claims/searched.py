@@ -93,6 +93,7 @@ def allow_for_search(
     gains = [_gain(evidence, group, outcome, held, i) for i, group in enumerate(groups)]
     if all(gain is not None and not gain.draws.any() for gain in gains):
         return found
+    # Back from the interval to the standard error, to draw the difference and both gains together.
     error = (found.high - found.low) / 2 / t_quantile(df)
     chance = found.effect + error * np.random.default_rng(SEED).standard_t(df, DRAWS)
     own, other = (None if gain is None else np.resize(gain.draws, DRAWS) for gain in gains)

@@ -155,6 +155,7 @@ def _compare(
         true = _bests(order, starts, drawn.true)
         found = _bests(order, starts, fit.fitted[None])[0] if with_pairs else bests
         error = _bests(order, starts, drawn.fitted if with_pairs else drawn.noisy) - true
+        # How much the best of noisy scores is too high, level by level.
         luck = error.mean(axis=0)
         spread_low, spread_high = range_interval(found - luck, error - luck)
         # Redrawn around the bests as found, each with the error of its own draw.

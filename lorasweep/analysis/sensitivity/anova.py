@@ -49,6 +49,7 @@ def pair_shares(codes: Codes, scores: Floats) -> list[float]:
 
 
 def _shares(effects: list[Floats], scores: Floats) -> Floats:
+    # Effects are orthogonal in a full factorial, so their mean squares add up to the variance.
     total = scores.var()
     parts = np.array([(effect**2).mean() for effect in effects])
     return np.clip(parts / total if total > 0 else 0.0 * parts, 0.0, 1.0)

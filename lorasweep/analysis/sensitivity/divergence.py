@@ -163,6 +163,7 @@ def _likelihood(logs: Floats, lost: Floats) -> tuple[Floats, Floats, float]:
     margin = 0.5 * max(1.0, float(np.ptp(logs)))
     wide = np.linspace(logs.min() - margin, logs.max() + margin, _PLACES)
     rough = log_likelihood(wide).max(axis=0)
+    # Places 12 log units down are e^-12 as likely: the grid is refined to those that matter.
     near = np.flatnonzero(rough >= rough.max() - 12)
     step = wide[1] - wide[0]
     places = np.linspace(wide[near[0]] - step, wide[near[-1]] + step, _PLACES)
@@ -207,6 +208,7 @@ def stable_rate(logs: Floats, lost: Floats) -> StableRate:
         )
     places, likely, top = _likelihood(logs, lost)
     share = count / n
+    # A curve that fits hardly better than one share for all rates has no place.
     flat = count * math.log(share) + (n - count) * math.log(1 - share)
     if top - flat < normal_quantile() ** 2 / 2:
         reason = "divergence was not seen to rise with the learning rate"

@@ -231,6 +231,7 @@ def _rows(
         ahead = shares[:, i] - shares[:, j]
         return float((ahead > 0).mean() + (ahead == 0).mean() / 2)
 
+    # Above chance as well: of two that do nothing, one is always ahead.
     def clearly_above(i: int, j: int) -> bool:
         return bool(importance[i] > chance[i]) and odds(i, j) >= 1 - SIGNIFICANCE
 

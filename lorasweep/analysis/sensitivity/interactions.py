@@ -59,6 +59,8 @@ def rank_interactions(
         exact = dict(zip(pairs, pair_shares(factors.parts, factors.scores), strict=True))
         total = float(factors.scores.var())
     else:
+        # The error of its coefficients adds to every variance, and is subtracted; the shares of a
+        # factorial are those of the table as it is, noise and all.
         corrected = np.maximum(found - noise, 0.0)
         total = float(corrected.sum()) + fit.variance
         exact = {pair: float(corrected[place[pair]] / total) for pair in pairs}
@@ -67,6 +69,7 @@ def rank_interactions(
     for pair in pairs:
         share = exact[pair]
         if pair not in place:
+            # The pair counts as noise in the fit, so it cannot be told from noise.
             rows.append(
                 Interaction(
                     hyperparameters=pair,

@@ -90,6 +90,7 @@ def range_interval(means: Floats, noise: Floats, tail: float = TAIL) -> tuple[fl
         return found, found
     if found <= 1e-12 * np.abs(means).max():
         return 0.0, reach
+    # Far enough beyond what was found that the largest range tried lies in the tail.
     tried = np.linspace(0.0, found + 1.5 * reach, _STEPS)
     shape = (means - means.mean()) / found
     given = np.stack([np.ptp(size * shape + noise, axis=1) for size in tried])

@@ -128,6 +128,7 @@ def redraw_scores(fit: Fit, draws: int, rng: np.random.Generator) -> Redrawn:
     from scipy.special import gammainc, gammaincinv
 
     n = len(fit.fitted)
+    # The variance of noise is itself estimated: each draw scales it by a chi-square on its df.
     factor = fit.df / np.maximum(rng.chisquare(fit.df, draws), 1e-12)
     noise = np.sqrt(factor)[:, None]
     mean = np.sqrt(fit.variance / n) * noise * rng.standard_normal((draws, 1))
@@ -139,7 +140,8 @@ def redraw_scores(fit: Fit, draws: int, rng: np.random.Generator) -> Redrawn:
         if found == 0 or trace == 0:
             true += block.columns @ weights
             continue
-        # The share taken off is a gamma variable that is at most 1 (Strawderman 1971).
+        # Under that prior the share taken off is a gamma variable that is at most 1 (Strawderman
+        # 1971), so it is drawn by inverting its distribution function.
         half, shape = found / (trace / k * factor) / 2, max((k - 1) / 2, 0.25)
         most = gammainc(shape, half)
         off = gammaincinv(shape, rng.uniform(size=draws) * most) / half

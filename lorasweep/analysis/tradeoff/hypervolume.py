@@ -45,7 +45,7 @@ class Hypervolume(Result):
 
 
 def area(points: Floats, reference: tuple[float, float]) -> float:
-    """Give the area between the points' front and the reference point."""
+    """Compute the area between the points' front and the reference point."""
     inside = points[(points[:, 0] > reference[0]) & (points[:, 1] < reference[1])]
     if not len(inside):
         return 0.0

@@ -57,7 +57,7 @@ class MatchedComparison(Result):
 
 
 def _front(points: Floats) -> Floats:
-    """Give the undominated points by rising gain, equal ones once; fast, as it is redrawn often."""
+    """Select the undominated points by rising gain, equal ones once; called for every redraw."""
     ordered = points[np.lexsort((points[:, 1], -points[:, 0]))]
     lowest = np.minimum.accumulate(ordered[:, 1])
     first = np.append(True, ordered[1:, 1] < lowest[:-1])
@@ -66,7 +66,7 @@ def _front(points: Floats) -> Floats:
 
 
 def _shared(left: Floats, right: Floats, column: int) -> tuple[float, float]:
-    """Give the range of a score that both fronts reach; its start may lie behind its end."""
+    """Find the range of a score that both fronts reach; its start may be above its end."""
     starts = max(left[:, column].min(), right[:, column].min())
     return float(starts), float(min(left[:, column].max(), right[:, column].max()))
 

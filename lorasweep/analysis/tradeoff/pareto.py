@@ -49,7 +49,7 @@ class Contenders(Result):
 
 
 def undominated(points: Sequence[Sequence[float]]) -> list[int]:
-    """Give the indices of the points (gain, cost) that no other beats, by rising gain.
+    """Find the points (gain, cost) that no other beats, by rising gain.
 
     A point is beaten by one that is no worse on both and better on one; equal points all stay.
     """
@@ -67,7 +67,7 @@ def undominated(points: Sequence[Sequence[float]]) -> list[int]:
 
 
 def may_be_beaten(points: Floats, front: Sequence[int], margins: tuple[float, float]) -> Mask:
-    """Tell of each point of a front whether another may beat it, differences off by their margins.
+    """Check for each point of a front whether another may beat it within the margins of noise.
 
     Without noise none is.
     """
@@ -85,7 +85,7 @@ def may_be_beaten(points: Floats, front: Sequence[int], margins: tuple[float, fl
 
 
 def surely_beaten(points: Floats, front: Sequence[int], margins: tuple[float, float]) -> Mask:
-    """Tell of each point whether another one beats it by more than noise on both scores.
+    """Check for each point whether another one beats it by more than noise on both scores.
 
     It is enough to look at the front: what beats a point of it beats the others too.
     """
@@ -113,7 +113,7 @@ def comparable(trials: Iterable[TrialResult]) -> list[TrialResult]:
 
 
 def places(trials: Sequence[TrialResult]) -> Floats:
-    """Give learning and cost of comparable trials."""
+    """Stack learning and forgetting of comparable trials."""
     by_forgetting = any(trial.forgetting is not None for trial in trials)
     pairs = [
         (trial.learning or 0.0, forgetting_of(trial, by_forgetting=by_forgetting) or 0.0)
@@ -123,7 +123,7 @@ def places(trials: Sequence[TrialResult]) -> Floats:
 
 
 def scopes(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
-    """Give the comparable trials of each method and of all methods."""
+    """Group the comparable trials: those of each method, and all of them."""
     kept = comparable(trials)
     found = {m: [trial for trial in kept if trial.method == m] for m in methods(kept)}
     return {**found, POOLED: kept} if kept else {}
@@ -162,7 +162,7 @@ def fronts(
 
 
 def noise_margins(noise: Mapping[str, Noise] | None) -> tuple[float, float] | None:
-    """Give what differences of learning and of cost may come to by noise; None where unknown."""
+    """Read the differences of both scores that noise explains; None where the noise is unknown."""
     if noise is None or any(noise[name].sd is None for name in ("learning", "forgetting")):
         return None
     return noise["learning"].margin, noise["forgetting"].margin

@@ -17,7 +17,7 @@ OUTSIDE = "outside"
 
 
 def is_rounded(matrices: Sequence[MatrixSpectrum]) -> bool:
-    """Tell whether rounding makes so much of an update that its ranks say nothing."""
+    """Check whether rounding makes up so much of an update that its ranks say nothing."""
     return bool(matrices) and median(matrix.rounding for matrix in matrices) > ROUNDED
 
 

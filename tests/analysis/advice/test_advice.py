@@ -40,7 +40,7 @@ def spec_of(command):
 
 
 def results_of(name, folder):
-    """Give the results of a sweep file, with one trial at the first point of each study."""
+    """Make the results of a sweep file, with one trial at the first point of each study."""
     spec = parse_sweep(read_yaml(SWEEPS / f"{name}.yaml"))
     (folder / "sweep.yaml").write_text(dump_sweep(spec))
     trials = []

@@ -47,7 +47,7 @@ def test_few_trials_have_an_area_but_no_interval():
 
 
 def parallel(ahead, noise=0.0, start=0.0):
-    """Put full finetuning's front above LoRA's by so much learning at equal forgetting."""
+    """Raise full finetuning's front above LoRA's by so much learning at equal forgetting."""
     draw = random.Random(3)
     trials = []
     for i in range(12):
