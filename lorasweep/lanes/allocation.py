@@ -36,10 +36,6 @@ def allocate(
 
     Args:
         name: of the study, in what Ray shows and writes.
-        spec: the study.
-        planned: trials that its search suggests.
-        paths: of the results folder.
-        cluster: that it runs on.
 
     Raises:
         ResourceError: the cluster cannot hold the study.

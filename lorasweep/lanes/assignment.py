@@ -40,10 +40,6 @@ def assign(
     """Put together what an engine trains.
 
     Args:
-        trial: the configuration and its seed.
-        spec: the study.
-        data: of all trials.
-        workers: over which each batch is split.
         pad: token id that fills up rows.
         width: of the rows, in tokens.
         shared: whether several examples share a row.

@@ -252,7 +252,6 @@ class SlotBroker:
         """Register a lane, for the first time or after a death, and wait for the job.
 
         Args:
-            lane: its number.
             life: the same for all workers of the lane, and another after it has died.
         """
         if self._life.get(lane, life) != life:

@@ -94,10 +94,7 @@ def capacity(spec: SweepSpec, resources: JobResources, planned: int, cpus: float
     sweep runs: it decides the window, and so which trials are suggested.
 
     Args:
-        spec: the study.
-        resources: of a lane.
-        planned: trials of the search.
-        cpus: of the cluster.
+        resources: of a lane; cpus: of the cluster.
     """
     lanes = resources.jobs
     computing_cpus = lanes * resources.workers * resources.cpus
@@ -124,13 +121,7 @@ def capacity(spec: SweepSpec, resources: JobResources, planned: int, cpus: float
 
 
 def window(spec: SweepSpec, in_flight: int, planned: int) -> int:
-    """Work out how far back a trial sees: trial n starts once trials 0 to n - window have ended.
-
-    Args:
-        spec: the study.
-        in_flight: trials under way.
-        planned: trials of the search.
-    """
+    """Work out how far back a trial sees: trial n starts once trials 0 to n - window have ended."""
     if not _is_adaptive(spec):
         return max(in_flight, planned)  # no trial decides anything for another, so none waits
     if in_flight == 1:

@@ -20,13 +20,7 @@ class SlotClient(tune.Trainable):  # type: ignore[misc]
     """One trial as Tune sees it; a lane does the training, so it reserves no CPU."""
 
     def setup(self, config: dict[str, Any], broker: Any = None, root: str = "") -> None:
-        """Request a slot.
-
-        Args:
-            config: of the Tune trial, as `to_config` made it.
-            broker: handle of the SlotBroker actor.
-            root: the sweep's results folder.
-        """
+        """Request a slot."""
         self._broker, self._root = broker, root
         self._client = uuid.uuid4().hex
         self._lease(from_config(config).trial)

@@ -19,9 +19,6 @@ def open_engine(
     """Load the base of a study into an engine.
 
     Args:
-        spec: the study.
-        shard: which worker of the group this is.
-        device: where it computes.
         trial: the only one to come, if DeepSpeed spreads it over the workers; None loads the base
             for measuring it, with the memory that some trial of the study would need.
     """

@@ -62,7 +62,6 @@ class TrialHistory:
         """Find the rung, in percent, that a trial reaches with a step.
 
         Args:
-            step: optimizer steps done.
             rungs: of the search, in percent.
         """
         at = {math.ceil(self.steps * percent / 100): percent for percent in rungs}
@@ -91,7 +90,6 @@ class TrialHistory:
         """Report a step.
 
         Args:
-            progress: of the step.
             rung: in percent, if the step reached one. The percentage of its step may be smaller,
                 since steps are whole; a scheduler compares trials at equal percentages.
         """

@@ -58,8 +58,6 @@ def train_job(
 
     Args:
         work: what every worker calls; pickled, and so best a partial of a function in `worker.py`.
-        resources: workers, and what each of them reserves.
-        run_config: name, storage, callbacks and restarts.
         cleanup: whether an actor frees the job's resources after its controller was killed;
             unnecessary if the cluster ends with the job.
     """
@@ -111,11 +109,8 @@ def run_job(
 
     Args:
         work: what every worker calls; it continues from its saved state, if any.
-        resources: workers, and what each of them reserves.
         name: of the job, in Ray's dashboard and folders.
-        root: the sweep's results folder.
         cleanup: see `train_job`.
-        callbacks: of Ray Train.
 
     Raises:
         LorasweepError: the error of a worker, if it is one of ours; or workers were lost too often.
@@ -157,13 +152,7 @@ def _is_loss(failure: Exception) -> bool:
 
 
 def run_trial(config: Mapping[str, Suggestion], job: SweepJob, resources: JobResources) -> None:
-    """Run one Tune trial as a Ray Train job of its own.
-
-    Args:
-        config: of the Tune trial, as `to_config` made it.
-        job: what all trials of the study share.
-        resources: of a trial's job.
-    """
+    """Run one Tune trial as a Ray Train job of its own."""
     from ray.tune.integration.ray_train import TuneReportCallback
 
     configure_ray_train()

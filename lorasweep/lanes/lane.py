@@ -54,8 +54,6 @@ def train(lane: LaneConfig, runner: Runner, *, died: bool) -> None:
     """Carry out the steps that rank 0 plans.
 
     Args:
-        lane: its settings.
-        runner: of this worker.
         died: whether the lane has died before.
     """
     planner = StepPlanner(lane, runner, died=died) if runner.shard.worker == 0 else None

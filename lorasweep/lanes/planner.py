@@ -59,8 +59,6 @@ class StepPlanner:
         """Start without trials.
 
         Args:
-            lane: its settings.
-            runner: of rank 0.
             died: whether the lane has died before.
         """
         self._lane, self._runner = lane, runner

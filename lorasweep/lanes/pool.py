@@ -47,11 +47,6 @@ class LanePool:
         """Open the broker and start the lanes, which load their libraries meanwhile.
 
         Args:
-            name: of the study.
-            root: the sweep's results folder.
-            cluster: that the lanes run on.
-            resources: of each lane.
-            capacity: how many lanes, and their slots.
             probed: whether a lane measures how many of its slots pay.
             judged: whether a scheduler may stop trials at their rungs.
         """

@@ -53,7 +53,6 @@ def open_runner(job: SweepJob, trial: TrialSpec | None = None) -> Runner:
     """Load base, data and tasks in a Ray Train worker, as one of its group.
 
     Args:
-        job: what all trials of the study share.
         trial: the only one to come, if DeepSpeed spreads it over the group.
     """
     set_up_process(job.cpus)
@@ -88,10 +87,6 @@ class Runner:
 
         Args:
             spec: the study, its suites resolved.
-            root: the sweep's results folder.
-            data: of all trials.
-            shard: which worker of the group this is.
-            device: where it computes.
             samples: the base's own; drawn here if a suite needs them and none are given.
             trial: the only one to come, if DeepSpeed spreads it over the workers.
 

@@ -34,8 +34,6 @@ class BaseScores:
         """Start with what the journal knows.
 
         Args:
-            journal: where they are recorded.
-            domain: of the study.
             scores: of an earlier session or study.
         """
         self._journal, self._domain, self.scores = journal, domain, scores

@@ -6,20 +6,16 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
 from lorasweep.lanes.messages import (
-    Training,
     TrialEnded,
     TrialFailed,
-    TuneReport,
     from_config,
     from_tune,
-    rung_of,
 )
 from lorasweep.lanes.pool import LanePool
 from lorasweep.store.journal import Journal
@@ -31,41 +27,6 @@ from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.progress import RunningTrial, SweepProgress
 from lorasweep.tune.search import OrderedSearch
 from lorasweep.tune.sequence import Outcome
-
-
-@dataclass(frozen=True)
-class _End:
-    """How a trial ended, and what is known of it.
-
-    step: optimizer steps done; training: the last report that has its costs.
-    scores: of its end, or only the response loss of the last rung.
-    ended: its final report, if it came that far.
-    """
-
-    status: FinalStatus
-    error: str | None = None
-    step: int = 0
-    training: Training | None = None
-    scores: Scores = field(default_factory=Scores)
-    ended: TrialEnded | None = None
-
-    @classmethod
-    def of_report(cls, status: FinalStatus, error: str | None, report: TuneReport | None) -> _End:
-        """End with the last report of a trial."""
-        if isinstance(report, TrialEnded):
-            return cls(status, error, report.step, report, report.scores, report)
-        rung = None if report is None else rung_of(report)
-        scores = Scores(response_loss=rung.response_loss) if rung is not None else Scores()
-        if isinstance(report, Training):
-            return cls(status, error, report.step, report, scores)
-        return cls(status, error, 0 if rung is None else rung.step, None, scores)
-
-    @classmethod
-    def of_pruned(cls, running: RunningTrial) -> _End:
-        """End a trial that the scheduler stopped, with all that it reported before."""
-        rung = running.rung
-        scores = Scores(response_loss=rung.response_loss) if rung is not None else Scores()
-        return cls("PRUNED", None, running.step or 0, running.latest, scores)
 
 
 class Recorder(Callback):  # type: ignore[misc]
@@ -87,12 +48,8 @@ class Recorder(Callback):  # type: ignore[misc]
         """Connect Tune to the journal and the views.
 
         Args:
-            journal: of the sweep.
             search: which learns how each trial ended.
-            progress: of the sweep.
-            gauges: for the Ray dashboard.
             base: the base's scores; lanes measure them after the first trial has ended.
-            domain: of the study.
             interrupt: whether the session is ending; a trial that stops then has not ended but
                 been cut off.
             announce: called with every trial that has ended.
@@ -139,13 +96,13 @@ class Recorder(Callback):  # type: ignore[misc]
         if isinstance(report, TrialEnded):
             if self._pool is not None:
                 self._base.record(self._pool.base())  # before the first end, which needs it
-            self._end(trial, _End.of_report(report.status, report.error, report))
+            self._end(trial, report.status, report.error, report)
         elif isinstance(report, TrialFailed):
-            self._end(trial, _End("FAILED", report.error))
+            self._end(trial, "FAILED", report.error)
         elif not self._interrupt.ending:
             # Tune calls trials that ended and trials that it stopped both terminated, but one that
             # ended by itself has reported so.
-            self._end(trial, _End.of_pruned(self._progress.running[trial.trial_id]))
+            self._end(trial, "PRUNED", None)
             if self._pool is not None:
                 # Tune keeps the actor of a stopped trial for the next one without cleaning it up.
                 self._pool.end_lease(from_config(trial.config).trial.id)
@@ -153,16 +110,22 @@ class Recorder(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Journal a trial that raised, with the sentence that says why."""
         if not self._interrupt.ending:
-            last = from_tune(trial.last_result or {})
-            self._end(trial, _End.of_report("FAILED", reason(trial), last))
+            self._end(trial, "FAILED", reason(trial))
 
-    def _end(self, trial: Any, end: _End) -> None:
+    def _end(
+        self, trial: Any, status: FinalStatus, error: str | None, ended: TrialEnded | None = None
+    ) -> None:
+        """Journal an end; without a final report, with what the trial reported before."""
         running = self._progress.running.pop(trial.trial_id)
         entry = self._search.entry(trial.trial_id)
-        scores, training, ended = end.scores, end.training, end.ended
+        training, rung = ended or running.latest, running.rung
+        if ended is not None:
+            scores = ended.scores
+        else:
+            scores = Scores(response_loss=None if rung is None else rung.response_loss)
         record = TrialFinished(
             trial=running.trial.id,
-            status=end.status,
+            status=status,
             number=from_config(trial.config).number,
             stage=running.trial.stage,
             seed=running.trial.seed,
@@ -172,20 +135,20 @@ class Recorder(Callback):  # type: ignore[misc]
             forgetting=self._base.forgetting(scores),
             train_loss=None if training is None else training.train_loss,
             rungs=tuple(entry.rungs),
-            steps=end.step,
+            steps=ended.step if ended is not None else running.step or 0,
             tokens=0 if training is None else training.tokens,
             wall_s=round(time.time() - running.began if ended is None else ended.wall_s, 3),
             train_s=0.0 if training is None else round(training.train_s, 3),
             evaluate_s=0.0 if training is None else round(training.evaluate_s, 3),
             trainable=0 if ended is None else ended.trainable,
             peak_memory_bytes=None if ended is None else ended.peak_memory_bytes,
-            error=end.error,
+            error=error,
             time=time.time(),
         )
         if ended is not None and ended.spectrum is not None:
             self._journal.append(ended.spectrum)
         self._journal.append(record)
-        self._search.finish(trial.trial_id, Outcome(end.status, scores.learning))
+        self._search.finish(trial.trial_id, Outcome(status, scores.learning))
         self._progress.finish(record, here=True)
         self._gauges.trial(record.trial, record.model_dump(include={*SCORES}))
         self._announce(record)

@@ -34,7 +34,6 @@ def tune_sweep(
     """Run a sweep, or resume it, until every trial has ended.
 
     Args:
-        spec: the sweep.
         folder: its results folder; one that holds an earlier part of this sweep is continued.
         console: where the live view goes.
         address: of an existing Ray cluster.

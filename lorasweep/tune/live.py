@@ -52,8 +52,6 @@ class View:
         """Configure the table.
 
         Args:
-            name: of the sweep.
-            progress: of the sweep.
             axes: the searched hyperparameters, a column each.
             study: which of `domain` and `method` differ between the studies, a column each.
         """

@@ -70,9 +70,7 @@ def prepare_studies(
     """Read what all studies of a sweep need; studies with the same data share them.
 
     Args:
-        spec: the sweep.
         paths: of the results folder, which keeps the tokens of streamed documents.
-        base: of the sweep.
         say: prints how far a long reading is.
 
     Raises:
@@ -104,7 +102,6 @@ def prepare(
     """Read the data and the tasks of a study.
 
     Args:
-        spec: the study.
         base: of the sweep; None reads it.
         data: of the study, if they have been read already.
         measured: scores of the base from an earlier session, whose tasks are kept.

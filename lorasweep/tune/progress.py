@@ -109,7 +109,6 @@ class SweepProgress:
         """Count an ended trial.
 
         Args:
-            record: its final one.
             here: whether it ended in this session.
         """
         self.statuses[record.status] += 1

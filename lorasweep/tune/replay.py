@@ -40,8 +40,6 @@ def window_of(study: SweepSpec, records: Sequence[Record], otherwise: int) -> in
     """Find the window of the study's first session, which later sessions keep.
 
     Args:
-        study: of the sweep.
-        records: of the journal.
         otherwise: the window if the study has not begun.
     """
     windows = [

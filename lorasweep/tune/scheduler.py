@@ -70,7 +70,6 @@ class OrderedScheduler(FIFOScheduler):  # type: ignore[misc]
         """Wrap a scheduler.
 
         Args:
-            factory: of the scheduler.
             sequence: of the study's trials, shared with the search.
         """
         super().__init__()

@@ -54,7 +54,6 @@ def build_search(spec: SweepSpec, first_points: list[dict[str, Level]]) -> Searc
     """Build the searcher that a study configures, seeded by the sweep.
 
     Args:
-        spec: the study.
         first_points: configurations that Optuna suggests first.
     """
     search = spec.search
@@ -121,7 +120,6 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
 
         Args:
             inner: OptunaSearch or a grid, unmodified.
-            spec: the study.
             sequence: of its trials, shared with the scheduler.
             known: final records of earlier sessions by trial, oldest first; of several, all but
                 the last are failures.

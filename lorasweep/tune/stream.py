@@ -38,9 +38,6 @@ def stream(
     Args:
         spec: the sweep; its longest run decides how many tokens there must be.
         data: a data section of it that is streamed.
-        paths: of the results folder.
-        facts: of the base.
-        tokenizer: of the base.
         say: prints progress.
 
     Raises:

@@ -69,9 +69,6 @@ def run_study(
 
     Args:
         name: of the study, in what Ray shows and writes.
-        prepared: the study.
-        context: of the session.
-        cluster: that it runs on.
         base: scores of the base, if they are known already.
         started: called once trials are about to run.
 
@@ -174,10 +171,6 @@ class _StudyRun:
 
     def _tune(self, trainable: Any, width: int) -> None:
         """Let Tune run the trials to the last of them.
-
-        Args:
-            trainable: of a trial.
-            width: of the window.
 
         Raises:
             LorasweepError: all trials have failed.

@@ -144,12 +144,13 @@ def test_a_trial_that_is_cut_off_is_not_journalled_as_ended(journal: Journal):
     assert len(journal.records) == 1
 
 
-def test_a_job_reports_the_failure_of_its_trial(journal: Journal):
+def test_a_job_reports_the_failure_of_its_trial_which_keeps_its_costs(journal: Journal):
     driver = Driver(journal, "jobs")
     driver.hear(progress())
     driver.hear(TrialFailed(trial="a", error="too large"))
     (end,) = driver.complete()
-    assert (end.status, end.error, end.steps) == ("FAILED", "too large", 0)
+    assert (end.status, end.error) == ("FAILED", "too large")
+    assert (end.steps, end.tokens, end.train_s) == (5, 50, 2.0)
 
 
 def test_a_trial_that_raises_fails_with_the_last_line_of_its_traceback(journal: Journal, tmp_path):
