@@ -50,14 +50,11 @@ class Adapter:
         self.fill(initial_adapter(layers, self.rank, seed))
 
     def named(self) -> dict[str, Tensor]:
-        """View A and B of every layer at their real rank, by PEFT's names."""
-        return self._views(self.weights_P)
+        """View the weights A and B of every layer at their real rank, by PEFT's names."""
+        return self.views(self.weights_P)
 
-    def named_gradients(self) -> dict[str, Tensor]:
-        """View the gradients of A and B, by the names of their weights."""
-        return self._views(self.gradients_P)
-
-    def _views(self, flat_P: Tensor) -> dict[str, Tensor]:
+    def views(self, flat_P: Tensor) -> dict[str, Tensor]:
+        """View a vector of the adapter's layout as A and B of every layer at their real rank."""
         views = {}
         for layer, a_RI, b_OR in matrices(flat_P, self.layers, self.bucket):
             views[layer.a] = a_RI[: self.rank]

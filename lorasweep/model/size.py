@@ -108,14 +108,6 @@ def flops_per_token(shape: Architecture, method: Literal["lora", "full"], traine
     return 4.0 * shape.multiplied + 6.0 * trained
 
 
-def attention_flops_per_token(shape: Architecture, seq_len: int) -> float:
-    """Compute the attention FLOPs per token of a full sequence: 12 x layers x width x length.
-
-    As in Chowdhery et al. (2022, PaLM), appendix B; a causal kernel may do half of it.
-    """
-    return 12.0 * shape.layers * shape.hidden_size * seq_len
-
-
 @dataclass(frozen=True)
 class StateMemory:
     """Bytes of a trial's state, activations left out, summed over all GPUs.

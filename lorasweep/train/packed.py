@@ -48,19 +48,16 @@ class PackedEngine:
         it; training is faster without, since the host prepares the next step meanwhile.
     """
 
-    def __init__(
-        self, model: PackedModel, shard: Shard, *, level: bool = False, strict: bool = False
-    ) -> None:
+    def __init__(self, model: PackedModel, shard: Shard, *, level: bool = False) -> None:
         """Start with empty slots.
 
         Args:
             level: pad all trials of a step to equally many rows, so that adapters of one shape can
                 share a batched product even where their data fill different numbers of rows. Fewer,
                 larger kernels are worth the padding on a GPU, not on a CPU.
-            strict: run one trial after the other; the tests hold packing to this plain loop.
         """
         self.model, self.shard = model, shard
-        self.level, self.strict = level, strict
+        self.level = level
         self.slots: dict[str, LoraSlot] = {}
         self.tokens, self.seconds = 0, 0.0
         self.timed = False
@@ -176,9 +173,7 @@ class PackedEngine:
         self.model.base.train()
         with CatchOutOfMemory() as caught:
             batches = [slot.next_batch() for slot in slots]
-            together = 1 if self.strict else len(slots)
-            for first in range(0, len(slots), together):
-                self._accumulate(slots[first : first + together], batches[first : first + together])
+            self._accumulate(slots, batches)
         if caught.message is not None:
             for slot in slots:
                 slot.begin_step()

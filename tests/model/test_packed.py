@@ -125,9 +125,9 @@ def test_an_adapter_is_pefts_with_zeros_up_to_its_bucket(load, name, rank):
 def test_named_matrices_are_views_of_one_vector_and_its_gradient(load):
     packed = PackedModel(load("llama"), CPU)
     adapter = packed.adapter(LoraHyperparameters(rank=3), seed=0)
-    assert adapter.named().keys() == adapter.named_gradients().keys()
+    assert adapter.named().keys() == adapter.views(adapter.gradients_P).keys()
     adapter.fill({name: torch.ones_like(value) for name, value in adapter.named().items()})
-    for value in adapter.named_gradients().values():
+    for value in adapter.views(adapter.gradients_P).values():
         value.fill_(2)
     assert adapter.weights_P.sum() == adapter.trainable
     assert adapter.gradients_P.sum() == 2 * adapter.trainable
@@ -200,7 +200,7 @@ def test_every_adapter_takes_the_gradient_that_autograd_gives_it_in_peft(load, n
             for key, parameter in theirs.named_parameters()
             if parameter.requires_grad
         }
-        found = adapter.named_gradients()
+        found = adapter.views(adapter.gradients_P)
         assert found.keys() == expected.keys()
         for key, gradient in expected.items():
             assert gradient.abs().max() > 0
@@ -303,9 +303,9 @@ def test_dropout_falls_on_the_input_of_the_adapter_alone(load, name):
         torch.autograd.backward([losses_of(p, IDS_BT) for p in logits.split(2)])
     with packed.route([]) as model, torch.no_grad():
         assert logits[2:].equal(model(IDS_BT).logits)  # the base's own input is whole
-    for key, gradient in dropped.named_gradients().items():
+    for key, gradient in dropped.views(dropped.gradients_P).items():
         assert not gradient.any(), key  # neither factor sees anything but zeros
-    assert all(gradient.any() for gradient in plain.named_gradients().values())
+    assert all(gradient.any() for gradient in plain.views(plain.gradients_P).values())
 
 
 def test_dropout_is_asked_for_by_layer_and_width(load):

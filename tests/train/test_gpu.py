@@ -19,7 +19,7 @@ from lorasweep.model.packed import PackedModel
 from lorasweep.spec.sweep import ModelSpec, TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train.packed import PackedEngine
-from tests.train.trial import Outcome, Trial, distance, equal, outcome_of, run, train
+from tests.train.trial import Outcome, Trial, distance, engine_for, equal, outcome_of, run, train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,10 +69,8 @@ def on_gpu(folder: Path, dtype: Any, *, recompute: bool = False) -> PackedModel:
     return PackedModel(base, GPU)
 
 
-def train_on_gpu(model: PackedModel, trials: list[Trial], **how: bool) -> list[Outcome]:
-    engine = PackedEngine(model, Shard(), **how)
-    for trial in trials:
-        engine.admit(engine.prepare(trial.told))
+def train_on_gpu(model: PackedModel, trials: list[Trial], **how: Any) -> list[Outcome]:
+    engine = engine_for(*trials, model=model, **how)
     steps = list(run(engine))
     found = [outcome_of(engine.slots[trial.name], steps) for trial in trials]
     return [
@@ -89,7 +87,7 @@ def assert_near(trial: Trial, one: Outcome, other: Outcome) -> None:
     assert distance(one.adapter, other.adapter) < adapters, trial.name
 
 
-@pytest.mark.parametrize("how", [{}, {"level": True}, {"strict": True}], ids=str)
+@pytest.mark.parametrize("how", [{}, {"level": True}, {"one_by_one": True}], ids=str)
 def test_packed_equals_alone_on_a_gpu(trials: list[Trial], how: dict[str, bool]):
     model = on_gpu(trials[0].folder, trials[0].dtype)
     assert model.shares_rows
@@ -102,7 +100,7 @@ def test_packed_equals_alone_on_a_gpu(trials: list[Trial], how: dict[str, bool])
 
 def test_the_plain_loop_is_alone_bit_for_bit_on_a_gpu(trials: list[Trial]):
     model = on_gpu(trials[0].folder, trials[0].dtype)
-    for trial, other in zip(trials, train_on_gpu(model, trials, strict=True), strict=True):
+    for trial, other in zip(trials, train_on_gpu(model, trials, one_by_one=True), strict=True):
         (one,) = train_on_gpu(model, [trial])
         assert one.losses == pytest.approx(other.losses, rel=1e-6), trial.name
         assert distance(one.adapter, other.adapter) < 1e-5, trial.name

@@ -118,7 +118,7 @@ def test_trials_side_by_side_come_to_what_each_comes_to_alone(
 
 
 def test_the_plain_loop_comes_to_the_same(mixed: list[Trial], alone: list[Outcome]):
-    for trial, one, other in zip(mixed, alone, train_together(mixed, strict=True), strict=True):
+    for trial, one, other in zip(mixed, alone, train_together(mixed, one_by_one=True), strict=True):
         assert equal(one.adapter, other.adapter), trial.name
         assert equal(one.moments, other.moments)
         assert one.losses == other.losses
@@ -513,7 +513,7 @@ class _Failing:
         return self.function(*arguments, **named)
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("one_by_one", [False, True])
 @pytest.mark.parametrize(
     "error",
     [
@@ -522,11 +522,11 @@ class _Failing:
     ],
 )
 def test_running_out_of_memory_moves_no_trial(
-    mixed: list[Trial], alone: list[Outcome], error: Exception, *, strict: bool
+    mixed: list[Trial], alone: list[Outcome], error: Exception, *, one_by_one: bool
 ):
     model = fresh_model(mixed[0].folder)
     assert model.shares_rows
-    engine = engine_for(*mixed, model=model, strict=strict)
+    engine = engine_for(*mixed, model=model, one_by_one=one_by_one)
     model.base.forward = _Failing(model.base.forward, error, 3, 9)
     steps: list[Any] = []
     refused = 0

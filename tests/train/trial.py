@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lorasweep.data.batches import Batches
+from lorasweep.data.batches import Batches, MicroBatch
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.model.base import load_base, load_tokenizer
@@ -94,17 +94,26 @@ def model_of(folder: Path, dtype: Any) -> PackedModel:
     return fresh_model(folder, dtype)
 
 
+class OneByOneEngine(PackedEngine):
+    """The plain loop to which packing is held: one trial after the other."""
+
+    def _accumulate(self, slots: Sequence[LoraSlot], batches: Sequence[MicroBatch]) -> None:
+        for slot, batch in zip(slots, batches, strict=True):
+            super()._accumulate([slot], [batch])
+
+
 def engine_for(
     *trials: Trial,
     shard: Shard = Shard(),  # noqa: B008 - frozen
     model: PackedModel | None = None,
     level: bool = False,
-    strict: bool = False,
+    one_by_one: bool = False,
 ) -> PackedEngine:
     """Start an engine with some trials in its slots."""
     if model is None:
         model = model_of(trials[0].folder, trials[0].dtype)
-    engine = PackedEngine(model, shard, level=level, strict=strict)
+    kind = OneByOneEngine if one_by_one else PackedEngine
+    engine = kind(model, shard, level=level)
     for trial in trials:
         engine.admit(engine.prepare(trial.told))
     return engine
