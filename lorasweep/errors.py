@@ -8,7 +8,7 @@
     │   ├── ResourceError     the cluster cannot hold what was asked for
     │   └── SandboxError      code that a model wrote cannot be run safely on this machine
     ├── OutOfMemoryError      a device has too little memory for what was to run on it
-    └── JournalError          the results folder is damaged
+    └── JournalError          the journal is damaged, or of a later format
 
 All of them cross process borders under Ray, so each must survive pickling.
 """

@@ -73,7 +73,7 @@ class SweepStarted(Frozen):
 class SessionChanged(Frozen):
     """Start or end of a driver; an `interrupted` sweep can be continued.
 
-    window: as in `StudyStarted`, in sweeps that began before it was written there.
+    window: as in `StudyStarted`; read of early sweeps, which recorded it here, and not written.
     note: what a reader of the results must know about the data or the tasks.
     reason: why a session failed.
     """
@@ -82,7 +82,7 @@ class SessionChanged(Frozen):
     state: Literal["started", "complete", "interrupted", "failed"]
     time: float
     trials_planned: int | None = None
-    window: int | None = None
+    window: int | None = Field(default=None, exclude=True)
     note: str | None = None
     reason: str | None = None
 
