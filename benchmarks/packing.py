@@ -56,7 +56,7 @@ SHAPES = {
 
 @dataclass
 class Arm:
-    """Hold an arm that is ready to train: a step of all its trials, and how many they are."""
+    """An arm that is ready to train: a step of all its trials, and their number."""
 
     name: str
     trials: int
@@ -150,7 +150,7 @@ def packed(model: PackedModel, tokens: Tokens, rows: int, slots: int) -> Arm:
 
 
 def measure(arm: Arm, device: torch.device, seconds: float) -> tuple[float, int]:
-    """Give seconds per step, the median of several, and the peak memory in bytes."""
+    """Measure seconds per step, the median of several, and the peak memory in bytes."""
     reset_peak(device)
     times: list[float] = []
     for _ in range(WARM_UP):
@@ -219,7 +219,7 @@ def cells(
 def arms(
     shape: str, device: torch.device, options: argparse.Namespace, width: int, rows: int
 ) -> Iterator[Callable[[], Arm]]:
-    """Give makers of the arms; what one holds is freed before the next is made."""
+    """List makers of the arms; what one holds is freed before the next is made."""
     yield from packed_arms(shape, device, options.slots, width, rows)
     yield lambda: plain_arm(shape, device, width, rows, compiled=False)
     if options.compiled:

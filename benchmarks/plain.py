@@ -40,7 +40,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Trained:
-    """Hold how training ended.
+    """How training ended.
 
     loss: mean over the last ten steps, as the journal has it, in nats per response token; None if
         the first one diverged.
@@ -58,7 +58,7 @@ def read_sweep(file: Path) -> SweepSpec:
 
 
 def choose_device() -> torch.device:
-    """Give the GPU where there is one."""
+    """Choose the GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -117,7 +117,7 @@ def pad_rows(tokens: Tokens, rows: NDArray[np.int64], pad: int) -> tuple[Tensor,
 
 
 def next_token_loss(model: Any, input_ids: Tensor, labels: Tensor, reduction: str) -> Tensor:
-    """Give the cross-entropy of the response tokens; the first token of a row has no label."""
+    """Compute the cross-entropy of the response tokens; the first token of a row has no label."""
     logits = model(input_ids=input_ids, use_cache=False).logits
     return functional.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(),
@@ -141,7 +141,7 @@ def cosine_with_warmup(steps: int, warmup: float) -> Callable[[int], float]:
 
 
 def has_diverged(losses: list[float], norm: float, vocabulary: int) -> bool:
-    """Tell whether to give a trial up; the rule of `lorasweep`, so that all arms do the same work.
+    """Check whether a trial has diverged, by the rule of `lorasweep`, so that all arms work alike.
 
     The loss or the gradient is not finite, or the last ten losses are twice that of guessing.
     """
@@ -151,7 +151,7 @@ def has_diverged(losses: list[float], norm: float, vocabulary: int) -> bool:
 
 
 def smoothed(losses: list[float]) -> float | None:
-    """Give the mean of the last ten losses, None if there is none."""
+    """Average the last ten losses, None if there is none."""
     last = losses[-10:]
     return sum(last) / len(last) if last else None
 

@@ -22,7 +22,7 @@ def parse_arguments(description: str | None) -> tuple[Path, Path]:
 
 
 def trial_row(values: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a trial's configuration and scores into one row."""
+    """Join a trial's configuration and scores into one row."""
     return {name: values[name] for name in AXES} | {name: scores[name] for name in SCORES}
 
 

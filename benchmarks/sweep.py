@@ -54,7 +54,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Arm:
-    """Hold what one arm took and found.
+    """Time that one arm took, and what it found.
 
     wall_s: seconds from the start of its process to its exit.
     first_step_s: seconds until an optimizer step was reported, None where nothing tells; for lanes
@@ -106,7 +106,7 @@ def sweep_content(trials: int, steps: int) -> dict[str, Any]:
 
 
 def command(arm: str, sweep: Path, folder: Path) -> list[str]:
-    """Give the command line of an arm."""
+    """Build the command line of an arm."""
     if arm in {"lanes", "one-slot"}:
         slots = "auto" if arm == "lanes" else "1"
         words = ["-m", "lorasweep", "tune", str(sweep), "--slots", slots, "--out", str(folder)]
@@ -199,12 +199,12 @@ def read_lanes(folder: Path, started: float) -> tuple[Row, ...]:
 
 
 def configuration(trial: Row) -> tuple[Any, ...]:
-    """Give the configuration of a trial, by which arms are compared."""
+    """Key a trial by its configuration, by which arms are compared."""
     return tuple(trial[name] for name in AXES)
 
 
 def best(trials: list[Row], score: str) -> tuple[Any, ...] | None:
-    """Give the best configuration by a score, the lower response loss among equals.
+    """Find the best configuration by a score, the lower response loss among equals.
 
     None if no trial has scores.
     """
@@ -242,7 +242,7 @@ def agreement(trials: list[Row], reference: list[Row]) -> dict[str, Any]:
 
 
 def summary(arms: list[Arm], trials: int, steps: int) -> dict[str, Any]:
-    """Put together what the benchmark writes."""
+    """Assemble what the benchmark writes."""
     wall = {arm.arm: arm.wall_s for arm in arms}
     reference = next((arm.trials for arm in arms if arm.arm == REFERENCE), None)
     return {

@@ -59,7 +59,7 @@ def run_twin(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _best(results: SweepResults) -> list[dict[str, Any]]:
-    """Give the trial that learned most of each method in each domain."""
+    """Find the trial that learned most, for each method in each domain."""
     rows = []
     for part in results.parts:
         for method in dict.fromkeys(trial.method for trial in part.trials):
@@ -70,7 +70,7 @@ def _best(results: SweepResults) -> list[dict[str, Any]]:
 
 
 def _durations(results: SweepResults) -> list[dict[str, Any]]:
-    """Give all trials where the duration varied, which is what the curves are made of."""
+    """List all trials where the duration varied, which is what the curves are made of."""
     varied = {axis for axis in DURATIONS if axis in results.axes}
     return [_row(trial) for trial in results.trials if varied and trial.status == "COMPLETE"]
 
