@@ -96,9 +96,8 @@ class ServedLM(HFLM):  # type: ignore[misc]
         """Continue each context by the current copy."""
         assert self._served is not None
         generate = super()._model_generate
-        if generation_kwargs.get(
-            "do_sample"
-        ):  # samples would depend on the other rows of the batch
+        if generation_kwargs.get("do_sample"):
+            # torch's generator is shared by all rows, so samples would depend on the other copies.
             with self._served.one_copy(self._copy):
                 sampled: Tensor = generate(context, max_length, stop, **generation_kwargs)
                 return sampled

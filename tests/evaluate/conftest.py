@@ -1,4 +1,4 @@
-"""A model that knows some answers by heart, and lm-eval tasks that ask for them."""
+"""A model that has memorised some answers, and lm-eval tasks that ask for them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def tasks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def taught_tokens(tiny_model: Path) -> Tokens:
-    """Give every question with the answer that the taught model knows."""
+    """Tokenise every question with the answer that the taught model knows."""
     _, tokenizer = load(tiny_model)
     rows = []
     for number in range(len(SUBJECTS)):

@@ -39,8 +39,8 @@ def write_task(folder: Path, problems: int = 5, **changes: Any) -> Path:
     return folder
 
 
-class Stand(Sandbox):
-    """Stand in for a sandbox: judge a program by the length of its quoted word."""
+class FakeSandbox(Sandbox):
+    """Judge a program by the length of its quoted word."""
 
     def __init__(self, broken: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the taught model knows by heart, the lm-eval tasks that ask for it, and copies of models."""
+"""What the taught model has memorised, lm-eval tasks that ask for it, and copies of models."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def load(folder: Path) -> tuple[Any, Any]:
 
 
 def serve(folder: Path, copies: int = 0) -> tuple[PackedCopies, Any]:
-    """Give the base as it is, or copies of it, each further from it; and the tokenizer."""
+    """Load the base, or copies of it with ever larger updates, and the tokenizer."""
     base, tokenizer = load(folder)
     packed = PackedModel(base, CPU)
     adapters = []
@@ -168,5 +168,5 @@ def serve(folder: Path, copies: int = 0) -> tuple[PackedCopies, Any]:
 
 
 def alone(served: PackedCopies) -> list[PackedCopies]:
-    """Give each copy by itself."""
+    """Split copies into models of one copy each."""
     return [PackedCopies(served._packed, [adapter]) for adapter in served._adapters]

@@ -66,7 +66,7 @@ def test_a_copy_answers_the_same_in_any_company(tiny_model: Path, batch_size: in
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Tell how many predictions are in fp32 at a time."""
+    """Record how many predictions are in fp32 at once."""
     counts: list[int] = []
     log_softmax = torch.Tensor.log_softmax
 

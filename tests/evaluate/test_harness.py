@@ -41,7 +41,7 @@ def _suite(
 
 
 def _answers(tasks: dict[str, Any]) -> Answers:
-    """Give what the model that was asked last has answered."""
+    """Collect the answers of the model that was run last."""
     return {name: [request.resps for request in task.instances] for name, task in tasks.items()}
 
 

@@ -104,7 +104,7 @@ def test_silence_is_one_sentence():
 
 
 def environment(token: str | None = TOKEN) -> dict[str, str]:
-    """Give the variables of a process that has this token and no other."""
+    """Make the environment of a process that has this token and no other."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     given = {} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     return {**kept, **given}

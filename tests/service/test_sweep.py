@@ -50,7 +50,7 @@ def ordered(paths: SweepPaths) -> list[str]:
 
 
 def held(paths: SweepPaths) -> dict[str, str]:
-    """Give the files of the best weights."""
+    """Read the files of the best weights."""
     return {file.name: file.read_text() for file in paths.best("lora").iterdir()}
 
 

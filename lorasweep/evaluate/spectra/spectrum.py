@@ -167,8 +167,8 @@ class BaseSpectra:
         default_factory=dict, init=False, repr=False
     )
 
-    def of(self, folder: Path, name: str, base_OI: Tensor, noise_OI: Tensor) -> _BaseMatrix:
-        """Look up a matrix, or decompose it."""
+    def decomposed(self, folder: Path, name: str, base_OI: Tensor, noise_OI: Tensor) -> _BaseMatrix:
+        """Decompose a base matrix, or look it up."""
         if (folder, name) in self._known:
             return self._known[folder, name]
         base_K, left_OK = decompose(base_OI)
@@ -225,7 +225,7 @@ def _measure(name: str, change: _Change, base: Path, spectra: BaseSpectra) -> Ma
     outputs, inputs = change.base_OI.shape
     device = change.base_OI.device
     noise_OI = gaussian(name, outputs, inputs, device)
-    known = spectra.of(base, name, change.base_OI, noise_OI)
+    known = spectra.decomposed(base, name, change.base_OI, noise_OI)
     tuned_K, tuned_OK = decompose(change.tuned_OI)
     norm = float(change.update_K.norm())
     base_norm = float(change.base_OI.norm())

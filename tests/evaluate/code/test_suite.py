@@ -13,7 +13,7 @@ from lorasweep.evaluate.sandbox.execution import Sandbox
 from lorasweep.evaluate.tasks import code_tasks
 from lorasweep.spec.sweep import EvaluateSpec
 from lorasweep.store.scores import CodeScores, Distinct
-from tests.evaluate.programs import TASK, Stand, write_task
+from tests.evaluate.programs import TASK, FakeSandbox, write_task
 from tests.evaluate.taught import CPU, alone, load, serve
 from tests.workers import TwoWorkers
 
@@ -43,7 +43,7 @@ def _answers(
     shard: Shard = Shard(),  # noqa: B008
 ) -> list[CodeResults]:
     served, tokenizer = serve(model, copies=3)
-    return _suite(folder, tokenizer, Stand(), shard).results(served)
+    return _suite(folder, tokenizer, FakeSandbox(), shard).results(served)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_programs_are_sampled_run_in_the_sandbox_and_scored(taught_model: Path, 
 def test_the_stand_in_judges_as_the_sandbox_does(taught_model: Path, tmp_path: Path):
     served, tokenizer = serve(taught_model)
     write_task(tmp_path, problems=1)
-    assert _suite(tmp_path, tokenizer, Stand()).results(served) == _suite(
+    assert _suite(tmp_path, tokenizer, FakeSandbox()).results(served) == _suite(
         tmp_path, tokenizer, Sandbox()
     ).results(served)
 
@@ -103,7 +103,7 @@ def test_the_different_completions_of_a_problem_are_counted(taught_model: Path, 
 
 def test_a_copy_answers_the_same_in_any_company(taught_model: Path, folder: Path):
     served, tokenizer = serve(taught_model, copies=4)
-    suite = _suite(folder, tokenizer, Stand())
+    suite = _suite(folder, tokenizer, FakeSandbox())
     together = suite.results(served)
     assert together == [suite.results(one)[0] for one in alone(served)]
     assert together == suite.results(served)
@@ -128,8 +128,8 @@ def test_a_worker_without_a_problem_has_all_answers_too(
 
 def test_a_limit_asks_the_first_problems_only(taught_model: Path, folder: Path):
     served, tokenizer = serve(taught_model)
-    (own,) = _suite(folder, tokenizer, Stand(), limit=2).results(served)
-    whole, *_ = _suite(folder, tokenizer, Stand()).results(served)
+    (own,) = _suite(folder, tokenizer, FakeSandbox(), limit=2).results(served)
+    whole, *_ = _suite(folder, tokenizer, FakeSandbox()).results(served)
     assert own.scores["quoted"].problems == 2
     assert own.completions == whole.completions[:8]
 
@@ -139,13 +139,13 @@ def test_a_sandbox_that_runs_nothing_gives_no_score(taught_model: Path, folder: 
     with pytest.raises(
         LorasweepError, match=r"task 'quoted', and ran none of 20 programs \(no namespace\)"
     ):
-        _suite(folder, tokenizer, Stand(broken=True)).results(served)
+        _suite(folder, tokenizer, FakeSandbox(broken=True)).results(served)
 
 
 def test_one_greedy_answer_is_scored_plainly(taught_model: Path, tmp_path: Path):
     write_task(tmp_path, samples=1, temperature=0, pass_at=[1])
     served, tokenizer = serve(taught_model)
-    (own,) = _suite(tmp_path, tokenizer, Stand()).results(served)
+    (own,) = _suite(tmp_path, tokenizer, FakeSandbox()).results(served)
     passed = sum(completion.status == "passed" for completion in own.completions)
     outcomes = Distinct(all=1, passed=1 if passed else None, failed=1 if passed < 5 else None)
     assert own.scores["quoted"] == CodeScores(
@@ -168,7 +168,7 @@ def test_without_tasks_nobody_is_asked(taught_model: Path):
 
 def test_the_programs_are_those_of_every_copy(taught_model: Path, folder: Path):
     served, _ = serve(taught_model, copies=2)
-    stand = Stand()
+    stand = FakeSandbox()
     first, second = _suite(folder, load(taught_model)[1], stand).results(served)
     texts = [c.text for own in (first, second) for c in own.completions]
     assert len(stand.asked) == len(texts) == 2 * 5 * TASK["samples"]

@@ -15,7 +15,7 @@ def _drawn(logits_V: Tensor, uniforms_R: Tensor, **options: float) -> Tensor:
 
 
 def _nucleus(logits_V: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Give the probabilities that nucleus sampling has, computed token by token."""
+    """Compute the probabilities of nucleus sampling token by token."""
     likely = (logits_V.double() / temperature).softmax(-1)
     kept, mass = torch.zeros_like(likely), 0.0
     for token in sorted(range(len(likely)), key=lambda token: (-likely[token], token)):
