@@ -14,7 +14,7 @@ from lorasweep.errors import ResourceError, in_a_line
 # A Tune trial only waits for its lane or job. If it reserved a CPU, a small cluster would have none
 # left for what it waits for; Tune refuses zero resources. Every head node has this resource, and
 # the head is not preempted, so trials take a sliver of it.
-DRIVER = {"cpu": 0, "node:__internal_head__": 0.0001}
+TUNE_TRIAL = {"cpu": 0, "node:__internal_head__": 0.0001}
 
 
 @dataclass(frozen=True)

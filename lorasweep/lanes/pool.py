@@ -16,7 +16,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from lorasweep.errors import in_a_line
 from lorasweep.lanes.broker import SlotBroker
 from lorasweep.lanes.capacity import Capacity, JobResources
-from lorasweep.lanes.cluster import DRIVER, Cluster
+from lorasweep.lanes.cluster import TUNE_TRIAL, Cluster
 from lorasweep.lanes.job import RESTARTS, configure_ray_train, train_job
 from lorasweep.lanes.messages import LaneConfig, LaneFacts, MeasuredBase, SweepJob
 from lorasweep.lanes.worker import run_lane
@@ -137,7 +137,7 @@ class LanePool:
 
 
 def _on_head_node() -> dict[str, float]:
-    return {name: share for name, share in DRIVER.items() if name != "cpu"}
+    return {name: share for name, share in TUNE_TRIAL.items() if name != "cpu"}
 
 
 def _record(lane: int, facts: LaneFacts) -> LaneEnded:

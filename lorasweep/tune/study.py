@@ -16,7 +16,7 @@ from lorasweep.evaluate.tasks import BASE_AGREEMENT
 from lorasweep.lanes.allocation import Allocation, allocate
 from lorasweep.lanes.capacity import window
 from lorasweep.lanes.client import SlotClient
-from lorasweep.lanes.cluster import DRIVER, Cluster
+from lorasweep.lanes.cluster import TUNE_TRIAL, Cluster
 from lorasweep.lanes.job import measure_base, run_trial
 from lorasweep.lanes.messages import MeasuredBase, SweepJob, from_config
 from lorasweep.lanes.pool import LanePool
@@ -193,7 +193,7 @@ class _StudyRun:
         )
         planned = planned_trials(study)
         tuner = tune.Tuner(
-            tune.with_resources(trainable, DRIVER),
+            tune.with_resources(trainable, TUNE_TRIAL),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=OrderedScheduler(scheduler_factory(study.search), sequence),

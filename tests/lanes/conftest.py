@@ -19,7 +19,7 @@ MakeRunner = Callable[..., Runner]
 
 @pytest.fixture(scope="session")
 def make_sweep(tiny_model: Path, pairs_file: Path) -> MakeSweep:
-    """Give a maker of small sweeps, from the sections in which they differ."""
+    """Factory of small sweeps, from the sections in which they differ."""
 
     def make(**sections: Any) -> SweepSpec:
         content: dict[str, Any] = {
@@ -49,7 +49,7 @@ def run_here(spec: SweepSpec, root: Path) -> Runner:
 
 @pytest.fixture(scope="module")
 def make_runner(make_sweep: MakeSweep, tmp_path_factory: pytest.TempPathFactory) -> MakeRunner:
-    """Give a maker of runners, each with a results folder of its own."""
+    """Factory of runners, each with a results folder of its own."""
 
     def make(scheduler: str = "none") -> Runner:
         spec = make_sweep(train={"steps": 12}, search={"scheduler": scheduler})

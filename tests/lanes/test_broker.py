@@ -57,7 +57,7 @@ class Broker(SlotBroker):
         return await self.exchange(LaneNews(lane, room, LaneFacts(1, "as given", {}), messages))
 
     async def fill(self, slots: int, *messages: LaneMessage) -> list[str]:
-        """Let lane 0 take as many trials as it has slots, and one that waits for the next."""
+        """Assign lane 0 as many trials as it has slots, and one that waits for the next."""
         facts = LaneFacts(slots, "as given", {})
         return ids((await self.exchange(LaneNews(0, slots + 1, facts, messages))).start)
 

@@ -32,14 +32,14 @@ GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection cl
 
 
 def raised(error: Exception) -> Exception:
-    """Give an exception of a worker as Ray Train tells of it."""
+    """Wrap an exception of a worker as Ray Train does."""
     told: Exception = UserExceptionWithTraceback(error, f"{type(error).__name__}: {error}")
     return told
 
 
 @pytest.fixture
 def train_job(monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """Give what stands for all Ray Train jobs."""
+    """Mock of every Ray Train job."""
     stand_in = Mock()
     monkeypatch.setattr("lorasweep.lanes.job.train_job", stand_in)
     return stand_in
@@ -108,7 +108,7 @@ def ray_here(ray_address: str) -> Iterator[None]:
 
 
 def keeper(file: Path) -> Any:
-    """Give what keeps a trial's last report; of a class that other processes need not import."""
+    """Callback that keeps a trial's last report; its class is local, and so pickled by value."""
     from ray.train import UserCallback
 
     class Keeper(UserCallback):  # type: ignore[misc]
@@ -120,7 +120,7 @@ def keeper(file: Path) -> Any:
 
 
 def mortal(state: Path, death: Path) -> Callable[[SweepJob, TrialSpec], None]:
-    """Give the work of a trial whose second worker is killed once its state has been saved."""
+    """Work of a trial whose second worker is killed once its state has been saved."""
 
     def work(job: SweepJob, trial: TrialSpec) -> None:
         import os

@@ -43,7 +43,7 @@ class LaneAtWork:
 
     @staticmethod
     def finish(client: Any) -> TrialEnded:
-        """Hear all reports of a trial, and give the last."""
+        """Read all reports of a trial; the last is its end."""
         result: dict[str, Any] = client.train()
         while not result["done"]:
             result = client.train()

@@ -41,7 +41,7 @@ Ends = dict[str, TrialEnded | TrialFailed]
 
 
 class Failing:
-    """Stand before a function and run out of memory in some calls of it, counted from 1."""
+    """Function that runs out of memory in some of its calls, counted from 1."""
 
     def __init__(self, function: Any, *calls: int) -> None:
         self.function, self.calls, self.count = function, calls, 0
@@ -59,7 +59,7 @@ def trials(make_runner: MakeRunner) -> list[TrialSpec]:
 
 
 def finish(runner: Runner, trials: list[TrialSpec]) -> Ends:
-    """Let trials train side by side to their last report."""
+    """Train trials side by side to their last report."""
     for trial in trials:
         runner.admit(runner.prepare(trial))
     ends: Ends = {}
@@ -69,7 +69,7 @@ def finish(runner: Runner, trials: list[TrialSpec]) -> Ends:
 
 
 def results(ends: Ends) -> dict[str, dict[str, Any]]:
-    """Give what must not depend on memory, of the trials that have scores."""
+    """Results that must not depend on memory, of the trials that have scores."""
     names = {"status", "scores", "train_loss", "step"}
     scored = {name: end for name, end in ends.items() if isinstance(end, TrialEnded)}
     return {name: end.model_dump(include=names) for name, end in scored.items()}
@@ -106,7 +106,7 @@ def test_a_model_that_cannot_be_measured_even_alone_fails_alone(
 
 
 class Spent:
-    """Hold memory in a first call, run out of it, and see in the second whether it was let go."""
+    """Function that runs out of memory at first, and later checks that its memory was freed."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -128,7 +128,7 @@ class Spent:
 
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
-    """Let nothing but the counting of references free memory, as in the midst of a step."""
+    """Disable garbage collection, so that only reference counts free memory, as in a step."""
     gc.collect()
     gc.disable()
     yield
@@ -207,7 +207,7 @@ def in_lane(
 
 
 def _base(runner: Runner) -> Any:
-    """Give the model that the trials of a lane share."""
+    """The model that the trials of a lane share."""
     assert isinstance(runner.engine, PackedEngine)
     return runner.engine.model.base
 

@@ -70,7 +70,7 @@ def test_a_branch_of_a_trunk_equals_the_same_run_by_itself_and_costs_less(spec, 
 
 
 def admit(steps: tuple[int, int], shard: Shard) -> list[LaneMessage]:
-    """Let a lane's workers admit a trial whose state each found at a step of its own."""
+    """Admit a trial on a lane's workers, each of which found its state at a step of its own."""
     from lorasweep.lanes.lane import StepExecutor
 
     place, engine = SimpleNamespace(position=Position(steps[shard.worker])), SimpleNamespace()

@@ -5,7 +5,7 @@ import subprocess
 
 
 def environment_for(address: str) -> dict[str, str]:
-    """Give the environment of a command that joins the tests' cluster and needs no network."""
+    """Environment of a command that joins the tests' cluster and needs no network."""
     return {**os.environ, "RAY_ADDRESS": address, "HF_HUB_OFFLINE": "1"}
 
 

@@ -137,7 +137,7 @@ def test_a_finished_search_has_nothing_left_to_run():
 
 
 def searched(records: Finals) -> dict[str, str]:
-    """Give the last status of each trial of the search."""
+    """Last status of each trial of the search."""
     return {trial: ends[-1].status for trial, ends in records.items() if ends[-1].stage == "search"}
 
 

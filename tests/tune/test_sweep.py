@@ -35,7 +35,7 @@ def command(model: Path, data: Path, out: Path, *further: str) -> list[str]:
 
 
 def measured(results: SweepResults) -> dict[str, tuple[object, ...]]:
-    """Give everything that must repeat: the trials, and all that was measured on them."""
+    """Everything that must repeat: the trials, and all that was measured on them."""
     return {
         t.trial: (
             t.status,
