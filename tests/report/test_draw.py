@@ -136,6 +136,24 @@ def test_the_image_has_every_mark_of_a_plane():
     assert np.asarray(second.get_xdata()).tolist() == [3.0]
 
 
+def test_of_more_lines_than_can_be_seen_the_image_has_some_and_says_so():
+    axes = Figure().subplots()
+    count = 7001
+    panel = Parallel(
+        **NAMES,
+        axes=(Axis(label="lr", low=0, high=9), Axis(label="learning", low=0, high=count)),
+        values=((5.0,) * count, tuple(map(float, range(count)))),
+        trials=tuple(range(count)),
+    )
+    draw_panel(axes, panel, 0)
+    (lines,) = axes.collections
+    paths = lines.get_paths()
+    assert len(paths) == 2334
+    ends = [np.asarray(path.vertices)[-1, 1] for path in paths]
+    assert ends[-1] == max(ends)
+    assert "1 trial in 3 is drawn" in [text.get_text() for text in axes.texts]
+
+
 def test_each_figure_is_drawn_twice(tmp_path):
     png, svg = draw(one_of(PANELS["bars"]), tmp_path)
     assert png.read_bytes().startswith(b"\x89PNG")

@@ -12,6 +12,8 @@ from lorasweep.report.wording import level
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MOST_LINES = 3000
+
 
 def draw_parallel(axes: Axes, panel: Parallel) -> None:
     """Draw the lines, the best trial on top, and name the axes and their ticks."""
@@ -28,10 +30,22 @@ def draw_parallel(axes: Axes, panel: Parallel) -> None:
         ]
         for axis, values in zip(panel.axes, panel.values, strict=True)
     ]
+    # More lines would only cover each other, and take seconds to draw; the best one is kept.
+    every = -(-count // _MOST_LINES)
+    kept = slice((count - 1) % every, None, every)
+    if every > 1:
+        axes.text(
+            len(panel.axes) - 1,
+            -0.04,
+            f"1 trial in {every} is drawn",
+            ha="right",
+            va="top",
+            fontsize=8,
+        )
     axes.add_collection(
         LineCollection(
-            [list(enumerate(line)) for line in zip(*heights, strict=True)],
-            colors=colormaps[RAMP](panel.shades),
+            [list(enumerate(line)) for line in zip(*heights, strict=True)][kept],
+            colors=colormaps[RAMP](panel.shades[kept]),
             linewidths=1.4 if count <= 60 else 1.0 if count <= 400 else 0.6,
             alpha=None if count <= 400 else 0.35,
             rasterized=count > MOST_OUTLINES,
