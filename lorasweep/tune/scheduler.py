@@ -1,8 +1,8 @@
 """Early stopping with Tune's own schedulers, in a way that repeats exactly.
 
 ASHA and median stopping compare a trial with whatever has been reported so far, which depends on
-timing. Here each decision is made by a fresh scheduler that is shown the trials in the window, in
-their order, and then the trial itself (see `sequence.py`).
+timing. Here a fresh scheduler makes each decision: it is shown the trials that are visible to the
+trial, in their order, and then the trial itself (see `sequence.py`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _NoController:
 
 
 class OrderedScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Scheduler that decides on a trial from the trials in its window alone."""
+    """Scheduler that decides on a trial from the trials visible to it alone."""
 
     def __init__(self, factory: Callable[[], TrialScheduler], sequence: TrialSequence) -> None:
         """Wrap a scheduler.
@@ -92,7 +92,7 @@ class OrderedScheduler(FIFOScheduler):  # type: ignore[misc]
         return self.decide(suggestion.number)
 
     def decide(self, number: int) -> str:
-        """Replay the trials in the window, then this one; its last decision counts."""
+        """Replay the visible trials, then this one; its last decision counts."""
         scheduler = self._factory()
         # By id, since a configuration suggested twice is one trial, whose losses count once.
         visible = {entry.trial.id: entry for entry in self._sequence.visible(number)}

@@ -175,8 +175,8 @@ class OrderedSearch(Searcher):  # type: ignore[misc]
     def _suggested(self) -> Entry | None:
         """Ask the inner searcher for the next trial, once all outcomes that it may use are there.
 
-        The inner searcher sees exactly the outcomes in the window, in the order of suggestion, and
-        so its suggestion does not depend on timing.
+        The inner searcher gets exactly the visible outcomes, in the order of suggestion, so its
+        suggestion does not depend on timing.
         """
         number = len(self._sequence.entries)
         if number >= self._planned or not self._sequence.ready(number):

@@ -9,7 +9,7 @@ With a window of 3:    trial 5 sees 0 1 2, and starts once these have ended
                        trials 3 and 4 may still be running, or not
 
 The window is at least as wide as the number of trials under way, so this costs little: a slot
-stands empty only while one trial outlasts all the others of its window.
+stands empty only while one trial outlasts the window - 1 trials after it.
 """
 
 from __future__ import annotations
