@@ -1,8 +1,8 @@
-"""The report as one page that opens from a disk, asks for nothing, and sends nothing.
+"""The report as one HTML file, which loads nothing and sends nothing.
 
-What is read stands in `page/report.html.jinja` and is there without scripts: question, answers,
-tables, commands (`content.py` collects them). What is drawn is embedded as JSON (`payload.py`), and
-the scripts in `page/` draw it: `base` elements and numbers, `scale` axes, `plot` what a plot does
+Text and tables are in `page/report.html.jinja` and need no script: question, answers, tables,
+commands (`content.py` collects them). Figures are embedded as JSON (`payload.py`), and the scripts
+in `page/` draw them: `base` elements and numbers, `scale` axes, `plot` what a plot does
 when pointed at or focused, `panels` its kinds, `data` the embedded trials, `figures` the pictures
 that Python made, `trials` the table, `page` the start. The page's policy lets the browser run that
 one script and no other.
@@ -90,7 +90,7 @@ def render_page(
 
 
 def page_style() -> str:
-    """Give the page's style sheet."""
+    """Read the page's style sheet."""
     return (files("lorasweep.report") / "page" / "page.css").read_text(encoding="utf-8")
 
 

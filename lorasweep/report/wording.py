@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"|n/a|-?[\d,.]+(?:e[+-]?\d+)?(?:%| [a-z]+)?")
 
 
 class Markdown(str):
-    """Mark text that is Markdown already and must not be escaped again."""
+    """Text that is Markdown already and must not be escaped again."""
 
     __slots__ = ()
 

@@ -12,7 +12,7 @@ import pytest
 from lorasweep.analysis import analyse as analysing
 from lorasweep.analysis.analyse import analyse
 from lorasweep.analysis.claims import CATALOGUE
-from lorasweep.analysis.result import SCHEMA_VERSION, Analysis, read_analysis
+from lorasweep.analysis.result import BY_DOMAIN, SCHEMA_VERSION, Analysis, read_analysis
 from lorasweep.analysis.sensitivity import alpha_rules, importance, top
 from lorasweep.errors import DataError
 from tests.analysis.planted import planted_grid, planted_sample, sweep, trial
@@ -132,7 +132,10 @@ def test_a_domain_has_its_own_studies_and_rows():
     own = analysis.of_domain("code-ift")
     assert list(own.recommendation) == list(own.methods) == ["lora", "full"]
     assert own.recommendation["lora"] == analysis.recommendation["code-ift/lora"]
-    assert {point.domain for point in own.front} == {"code-ift"}
+    for name in BY_DOMAIN:
+        rows = getattr(analysis, name)
+        assert {row.domain for row in rows} <= set(analysis.domains), name
+        assert bool(getattr(own, name)) == bool(rows), name
     assert len(own.claims) == len(CATALOGUE)
 
 

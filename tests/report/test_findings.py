@@ -16,7 +16,7 @@ def found(results):
 
 def test_the_answer_is_three_sentences():
     use, matters, cost = told(planted_grid(noise=0.002))
-    assert use.startswith("Of what was tried, use for lora lr=0.001, targets=all, rank=64")
+    assert use.startswith("For lora use lr=0.001, targets=all, rank=64 (learning ")
     assert "one seed" in use
     assert matters.startswith("For lora, over 27 configurations, learning varied most with lr (7")
     assert "then targets" in matters
@@ -37,29 +37,30 @@ def crossed(lr=0.0, together=0.1):
 def test_what_two_explain_together_is_part_of_the_answer():
     matters = told(crossed())[1]
     assert (
-        "no hyperparameter alone stands out from chance, but lr and rank explain 100% (" in matters
+        "no hyperparameter has an effect of its own above chance, but lr and rank interact: "
+        "together they explain 100% (" in matters
     )
     matters = told(crossed(lr=0.1))[1]
     assert "learning varied most with lr (" in matters
-    assert "; but lr and rank explain" in matters
+    assert "; but lr and rank interact" in matters
     assert "together" not in told(crossed(lr=0.1, together=0.02))[1]
-    (pair,) = [f for f in found(crossed()) if f.measure == "share of variance beyond each alone"]
-    assert pair.text == "lora: lr and rank matter together: what one does depends on the other."
+    (pair,) = [f for f in found(crossed()) if f.measure == "share of variance beyond main effects"]
+    assert pair.text == "lora: lr and rank interact: the effect of one depends on the other."
     assert 0.9 < pair.low <= pair.effect <= pair.high <= 1
 
 
 def test_noise_is_answered_with_cannot_tell():
     results = planted_grid(0, 0, 0, noise=0.1, seed=3)
-    assert "cannot be told: no effect stands out from chance" in told(results)[1]
+    assert "No hyperparameter of lora has an effect above chance" in told(results)[1]
     shares = [f for f in found(results) if f.measure == "share of variance"]
     assert len(shares) == 3
-    assert all("no effect that stands out" in f.text for f in shares)
+    assert all("has no effect above chance" in f.text for f in shares)
 
 
 def test_no_trials_get_an_honest_answer():
     use, matters, cost = told(sweep([]))
     assert use == "No trial has completed, so nothing can be recommended yet."
-    assert "cannot be told" in matters
+    assert "no hyperparameter can be ranked" in matters
     assert "unknown" in cost
 
 
@@ -70,9 +71,9 @@ def test_divergence_is_not_waiting():
 @pytest.mark.parametrize(
     ("scores", "verdict"),
     [
-        (((0.60, 0.62), (0.50, 0.52)), "every seed of the first beats"),
-        (((0.60, 0.62), (0.58, 0.61)), "a tie, their seeds overlap"),
-        (((0.60,), (0.58,)), "cannot tell whether the lead is real"),
+        (((0.60, 0.62), (0.50, 0.52)), "every seed of the first scored higher"),
+        (((0.60, 0.62), (0.58, 0.61)), "a tie, since their seeds overlap"),
+        (((0.60,), (0.58,)), "the lead may be noise"),
     ],
 )
 def test_two_configurations_are_compared_by_their_seeds(scores, verdict):
@@ -98,7 +99,7 @@ def test_a_trade_off_has_its_interval():
     assert trade.low is not None
     assert trade.high is not None
     assert -1 <= trade.low <= trade.effect <= trade.high <= 1
-    assert trade.text == "lora: more forgetting went with more learning."
+    assert trade.text == "lora: trials with more forgetting learned more."
 
 
 def test_every_finding_has_its_n():

@@ -149,7 +149,7 @@ def test_a_sweeps_own_report_says_how_it_was_done(tmp_path):
     assert "* Base before tuning: learning 0.100, source accuracy 0.600" in text
     assert "The sweep was interrupted after 27 of 40 planned trials." in text
     assert "* It was cold." in text
-    assert "the best configuration learned more than the base model did" in text
+    assert "the best configuration learned more than the base model" in text
     assert "lorasweep tune results/default/sweep.yaml --out results/planted-again" in text
 
 

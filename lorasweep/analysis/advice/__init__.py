@@ -1,1 +1,1 @@
-"""What to use and what to try next, with the warnings a reader must have."""
+"""Recommendations and warnings."""

@@ -1,4 +1,4 @@
-"""What a reader must know before relying on a sweep, one sentence each."""
+"""Warnings that a reader needs before relying on a sweep, one sentence each."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _EDGE = 0.1
 
 
 def edge(scale: Scale, level: Level) -> str | None:
-    """Find the end of what was tried that a level lies at: `lower`, `upper`, or None within.
+    """Locate a level at an end of what was tried, `lower` or `upper`; None inside.
 
-    Text has no ends, two levels have nothing within, and nothing lies below 0, which is an end of
-    meaning and not of the search.
+    Text has no ends, and two levels have nothing between them. 0 is no lower end, since no
+    hyperparameter goes below it.
     """
     if isinstance(level, str) or scale.kind == "text":
         return None
@@ -120,7 +120,7 @@ def _about_trials(trials: Sequence[TrialResult]) -> Iterator[str]:
         yield (
             f"in {rounded} of {sum(bool(t.spectrum) for t in finished)} trials with "
             f"spectra, more than {ROUNDED:.0%} of what was added is rounding of the saved weights, "
-            "which has full rank; the ranks of these updates say nothing."
+            "which has full rank, so the ranks of these updates are meaningless."
         )
     unscored = sum(t.status == "COMPLETE" and t.learning is None for t in finished)
     if unscored:
@@ -128,7 +128,7 @@ def _about_trials(trials: Sequence[TrialResult]) -> Iterator[str]:
 
 
 def _about_pairs(trials: Sequence[TrialResult], scales: Mapping[str, Scale]) -> Iterator[str]:
-    """Warn of hyperparameters that were never varied by themselves."""
+    """Find pairs of hyperparameters that always changed together."""
     for name, scale in scales.items():
         for other, beside in scales.items():
             if other == name or scale.is_interval or beside.is_interval:
@@ -141,8 +141,8 @@ def _about_pairs(trials: Sequence[TrialResult], scales: Mapping[str, Scale]) -> 
             own = len({value for _, value in pairs})
             if own > 1 and len({at for at, _ in pairs}) == len(pairs):
                 yield (
-                    f"at each {other} only one {name} was tried, so what {name} does "
-                    f"cannot be told from what {other} does."
+                    f"at each {other} only one {name} was tried, so their effects cannot be "
+                    "separated."
                 )
 
 

@@ -1,4 +1,4 @@
-"""The command lines that a recommendation comes with."""
+"""Command lines of a recommendation: train it alone, or extend a range of the search."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lorasweep.spec.trial import OF_METHOD, kind_of
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import SweepResults
 
-# Of a sweep's search only these change; the rungs, which are part of a trial's identity, stay.
+# Only these fields of the search change; the rungs are part of a trial's identity, and stay.
 _ALONE: dict[str, Any] = {"algorithm": "grid", "scheduler": "none", "confirm": 0, "points": []}
 _DECADE = 10.0
 
@@ -24,10 +24,10 @@ _DECADE = 10.0
 def train_command(
     results: SweepResults, method: str, configuration: Mapping[str, Level]
 ) -> str | None:
-    """Write the command that trains one configuration alone; None where it cannot be trained.
+    """Write the command that trains one configuration alone; None where lorasweep cannot.
 
-    It runs the very trial of the sweep: the same content, so the same name. Of a table of trials
-    made elsewhere MODEL and DATA stand for what only the reader knows.
+    It runs the same trial as the sweep did: the same content, so the same id. For a table of
+    trials MODEL and DATA are left for the reader to fill in.
     """
     if method not in OF_METHOD:
         return None
@@ -85,7 +85,7 @@ def _join(*words: str) -> str:
 
 
 def extended_range(name: str, scale: Scale, side: str) -> str | None:
-    """Extend a range on one side; None where there is no legal range beyond.
+    """Extend a range on one side; None where no longer one is legal.
 
     An interval grows by its own width, at most by a decade; a list of numbers by one more level, in
     the ratio of its last two.
@@ -126,7 +126,7 @@ def _wider(scale: Scale, side: str) -> str:
 
 
 def space_with(results: SweepResults, method: str, axis: str, fragment: str) -> str:
-    """Write the `--space` words that search one axis further and the others as before."""
+    """Write the `--space` option that extends one axis and keeps the others."""
     study = results.study(method)
     axes = tuple(study.space.axes) if study else tuple(a for a in results.axes if a in AXES)
     named = [fragment if name == axis else name for name in axes]

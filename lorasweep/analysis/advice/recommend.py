@@ -1,4 +1,4 @@
-"""What to make of a method's best configuration, and what to try next."""
+"""Recommendation for each method: its best configuration, how good it is, and what is next."""
 
 from __future__ import annotations
 
@@ -153,22 +153,22 @@ def _why(best: Best, lead: Estimate | None, margin: float) -> str:
     if more > 0:
         said = f"it completed on {len(winner.seeds)} seeds, and the runner-up on {len(other.seeds)}"
     elif abs(gap) <= 1e-12:
-        said = "it keeps more of the source domain, or came first, at equal learning"
+        said = "at equal learning it kept more of the source domain, or came first"
     else:
         said = f"its mean learning is higher by {gap:.3g}"
     if lead is None:
-        return f"{said}; how much of that is noise cannot be told"
+        return f"{said}; how much of that is noise is unknown"
     if lead.low is not None and lead.low > 0:
-        return f"{said}, and what is expected of it is higher beyond noise"
+        return f"{said}, and its expected learning is higher by more than noise"
     if lead.high is not None and lead.low is not None and -margin < lead.low < lead.high < margin:
-        return f"{said}; either will do, as they differ by less than matters"
-    return f"{said}; noise may account for it, so treat the two as a tie"
+        return f"{said}; the difference is too small to matter, so either will do"
+    return f"{said}; the difference may be noise, so treat the two as tied"
 
 
 def gain_of_more_trials(
     trials: Sequence[TrialResult], margin: float, *, is_grid: bool
 ) -> MoreTrials:
-    """Estimate what the last doubling of the number of trials has gained.
+    """Estimate how much the second half of the trials has gained.
 
     The expected best of m draws from the n scores is the sum of the ordered scores weighted by
     (i/n)^m - ((i-1)/n)^m (Dodge et al. 2019, "Show Your Work", section 3.1). It grows ever more
@@ -178,7 +178,7 @@ def gain_of_more_trials(
     scores = np.sort([t.learning for t in trials if is_scored(t) and t.learning is not None])
     n = len(scores)
     if is_grid:
-        return MoreTrials(verdict="cannot tell", reason="a grid ends when its points are done")
+        return MoreTrials(verdict="cannot tell", reason="a grid has no further points")
     if n < _FEWEST:
         return MoreTrials(
             verdict="cannot tell", reason=f"{n} completed trials, and {_FEWEST} are needed"
@@ -193,25 +193,27 @@ def gain_of_more_trials(
         high=max(float(high), gain),
         n=n,
         n_of="trials",
-        basis="redrawn",
+        basis="resampled trials",
     )
     if (found.high or 0.0) < margin:
         return MoreTrials(
             verdict="unlikely to help",
-            reason=f"the last doubling gained less than {margin:g}",
+            reason=f"the second half of the trials gained less than {margin:g}",
             gain=found,
         )
     if (found.low or 0.0) > margin:
         return MoreTrials(
-            verdict="may help", reason=f"the last doubling gained more than {margin:g}", gain=found
+            verdict="may help",
+            reason=f"the second half of the trials gained more than {margin:g}",
+            gain=found,
         )
     return MoreTrials(
-        verdict="cannot tell", reason=f"the interval reaches across {margin:g}", gain=found
+        verdict="cannot tell", reason=f"the interval of the gain includes {margin:g}", gain=found
     )
 
 
 def _doubling(ordered: Floats) -> Floats:
-    """Subtract the expected best of n / 2 draws from that of n, row by row."""
+    """Compute the expected best of n draws minus that of n / 2, row by row."""
     n = ordered.shape[1]
     place = np.arange(n + 1) / n
     weights = np.diff(place**n) - np.diff(place ** (n / 2))
@@ -237,12 +239,12 @@ def _steps(
         )
         steps.append(Step(action="confirm", text=text, options=_seeds(best)))
     elif best.runner_up is not None and unsure:
-        text = "repeat the best two on further seeds, as noise may decide between them"
+        text = "repeat the best two on further seeds, since their difference may be noise"
         steps.append(Step(action="confirm", text=text, options=_seeds(best)))
     if more_trials.verdict == "may help":
-        steps.append(Step(action="search", text="run more trials, as the last ones still gained"))
+        steps.append(Step(action="search", text="run more trials: the last ones still gained"))
     elif more_trials.verdict == "unlikely to help" and not steps:
-        text = "stop here: more trials of this search are unlikely to help"
+        text = "stop here: further trials of this search are unlikely to help"
         steps.append(Step(action="stop", text=text))
     return steps
 
@@ -265,8 +267,8 @@ def _extensions(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> 
         if fragment is None:
             continue
         text = (
-            f"the best {name}, {level:.4g}, is at the {side} end of what was tried; search further "
-            f"that way, {fragment}"
+            f"the best {name}, {level:.4g}, is at the {side} end of what was tried: extend the "
+            f"range, {fragment}"
         )
         options = space_with(evidence.results, best.method, name, fragment)
         steps.append(
@@ -276,7 +278,7 @@ def _extensions(evidence: Evidence, best: Best, scales: Mapping[str, Scale]) -> 
 
 
 def _diverged_from(evidence: Evidence, method: str, rate: float) -> bool:
-    """Check whether trials at this learning rate or above have diverged already."""
+    """Check whether trials at this learning rate or above have diverged."""
     lost = (
         trial.hyperparameters.get("lr")
         for trial in evidence.results.trials

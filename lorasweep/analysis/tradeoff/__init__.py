@@ -1,1 +1,1 @@
-"""What learning costs: fronts, hypervolume, methods at equal scores, curves, spectra."""
+"""Learning against forgetting: fronts, hypervolume, methods at equal scores, curves, spectra."""

@@ -48,7 +48,7 @@ class Curve(Result):
 
 
 def trace_curves(trials: Sequence[TrialResult]) -> tuple[Curve, ...]:
-    """Trace every curve of two durations or more, in the order of the trials."""
+    """Trace each configuration over its durations, two or more, in the order of the trials."""
     by_method: dict[str, list[TrialResult]] = {}
     for trial in trials:
         if is_scored(trial):
@@ -57,7 +57,7 @@ def trace_curves(trials: Sequence[TrialResult]) -> tuple[Curve, ...]:
 
 
 def _duration(trials: Sequence[TrialResult]) -> str | None:
-    """Find what sets how long the trials of a method were; None where they were equally long."""
+    """Find what tells the durations of a method's trials; None where they are equal."""
     for name in DURATIONS:
         values = {t.hyperparameters.get(name) for t in trials}
         if len(values) > 1 and all(isinstance(value, int | float) for value in values):

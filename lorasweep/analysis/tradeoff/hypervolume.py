@@ -1,7 +1,7 @@
-"""How much a front covers: the area between it and a stated reference point.
+"""Hypervolume of a front: the area between it and a reference point.
 
 In two dimensions the hypervolume (Zitzler and Thiele 1999) is the area of learning and forgetting
-that some trial of the scope is at least as good as.
+that are no better than some trial of the scope.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def area(points: Floats, reference: tuple[float, float]) -> float:
     if not len(inside):
         return 0.0
     inside = inside[np.lexsort((inside[:, 1], -inside[:, 0]))]
-    # From the most learning downwards; between two gains the lowest cost so far is what counts.
+    # From the most learning downwards; between two points the lowest forgetting so far counts.
     lowest = np.minimum.accumulate(inside[:, 1])
     below = np.append(inside[1:, 0], reference[0])
     return float(np.sum((inside[:, 0] - below) * (reference[1] - lowest)))
@@ -67,7 +67,12 @@ def measure_hypervolumes(
     reference = (float(every[:, 0].min()), float(every[:, 1].max()))
     corner = ReferencePoint(learning=reference[0], forgetting=reference[1])
     return tuple(
-        Hypervolume(scope=scope, area=_estimate(places(own), reference, noise), reference=corner)
+        Hypervolume(
+            domain=own[0].domain,
+            scope=scope,
+            area=_estimate(places(own), reference, noise),
+            reference=corner,
+        )
         for scope, own in by_scope.items()
     )
 
@@ -76,7 +81,7 @@ def _estimate(
     points: Floats, reference: tuple[float, float], noise: Mapping[str, Noise]
 ) -> Estimate:
     n, value = len(points), area(points, reference)
-    basis = "trials redrawn with replacement"
+    basis = "trials resampled with replacement"
     if n < _FEWEST:
         return Estimate(effect=value, n=n, n_of="trials", basis=basis)
     points, spreads = by_content(points), seed_spreads(noise)
@@ -88,5 +93,5 @@ def _estimate(
         ]
     )
     if spreads.any():
-        basis += " and the noise of seeds added"
+        basis += ", with the noise of seeds added"
     return interval_from_draws(value, draws, n=n, of="trials", basis=basis)

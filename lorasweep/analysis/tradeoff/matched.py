@@ -57,7 +57,7 @@ class MatchedComparison(Result):
 
 
 def _front(points: Floats) -> Floats:
-    """Select the undominated points by rising gain, equal ones once; called for every redraw."""
+    """Select the undominated points by rising learning, equal ones once."""
     ordered = points[np.lexsort((points[:, 1], -points[:, 0]))]
     lowest = np.minimum.accumulate(ordered[:, 1])
     first = np.append(True, ordered[1:, 1] < lowest[:-1])
@@ -66,7 +66,7 @@ def _front(points: Floats) -> Floats:
 
 
 def _shared(left: Floats, right: Floats, column: int) -> tuple[float, float]:
-    """Find the range of a score that both fronts reach; its start may be above its end."""
+    """Intersect the ranges of a score on two fronts; without overlap the start is above the end."""
     starts = max(left[:, column].min(), right[:, column].min())
     return float(starts), float(min(left[:, column].max(), right[:, column].max()))
 

@@ -49,7 +49,7 @@ class Contenders(Result):
 
 
 def undominated(points: Sequence[Sequence[float]]) -> list[int]:
-    """Find the points (gain, cost) that no other beats, by rising gain.
+    """Find the points (learning, forgetting) that no other beats, by rising learning.
 
     A point is beaten by one that is no worse on both and better on one; equal points all stay.
     """
@@ -67,16 +67,17 @@ def undominated(points: Sequence[Sequence[float]]) -> list[int]:
 
 
 def may_be_beaten(points: Floats, front: Sequence[int], margins: tuple[float, float]) -> Mask:
-    """Check for each point of a front whether another may beat it within the margins of noise.
+    """Find the points of a front that another may beat, if differences are off by the margins.
 
-    Without noise none is.
+    Without noise there are none.
     """
     chosen = points[list(front)]
     if not any(margins):
         return np.zeros(len(chosen), dtype=np.bool_)
     order = np.argsort(-points[:, 0], kind="stable")
     gains, costs = points[order, 0], points[order, 1]
-    # Among points of so much gain or more one is the point itself; the second lowest cost decides.
+    # Among points that learned at least as much one is the point itself, so the second lowest
+    # forgetting decides.
     lowest = np.minimum.accumulate(costs)
     second = np.minimum.accumulate(np.append(math.inf, np.maximum(lowest[:-1], costs[1:])))
     last = np.searchsorted(-gains, -(chosen[:, 0] - margins[0]), side="right") - 1
@@ -85,9 +86,9 @@ def may_be_beaten(points: Floats, front: Sequence[int], margins: tuple[float, fl
 
 
 def surely_beaten(points: Floats, front: Sequence[int], margins: tuple[float, float]) -> Mask:
-    """Check for each point whether another one beats it by more than noise on both scores.
+    """Find the points that another one beats by more than noise on both scores.
 
-    It is enough to look at the front: what beats a point of it beats the others too.
+    Only points of the front need to be compared with: every other point is beaten by one of them.
     """
     rising = points[list(front)]
     wanted = points[:, 0] + margins[0]
@@ -123,7 +124,7 @@ def places(trials: Sequence[TrialResult]) -> Floats:
 
 
 def scopes(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
-    """Group the comparable trials: those of each method, and all of them."""
+    """Group the comparable trials by method, and all of them as `pooled`."""
     kept = comparable(trials)
     found = {m: [trial for trial in kept if trial.method == m] for m in methods(kept)}
     return {**found, POOLED: kept} if kept else {}
@@ -137,7 +138,7 @@ def fronts(
     Trials without a source score are left out (see `comparable`).
 
     Args:
-        noise: of `learning` and of `cost`; without it no point is called certain or uncertain.
+        noise: of both scores; without it `certain` is None.
     """
     margins = noise_margins(noise)
     found = []
@@ -162,7 +163,7 @@ def fronts(
 
 
 def noise_margins(noise: Mapping[str, Noise] | None) -> tuple[float, float] | None:
-    """Read the differences of both scores that noise explains; None where the noise is unknown."""
+    """Compute how large differences of both scores may be by noise; None where unknown."""
     if noise is None or any(noise[name].sd is None for name in ("learning", "forgetting")):
         return None
     return noise["learning"].margin, noise["forgetting"].margin

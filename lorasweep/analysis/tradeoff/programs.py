@@ -1,4 +1,4 @@
-"""What the models' programs showed, method by method: how many pass, and how many are distinct."""
+"""Generated programs, method by method: how many pass, and how many are distinct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ranks of what finetuning added, brought together by module and by layer."""
+"""Ranks of a trial's update, summarised by module and by layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUTSIDE = "outside"
 
 
 def is_rounded(matrices: Sequence[MatrixSpectrum]) -> bool:
-    """Check whether rounding makes up so much of an update that its ranks say nothing."""
+    """Check whether rounding makes up so much of an update that its ranks are meaningless."""
     return bool(matrices) and median(matrix.rounding for matrix in matrices) > ROUNDED
 
 
