@@ -154,7 +154,7 @@ def read_axis(name: str, value: Any) -> Axis | None:
         raise ValueError("must have at least one level, got an empty list")
     levels = tuple(read_level(name, item) for item in value)
     if len(set(levels)) != len(levels):
-        raise ValueError(f"each level must stand once, got {list(levels)!r}")
+        raise ValueError(f"must have each level once, got {list(levels)!r}")
     return Choices(values=levels)
 
 

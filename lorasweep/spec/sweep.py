@@ -191,7 +191,9 @@ class SweepSpec(Frozen):
                 f"{self.train.steps}"
             ]
         if len(given) == 2:
-            return ["space.tokens: must not stand beside space.epochs, which sets the duration too"]
+            return [
+                "space.tokens: must not be searched with space.epochs, as both set the duration"
+            ]
         if self.hyperparameters.tokens is not None and given == ["epochs"]:
             return ["space.epochs: must not be searched where hyperparameters.tokens is given"]
         return []

@@ -183,7 +183,7 @@ def _check_names(trials: Sequence[TrialResult], rows: Sequence[Row], layout: _La
     several = any(trial.domain for trial in trials)
     for trial, row in zip(trials, rows, strict=True):
         if trial.trial in first:
-            raise row.fail("trial", f"must be unique and stands in row {first[trial.trial]} too")
+            raise row.fail("trial", f"must be unique, and is in row {first[trial.trial]} too")
         if several and not trial.domain:
             raise row.fail(layout.domain, "must not be empty where other trials have one")
         first[trial.trial] = row.line

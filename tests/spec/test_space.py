@@ -118,7 +118,7 @@ def test_every_way_of_writing_an_axis_is_read(name, value, axis):
         ("rank", [4, 0], "must be greater than or equal to 1, got 0"),
         ("rank", [1.5], "must be a valid integer"),
         ("rank", [True], "got True"),
-        ("rank", [4, 4], "each level must stand once, got [4, 4]"),
+        ("rank", [4, 4], "must have each level once, got [4, 4]"),
         ("rank", [], "must have at least one level, got an empty list"),
         ("targets", "attn", "must be one of attention, mlp, all, ungated, got 'attn'"),
         ("alpha", ["2x"], "a multiple of the rank such as '2r', a number, or 'rslora:N'"),

@@ -235,7 +235,7 @@ def test_a_fixed_batch_size_that_is_searched_need_not_divide():
         ),
         (
             {"space": {"epochs": True, "tokens": True}},
-            "space.tokens: must not stand beside space.epochs, which sets the duration too",
+            "space.tokens: must not be searched with space.epochs, as both set the duration",
         ),
         (
             {"space": {"epochs": True}, "hyperparameters": {"tokens": 9}},
