@@ -109,7 +109,7 @@ def _cost_rows(study: StudyPlan, workers: str) -> list[tuple[str, str]]:
         ("tokens", f"{_range(_short(each.min), _short(each.max))} a trial ({study.data})"),
         ("", f"{_short(study.tokens or 0)} in all{shared}"),
         ("FLOPs", f"{study.flops:.3g} in all"),
-        ("hours", f"{_range(_hours(hours.min), _hours(hours.max))} a trial on {workers}"),
+        ("time", f"{_range(_hours(hours.min), _hours(hours.max))} a trial on {workers}"),
         ("", f"{_hours(study.hours or 0.0)} in all"),
     ]
 
