@@ -400,6 +400,6 @@ def test_the_page_reads_without_scripts(browser, urls):
     page = context.new_page()
     page.goto(urls["single"])
     text = page.locator("body").inner_text()
-    for word in ("Of what was tried, use", "holds here", "need JavaScript", "How to reproduce"):
+    for word in ("For lora use", "holds here", "need JavaScript", "How to reproduce"):
         assert word in text
     context.close()
