@@ -1,1 +1,1 @@
-"""Training data, from any source to deterministic batches."""
+"""Training data: reading, tokenising and deterministic batches."""

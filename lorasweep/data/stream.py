@@ -25,7 +25,7 @@ from lorasweep.spec.sweep import DataSpec
 SEED = 0  # trials of every seed see the same documents in the same order
 BUFFER = 10_000  # documents in the shuffle buffer; files are shuffled as well
 EVERY = 10  # one document in this many is held out
-SAMPLE = 1000  # documents that stand for all of them in a plan
+SAMPLE = 1000  # documents on which a plan is based
 
 
 def split_documents(spec: DataSpec, tokenizer: Any) -> Generator[tuple[bool, str]]:
@@ -113,7 +113,7 @@ def _rows(opened: Any, path: str) -> Generator[Row]:
                 reason = f"{type(error).__name__}: {in_a_line(error, 200)}"
                 broken = (
                     f"data.path: every row must be readable, and after {count:,} rows of {path!r} "
-                    f"reading broke off{_file_of(error)} ({reason}); mend or remove what is broken"
+                    f"reading broke off{_file_of(error)} ({reason}); repair or remove that part"
                 )
             if broken:  # raised outside of `except`, to keep no reference to the failed reader
                 raise DataError(broken)

@@ -1,1 +1,1 @@
-"""The frozen base and its adapters."""
+"""The frozen base, LoRA adapters on it, and the sizes of both."""

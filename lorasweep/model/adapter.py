@@ -101,7 +101,8 @@ class Stack:
         weights_SP = torch.stack([adapter.weights_P.detach() for adapter in adapters]).to(device)
         gradients_SP = torch.stack([adapter.gradients_P for adapter in adapters]).to(device)
         for i, adapter in enumerate(adapters):
-            adapter.weights_P.data = weights_SP[i]  # in place, for the optimizer
+            # Through .data, so that weights_P stays the tensor that the optimizer updates.
+            adapter.weights_P.data = weights_SP[i]
             adapter.gradients_P = gradients_SP[i]
         layers, bucket = adapters[0].layers, adapters[0].bucket
         scaling = [adapter.scaling for adapter in adapters]

@@ -119,7 +119,7 @@ def read_facts(spec: ModelSpec) -> BaseFacts:
 
     config = _load_config(spec)
     known = spec.trust_remote_code or type(config) in AutoModelForCausalLM._model_mapping
-    # A classifier or masked model would load with a random head; its architecture name tells.
+    # A classifier or masked model would load too, with a random head; so check the architecture.
     made_for = config.architectures or ["ForCausalLM"]
     causal = any(name.endswith(_CAUSAL) for name in made_for) and not config.is_encoder_decoder
     if not (known and causal):

@@ -61,6 +61,7 @@ class _AddAdapters(torch.autograd.Function):
                 x_SMI = x_SMI * mask_SMI
             low_SMR = torch.bmm(x_SMI, a_SRI.mT).mul_(group.stack.scaling_S11[group.members])
             y_SMO = group.rows(y_NO)
+            # In place: y belongs to this layer, and a copy would double its activations.
             if y.dtype == low_SMR.dtype:
                 y_SMO.baddbmm_(low_SMR, b_SOR.mT)
             else:  # a bf16 base: add in fp32 and round once
@@ -81,6 +82,7 @@ class _AddAdapters(torch.autograd.Function):
         g_NO = gradient.reshape(-1, gradient.shape[-1])
         x_NI = x.reshape(-1, x.shape[-1])
         wanted = ctx.needs_input_grad[0]
+        # Nothing below the first adapted layer needs a gradient.
         gx_NI = g_NO @ layer.weight_OI if wanted else None
         for group, low_SMR, mask_SMI in zip(ctx.groups, lows, masks, strict=True):
             stack, members = group.stack, group.members
@@ -163,6 +165,8 @@ class PackedModel:
         self.layers = {
             targets: _layers_or_error(base, targets) for targets in (*TARGET_SETS, UNGATED)
         }
+        # Numbered over all layers that can be adapted, so that the dropout of a layer does not
+        # depend on which targets are adapted.
         for number, name in enumerate(sorted(sections)):
             parent, _, leaf = name.rpartition(".")
             linear = base.get_submodule(name)

@@ -1,1 +1,1 @@
-"""Training, of one trial or of many on one base, from batch to checkpoint."""
+"""Training: the packed and the DeepSpeed engine, their slots, optimizers and checkpoints."""

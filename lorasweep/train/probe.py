@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-NEARLY_BEST = 0.95  # choose the fewest slots within 5% of the best speed,
-PACKING_PAYS = 1.10  # or one slot if the best speed is less than 10% above that of one
+NEARLY_BEST = 0.95  # share of the best speed that is enough
+PACKING_PAYS = 1.10  # speed over that of one slot from which packing is worth its memory
 CYCLES = 3  # the first one warms up
 
 
@@ -23,7 +23,7 @@ class SlotChoice:
 
 
 def choose_slots(tokens_per_s: Mapping[int, float]) -> SlotChoice:
-    """Choose the fewest slots that are nearly as fast as the best number."""
+    """Choose the fewest slots within 5% of the best speed; one if packing gains under 10%."""
     alone, best = tokens_per_s[1], max(tokens_per_s.values())
     gain = best / alone
     if gain < PACKING_PAYS:

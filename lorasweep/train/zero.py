@@ -185,7 +185,7 @@ def gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Gather some parameters on every worker; all workers must ask for the same ones."""
     from deepspeed.runtime.zero.partition_parameters import GatheredParameters, ZeroParamStatus
 
-    # Small parameters are never sharded. Leaving the block would shard them.
+    # Small parameters stay whole under stage 3, and leaving the block would shard all that it took.
     sharded = [
         parameter
         for parameter in parameters

@@ -44,7 +44,7 @@ from tests.train.deepspeed_setup import (
     slot_of,
     with_engine,
 )
-from tests.train.trial import CPU, distance, told
+from tests.train.trial import CPU, distance, without_time
 from tests.train.trial import Trial as PackedTrial
 from tests.train.trial import train as train_packed
 from tests.workers import TwoWorkers
@@ -108,7 +108,9 @@ def check_resumed(trained: Trained, saved: int) -> None:
     """Check that a resumed trial equals the uninterrupted one, bit for bit."""
     assert trained.again is not None
     rest, again = trained.steps[saved:], trained.again
-    assert [told(progress) for progress in again.steps] == [told(progress) for progress in rest]
+    assert [without_time(progress) for progress in again.steps] == [
+        without_time(progress) for progress in rest
+    ]
     assert torch.equal(again.logits, trained.logits)
 
 
@@ -123,7 +125,9 @@ def test_two_workers_equal_a_plain_script_under_every_stage(
     assert min(plain["adamw"].norms) < 2.5 < max(plain["adamw"].norms)  # some steps are clipped
     for name, trial in setups.items():
         one, other = (trained[name] for trained in workers)
-        assert [told(step) for step in one.steps][:1] == [told(step) for step in other.steps][:1]
+        assert [without_time(step) for step in one.steps][:1] == [
+            without_time(step) for step in other.steps
+        ][:1]
         assert one.losses == other.losses
         assert one.norms == other.norms
         assert torch.equal(one.logits, other.logits)

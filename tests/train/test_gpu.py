@@ -119,7 +119,7 @@ def test_a_trial_that_is_not_finite_spoils_no_other_on_a_gpu(trials: list[Trial]
     def spoilt(value: float) -> list[Outcome]:
         engine = PackedEngine(model, Shard(), level=True)
         for trial in trials:
-            engine.admit(engine.prepare(trial.told))
+            engine.admit(engine.prepare(trial.engine_trial))
         steps = engine.step()
         engine.slots["plain"].adapter.gradients_P[3] = value
         while engine.slots["plain"].diverged is None:
@@ -138,12 +138,12 @@ def test_a_trial_goes_on_from_its_saved_state_on_a_gpu(trials: list[Trial], tmp_
     model = on_gpu(trials[0].folder, trials[0].dtype)
     (whole,) = train_on_gpu(model, [trials[2]])
     engine = PackedEngine(model, Shard())
-    engine.admit(engine.prepare(trials[2].told))
+    engine.admit(engine.prepare(trials[2].engine_trial))
     for _ in range(5):
         engine.step()
     engine.slots["dropping"].save_state(tmp_path, {})
     engine = PackedEngine(model, Shard())
-    slot = engine.prepare(trials[2].told, tmp_path)
+    slot = engine.prepare(trials[2].engine_trial, tmp_path)
     assert slot.position.step == 2
     engine.admit(slot)
     steps = list(run(engine))

@@ -242,8 +242,8 @@ def test_a_trial_that_is_not_finite_ends_alone(
     steps += run(engine)
     assert lost.diverged is not None
     assert lost.position.step == 2
-    told = [progress for progress in steps if progress.trial == "twin"]
-    assert [progress.diverged is None for progress in told] == [True, True, False]
+    own = [progress for progress in steps if progress.trial == "twin"]
+    assert [progress.diverged is None for progress in own] == [True, True, False]
     if what == "gradient":
         assert lost.diverged == "the gradient is not finite"
         assert equal(before, copied(lost.adapter.named()))
@@ -339,7 +339,7 @@ def test_trials_come_and_go_between_any_two_steps_of_the_others(
     steps = []
     for trial in others:
         steps += engine.step()
-        engine.admit(engine.prepare(trial.told))
+        engine.admit(engine.prepare(trial.engine_trial))
     for name in ("lion", "twin", "plain"):
         steps += engine.step()
         slot = engine.retire(name)  # a pause in the middle of a step
@@ -372,7 +372,7 @@ def test_a_slot_used_again_is_a_fresh_one(mixed: list[Trial], alone: list[Outcom
         engine.step()
     engine.retire("plain")  # in the middle of a step, with moments and half a gradient
     again = replace(mixed[1], name="plain")  # of the same shape, under the same name
-    engine.admit(engine.prepare(again.told))
+    engine.admit(engine.prepare(again.engine_trial))
     steps = [
         replace(progress, trial="dropping" if progress.trial == "plain" else progress.trial)
         for progress in run(engine)
@@ -400,7 +400,7 @@ def test_a_saved_trial_goes_on_in_any_company(
     engine = engine_for(*mixed[4:], model=fresh_model(mixed[0].folder))
     steps += engine.step()
     for trial in mixed[:4]:
-        slot = engine.prepare(trial.told, tmp_path / trial.name)
+        slot = engine.prepare(trial.engine_trial, tmp_path / trial.name)
         assert slot.notes == {"seen": 1}
         engine.admit(slot)
         steps += engine.step()
@@ -495,9 +495,9 @@ def test_a_step_tells_each_trial_its_share_of_the_seconds(mixed: list[Trial]):
         engine.step()
         seconds += engine.seconds
         tokens += engine.tokens
-    told = sum(slot.position.train_s for slot in engine.slots.values())
+    total = sum(slot.position.train_s for slot in engine.slots.values())
     assert tokens == sum(slot.position.tokens for slot in engine.slots.values())
-    assert 0.8 * seconds < told <= seconds
+    assert 0.8 * seconds < total <= seconds
 
 
 class _Failing:

@@ -37,8 +37,8 @@ from tests.train.trial import (
     near,
     outcome_of,
     run,
-    told,
     train,
+    without_time,
 )
 from tests.workers import TwoWorkers
 
@@ -204,7 +204,7 @@ def test_the_number_of_workers_changes_nothing(trial: Trial, two_workers: TwoWor
     for one_trial, single, one, other in zip(trials, alone, first, second, strict=True):
         assert equal(one.adapter, other.adapter)
         assert equal(one.moments, other.moments)
-        assert [told(p) for p in one.steps] == [told(p) for p in other.steps]
+        assert [without_time(p) for p in one.steps] == [without_time(p) for p in other.steps]
         assert near(single, one, one_trial.spec.optimizer)
         assert one.steps[-1].position.tokens == single.steps[-1].position.tokens
     assert distance(alone[0].adapter, alone[2].adapter) > 0.01  # dropout does something
@@ -232,7 +232,7 @@ def test_an_interrupted_trial_ends_as_an_uninterrupted_one(
     engine.slots[trial.name].save_state(tmp_path, {"rungs": []})
 
     engine = engine_for(model=fresh_model(trial.folder))
-    slot = engine.prepare(trial.told, tmp_path)
+    slot = engine.prepare(trial.engine_trial, tmp_path)
     assert (slot.position.step, slot.notes) == (rung, {"rungs": []})
     train_s = slot.position.train_s
     engine.admit(slot)
@@ -240,20 +240,20 @@ def test_an_interrupted_trial_ends_as_an_uninterrupted_one(
 
     assert equal(whole.adapter, rest.adapter)
     assert equal(whole.moments, rest.moments)
-    assert [told(p) for p in rest.steps] == [told(p) for p in whole.steps[rung:]]
+    assert [without_time(p) for p in rest.steps] == [without_time(p) for p in whole.steps[rung:]]
     assert all(progress.position.train_s > train_s > 0 for progress in rest.steps)
 
 
 def test_a_trial_whose_state_is_nowhere_begins(trial: Trial, tmp_path: Path):
     engine = engine_for(trial)
-    slot = engine.prepare(trial.told, tmp_path / "nowhere")
+    slot = engine.prepare(trial.engine_trial, tmp_path / "nowhere")
     assert (slot.position, slot.notes) == (Position(), {})
 
 
 def test_a_seed_decides_a_trial(trial: Trial):
     trial = varied(replace(trial, steps=4), LORA, dropout=0.3)
     once, again, other = train(trial), train(trial), train(replace(trial, seed=1))
-    assert [told(p) for p in once.steps] == [told(p) for p in again.steps]
+    assert [without_time(p) for p in once.steps] == [without_time(p) for p in again.steps]
     assert equal(once.adapter, again.adapter)
     assert distance(once.adapter, other.adapter) > 0.01
     assert once.losses != other.losses
@@ -458,7 +458,7 @@ def test_targets_that_the_model_lacks_are_refused_and_nothing_else_is_touched(
     monkeypatch.setitem(model.layers, "mlp", ModelError("space.targets: 'mlp' finds no layer"))
     engine = engine_for(trial, model=model)
     with pytest.raises(ModelError, match="finds no layer"):
-        engine.prepare(replace(varied(trial, LORA, targets="mlp"), name="lost").told)
+        engine.prepare(replace(varied(trial, LORA, targets="mlp"), name="lost").engine_trial)
     assert list(engine.slots) == [trial.name]
     outcome = outcome_of(engine.slots[trial.name], list(run(engine)))
     assert equal(alone.adapter, outcome.adapter)

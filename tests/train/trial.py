@@ -55,7 +55,7 @@ class Trial:
         )
 
     @property
-    def told(self) -> LoraTrial:
+    def engine_trial(self) -> LoraTrial:
         """The trial as the engine takes it."""
         return LoraTrial(self.name, self.hyperparameters, self.spec, self.batches, self.steps)
 
@@ -115,7 +115,7 @@ def engine_for(
     kind = OneByOneEngine if one_by_one else PackedEngine
     engine = kind(model, shard, level=level)
     for trial in trials:
-        engine.admit(engine.prepare(trial.told))
+        engine.admit(engine.prepare(trial.engine_trial))
     return engine
 
 
@@ -213,12 +213,12 @@ def same(one: Outcome, other: Outcome, optimizer: str) -> bool:
     return (
         equal(one.adapter, other.adapter)
         and equal(one.moments, other.moments)
-        and [told(progress) for progress in one.steps]
-        == [told(progress) for progress in other.steps]
+        and [without_time(progress) for progress in one.steps]
+        == [without_time(progress) for progress in other.steps]
     )
 
 
-def told(progress: Progress) -> tuple[Any, ...]:
+def without_time(progress: Progress) -> tuple[Any, ...]:
     """The outcome of a step, without the seconds it took."""
     position = replace(progress.position, train_s=0.0)
     return position, progress.lr, progress.grad_norm, progress.diverged
