@@ -64,8 +64,8 @@ class Finding:
 
 
 def answer(results: SweepResults, analysis: Analysis) -> tuple[str, str, str]:
-    """Answer the sweep's question: what to use, what matters, what it costs."""
-    return _what_to_use(results, analysis), _what_matters(analysis), _what_it_costs(analysis)
+    """Answer the sweep's question: what to use, what matters, what is forgotten."""
+    return _what_to_use(results, analysis), _what_matters(analysis), _what_is_forgotten(analysis)
 
 
 def _what_to_use(results: SweepResults, analysis: Analysis) -> str:
@@ -150,7 +150,7 @@ def _bounds(row: Sensitivity) -> str:
     return f"{percent(row.low)} to {percent(row.high)} of the variance"
 
 
-def _what_it_costs(analysis: Analysis) -> str:
+def _what_is_forgotten(analysis: Analysis) -> str:
     pooled = [point for point in analysis.front if point.scope == POOLED]
     if not pooled:
         return "Forgetting is unknown, since the source domain was not measured."

@@ -148,7 +148,7 @@ def _compare(
     present, starts, counts = np.unique(parts[order], return_index=True, return_counts=True)
     bests = _bests(order, starts, factors.scores[None])[0]
     top = float(bests.max())
-    costs = top - bests
+    behind = top - bests
     low = high = spread_low = spread_high = odds = counted = None
     if fit is not None and drawn is not None:
         with_pairs = len(factors.scales) == 1 or len(fit.blocks) > len(factors.scales)
@@ -167,7 +167,7 @@ def _compare(
             spread_high = max(spread_high, float(reach[1]))
             further = middle(_behind(true), axis=0)
             low, high = np.minimum(low, further[0]), np.maximum(high, further[1])
-        low, high = np.minimum(low, costs), np.maximum(high, costs)
+        low, high = np.minimum(low, behind), np.maximum(high, behind)
         close = likely >= CLOSE * likely.max(axis=1, keepdims=True)
         odds = close.mean(axis=0)
         counted = np.quantile(close.sum(axis=1) - 1, [TAIL, 1 - TAIL], method="nearest")
@@ -178,7 +178,7 @@ def _compare(
             level=factors.labels[column][int(part)],
             n=int(counts[i]),
             best=float(bests[i]),
-            behind=float(costs[i]),
+            behind=float(behind[i]),
             low=None if low is None else float(low[i]),
             high=None if high is None else float(high[i]),
             is_close=bool(is_close[i]) if sayable else None,

@@ -56,7 +56,7 @@ def undominated(points: Sequence[Sequence[float]]) -> list[int]:
     order = sorted(range(len(points)), key=lambda i: (-points[i][0], points[i][1], i))
     front: list[int] = []
     for index in order:
-        # In this order every earlier point gains at least as much, so only the cost decides.
+        # In this order every earlier point learned at least as much, so only forgetting decides.
         if (
             not front
             or points[index][1] < points[front[-1]][1]
@@ -75,12 +75,12 @@ def may_be_beaten(points: Floats, front: Sequence[int], margins: tuple[float, fl
     if not any(margins):
         return np.zeros(len(chosen), dtype=np.bool_)
     order = np.argsort(-points[:, 0], kind="stable")
-    gains, costs = points[order, 0], points[order, 1]
+    learning, forgetting = points[order, 0], points[order, 1]
     # Among points that learned at least as much one is the point itself, so the second lowest
     # forgetting decides.
-    lowest = np.minimum.accumulate(costs)
-    second = np.minimum.accumulate(np.append(math.inf, np.maximum(lowest[:-1], costs[1:])))
-    last = np.searchsorted(-gains, -(chosen[:, 0] - margins[0]), side="right") - 1
+    lowest = np.minimum.accumulate(forgetting)
+    second = np.minimum.accumulate(np.append(math.inf, np.maximum(lowest[:-1], forgetting[1:])))
+    last = np.searchsorted(-learning, -(chosen[:, 0] - margins[0]), side="right") - 1
     found: Mask = second[last] <= chosen[:, 1] + margins[1]
     return found
 
@@ -92,12 +92,12 @@ def surely_beaten(points: Floats, front: Sequence[int], margins: tuple[float, fl
     """
     rising = points[list(front)]
     wanted = points[:, 0] + margins[0]
-    # Of those that gain enough, the one that gains least costs least.
+    # Of those that learned enough, the one that learned least forgot least.
     place = np.searchsorted(rising[:, 0], wanted, side="left")
-    costs = np.append(rising[:, 1], math.inf)[place]
-    gains = np.append(rising[:, 0], math.inf)[place]
-    better = (gains > points[:, 0]) | (costs < points[:, 1])
-    found: Mask = (costs <= points[:, 1] - margins[1]) & better
+    forgetting = np.append(rising[:, 1], math.inf)[place]
+    learning = np.append(rising[:, 0], math.inf)[place]
+    better = (learning > points[:, 0]) | (forgetting < points[:, 1])
+    found: Mask = (forgetting <= points[:, 1] - margins[1]) & better
     return found
 
 
