@@ -30,7 +30,8 @@ from lorasweep.model.lora import (
 )
 from lorasweep.model.routing import Group, Routing, TrialRows
 from lorasweep.model.rows import attention_cost, cache_bytes, shares_rows, vocabulary_of
-from lorasweep.spec.trial import TARGET_SETS, UNGATED, LoraHyperparameters
+from lorasweep.model.shape import TARGET_SECTIONS
+from lorasweep.spec.trial import LoraHyperparameters
 
 
 class _AddAdapters(torch.autograd.Function):
@@ -162,9 +163,7 @@ class PackedModel:
         self.routing = Routing()
         self._anchor = torch.zeros((), device=device, requires_grad=True)
         sections = layer_sections(base)
-        self.layers = {
-            targets: _layers_or_error(base, targets) for targets in (*TARGET_SETS, UNGATED)
-        }
+        self.layers = {targets: _layers_or_error(base, targets) for targets in TARGET_SECTIONS}
         # Numbered over all layers that can be adapted, so that the dropout of a layer does not
         # depend on which targets are adapted.
         for number, name in enumerate(sorted(sections)):

@@ -71,3 +71,19 @@ def numel(parameter: Tensor) -> int:
 def vocabulary_of(base: Any) -> int:
     """Count the tokens that a model embeds."""
     return int(base.config.get_text_config().vocab_size)
+
+
+def forward_inputs(
+    ids_BT: Tensor, positions_BT: Tensor, device: torch.device, *, shared: bool
+) -> dict[str, Any]:
+    """Collect the arguments of a training forward pass.
+
+    Args:
+        positions_BT: of each token in its example; passed on only where examples share rows, since
+            some models take none.
+        shared: whether examples share rows.
+    """
+    inputs: dict[str, Any] = {"input_ids": ids_BT.to(device), "use_cache": False}
+    if shared:
+        inputs["position_ids"] = positions_BT.to(device)
+    return inputs

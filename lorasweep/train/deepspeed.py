@@ -19,7 +19,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ from lorasweep.data.shard import Shard
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model.base import compute_dtype, empty_base, load_base
 from lorasweep.model.lora import AdapterLayer, adapter_layers
-from lorasweep.model.rows import attention_cost, numel, shares_rows, vocabulary_of
+from lorasweep.model.rows import attention_cost, forward_inputs, numel, shares_rows, vocabulary_of
 from lorasweep.model.served import Served, logits_at
 from lorasweep.model.single import SingleModel, insert_adapter
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec, TrainSpec
@@ -224,12 +223,9 @@ class DeepSpeedEngine:
             # one, and each worker as one worker alone would.
             torch.manual_seed(dropout_seed(trial.batches.seed, step, batch.index, 0))
         model, engine = self._model.module, self._model.engine
-        inputs: dict[str, Any] = {
-            "input_ids": batch.ids_BT.to(self.device),
-            "use_cache": False,
-        }
-        if self.shares_rows:
-            inputs["position_ids"] = batch.positions_BT.to(self.device)
+        inputs = forward_inputs(
+            batch.ids_BT, batch.positions_BT, self.device, shared=self.shares_rows
+        )
         with logits_at(model, batch.logit_indices_K.to(self.device)):
             logits_KV = engine(**inputs).logits[0].float()
         labels_K = batch.labels_K.to(self.device)

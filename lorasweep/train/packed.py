@@ -21,7 +21,6 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional
@@ -31,6 +30,7 @@ from lorasweep.data.shard import Shard
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model.packed import PackedCopies, PackedModel
 from lorasweep.model.routing import TrialRows
+from lorasweep.model.rows import forward_inputs
 from lorasweep.model.served import Served, logits_at
 from lorasweep.train.checkpoint import load_state
 from lorasweep.train.device import CatchOutOfMemory, wait_for
@@ -214,9 +214,9 @@ class PackedEngine:
             dropout = _dropout(slot, batch, tokens, device)
             trial_rows.append(TrialRows(slot.adapter, tokens, dropout))
             first += tokens
-        inputs: dict[str, Any] = {"input_ids": torch.cat(ids).to(device), "use_cache": False}
-        if self.model.shares_rows:
-            inputs["position_ids"] = torch.cat(positions).to(device)
+        inputs = forward_inputs(
+            torch.cat(ids), torch.cat(positions), device, shared=self.model.shares_rows
+        )
         with (
             self.model.route(trial_rows) as base,
             logits_at(base, torch.cat(logit_indices).to(device)),
