@@ -212,7 +212,8 @@ class Picture(Frozen):
     wide: each panel takes the whole width of the page.
     trials: indices of the trials whose facts are the figure's table, in its order.
     table: the figure's table where its rows are not trials.
-    tabled: report.md lists these numbers in a section of their own, so not again below the figure.
+    tabled: report.md has these numbers, or a summary, in a section of their own, so not again below
+        the figure.
     """
 
     name: str

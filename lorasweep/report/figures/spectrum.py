@@ -75,6 +75,7 @@ def spectrum(results: SweepResults, analysis: Analysis) -> Picture:
             ),
             names=3,
         ),
+        tabled=True,  # hundreds of matrices; report.md has their medians by module and layer
     )
 
 
