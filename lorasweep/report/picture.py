@@ -7,6 +7,7 @@ analysis again, so both show the same points, the same axes and the same table.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -228,6 +229,20 @@ class Picture(Frozen):
     trials: tuple[int, ...] = ()
     table: Table | None = None
     tabled: bool = False
+
+    def drawn(
+        self,
+        panels: Sequence[Plane | Bars | Heat | Parallel],
+        caption: str,
+        *,
+        legend: Sequence[Key] = (),
+        trials: Iterable[int] = (),
+        table: Table | None = None,
+    ) -> Picture:
+        """Fill in what is drawn, in place of what was missing."""
+        content = {"panels": tuple(panels), "caption": caption, "legend": tuple(legend)}
+        data = {"trials": tuple(trials), "table": table}
+        return self.model_copy(update={**content, **data, "missing": ""})
 
     @property
     def alt(self) -> str:

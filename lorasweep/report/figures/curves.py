@@ -10,7 +10,12 @@ from lorasweep.report.figures.trials import axis_over
 from lorasweep.report.picture import LOOKS, Interval, Key, Line, Picture, Plane, Series, Table
 from lorasweep.report.wording import level, number
 
-_TITLE = "Over the duration of training"
+_FIGURE = Picture(
+    name="curves",
+    section="outcome",
+    title="Over the duration of training",
+    missing="Curves over duration need one configuration trained for several durations.",
+)
 
 
 def curves(analysis: Analysis) -> Picture:
@@ -18,25 +23,17 @@ def curves(analysis: Analysis) -> Picture:
     highest = sorted(analysis.curves, key=lambda curve: -max(p.learning for p in curve.points))
     shown = highest[:LOOKS]
     if not shown:
-        return Picture(
-            name="curves",
-            section="outcome",
-            title=_TITLE,
-            missing="Curves over duration need one configuration trained for several durations.",
-        )
+        return _FIGURE
     panels = [_panel(shown, outcome) for outcome in ("learning", "forgetting")]
     left_out = len(highest) - len(shown)
     more = f" {left_out} configurations that stay lower are left out." if left_out else ""
-    return Picture(
-        name="curves",
-        section="outcome",
-        title=_TITLE,
-        caption="How learning and forgetting go on with more training, seeds averaged; bars are "
+    return _FIGURE.drawn(
+        tuple(panel for panel in panels if panel.series),
+        "How learning and forgetting go on with more training, seeds averaged; bars are "
         f"the range over several seeds.{more}",
         legend=tuple(
             Key(label=_name(curve), kind="point", look=look) for look, curve in enumerate(shown)
         ),
-        panels=tuple(panel for panel in panels if panel.series),
         table=_table(highest),
     )
 

@@ -10,7 +10,13 @@ from lorasweep.report.programs import program_rows
 from lorasweep.report.wording import number
 from lorasweep.store.results import SweepResults
 
-_TITLE = "How different the programs are"
+_FIGURE = Picture(
+    name="diversity",
+    section="diversity",
+    title="How different the programs are",
+    missing="No programs were sampled several times, so their diversity is unknown.",
+    tabled=True,
+)
 _MOST_NAMED = 4
 
 
@@ -18,30 +24,21 @@ def diversity(results: SweepResults, analysis: Analysis) -> Picture:
     """Show how many completions of a problem are distinct, over how many pass."""
     rows = [row for row in analysis.programs if row.samples > 1 and "1" in row.pass_at]
     if not rows:
-        return Picture(
-            name="diversity",
-            section="diversity",
-            title=_TITLE,
-            missing="No programs were sampled several times, so their diversity is unknown.",
-        )
+        return _FIGURE
     index = {trial.trial: i for i, trial in enumerate(results.trials)}
     who = dict.fromkeys(row.model for row in rows)
     looks = {name: min(look, LOOKS - 1) for look, name in enumerate(who)}
     tasks = dict.fromkeys(row.task for row in rows)
     sentences = "; ".join(_summary(row) for row in rows[:_MOST_NAMED])
-    return Picture(
-        name="diversity",
-        section="diversity",
-        title=_TITLE,
-        caption="Distinct completions of a problem among its samples, as written, over the share "
-        f"that passes: {sentences}.",
-        legend=tuple(Key(label=n, kind="point", look=look) for n, look in looks.items()),
-        panels=tuple(
+    return _FIGURE.drawn(
+        tuple(
             _panel(task, [(i, row) for i, row in enumerate(rows) if row.task == task], looks, index)
             for task in tasks
         ),
+        "Distinct completions of a problem among its samples, as written, over the share "
+        f"that passes: {sentences}.",
+        legend=tuple(Key(label=n, kind="point", look=look) for n, look in looks.items()),
         table=program_rows(rows),
-        tabled=True,
     )
 
 

@@ -19,7 +19,12 @@ from lorasweep.report.wording import number, plural
 from lorasweep.store.results import SweepResults
 
 _MOST_LEVELS = 12  # whose cells still hold their values
-_TITLE = "Two choices together"
+_FIGURE = Picture(
+    name="heat-map",
+    section="sensitivity",
+    title="Two choices together",
+    missing="A heat map needs two hyperparameters with several levels and completed trials.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +63,12 @@ def heat_map(results: SweepResults, analysis: Analysis) -> Picture:
         sentences.append(f"For {method} the best trial has {grid.place(best)}.")
         rows += grid.rows()
     if not panels:
-        return Picture(
-            name="heat-map",
-            section="sensitivity",
-            title=_TITLE,
-            missing="A heat map needs two hyperparameters with several levels and completed "
-            "trials.",
-        )
-    return Picture(
-        name="heat-map",
-        section="sensitivity",
-        title=_TITLE,
-        caption=f"{' '.join(sentences)} Left the best trial of each pair, which shows what is "
+        return _FIGURE
+    return _FIGURE.drawn(
+        panels,
+        f"{' '.join(sentences)} Left the best trial of each pair, which shows what is "
         "possible; right the mean, which shows what is safe.",
         legend=RAMP,
-        panels=tuple(panels),
         table=Table(
             heads=("method", "level", "with level", "n", "best learning", "mean learning"),
             rows=tuple(rows),

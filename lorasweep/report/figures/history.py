@@ -11,7 +11,12 @@ from lorasweep.report.wording import number, plural
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults
 
-_TITLE = "How the search went"
+_FIGURE = Picture(
+    name="history",
+    section="history",
+    title="How the search went",
+    missing="The history of the search begins with its first completed trial.",
+)
 
 
 def history(results: SweepResults, analysis: Analysis) -> Picture:
@@ -39,20 +44,12 @@ def history(results: SweepResults, analysis: Analysis) -> Picture:
             f"{method} found its best, {number(best)}, at trial number {at:.0f} of {len(own)}."
         )
     if not panels:
-        return Picture(
-            name="history",
-            section="history",
-            title=_TITLE,
-            missing="The history of the search begins with its first completed trial.",
-        )
+        return _FIGURE
     lost = any(not is_scored(trial) for _, trial in ended)
     crosses = "; crosses are trials without a score: pruned, diverged or failed" if lost else ""
-    return Picture(
-        name="history",
-        section="history",
-        title=_TITLE,
-        caption=f"{' '.join(sentences)} The line is the best so far{crosses}.",
-        panels=tuple(panels),
+    return _FIGURE.drawn(
+        panels,
+        f"{' '.join(sentences)} The line is the best so far{crosses}.",
         trials=tuple(index for index, _ in ended),
     )
 

@@ -20,7 +20,12 @@ from lorasweep.report.wording import level, number, plural
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults, TrialResult
 
-_TITLE = "Learning over the learning rate"
+_FIGURE = Picture(
+    name="learning-rate",
+    section="sensitivity",
+    title="Learning over the learning rate",
+    missing="Learning over the learning rate needs completed trials at two rates or more.",
+)
 
 
 class _Looks:
@@ -98,23 +103,15 @@ def learning_rate(results: SweepResults, analysis: Analysis) -> Picture:
             f"{level(best[1].hyperparameters[scale.name])}; {len(lost)} of {len(having)} diverged."
         )
     if not panels:
-        return Picture(
-            name="learning-rate",
-            section="sensitivity",
-            title=_TITLE,
-            missing="Learning over the learning rate needs completed trials at two rates or more.",
-        )
+        return _FIGURE
     if any(trial.status == "DIVERGED" for _, trial in listed):
         sentences.append("Crosses below the plane are trials that diverged.")
     if any(panel.lines for panel in panels):
         sentences.append("Lines join the best trial at each value.")
-    return Picture(
-        name="learning-rate",
-        section="sensitivity",
-        title=_TITLE,
-        caption=" ".join(sentences),
+    return _FIGURE.drawn(
+        panels,
+        " ".join(sentences),
         legend=looks.keys(),
-        panels=tuple(panels),
         trials=tuple(index for index, _ in listed),
     )
 

@@ -13,7 +13,13 @@ from lorasweep.spec.space import Level
 from lorasweep.store.results import SweepResults, TrialResult
 
 _MOST_NAMED = 3  # levels that the alternative text lists
-_TITLE = "Every trial across its settings"
+_FIGURE = Picture(
+    name="parallel-coordinates",
+    section="sensitivity",
+    title="Every trial across its settings",
+    missing="Parallel coordinates need two hyperparameters and two completed trials.",
+    wide=True,
+)
 
 
 def parallel_coordinates(results: SweepResults, analysis: Analysis) -> Picture:
@@ -29,21 +35,12 @@ def parallel_coordinates(results: SweepResults, analysis: Analysis) -> Picture:
         panels.append(_panel(method, scales, ranked))
         listed += reversed(panels[-1].trials)
     if not panels:
-        return Picture(
-            name="parallel-coordinates",
-            section="sensitivity",
-            title=_TITLE,
-            missing="Parallel coordinates need two hyperparameters and two completed trials.",
-        )
-    return Picture(
-        name="parallel-coordinates",
-        section="sensitivity",
-        title=_TITLE,
-        caption="Each line is one trial from its settings to what it learned on the right; the "
+        return _FIGURE
+    return _FIGURE.drawn(
+        panels,
+        "Each line is one trial from its settings to what it learned on the right; the "
         "strongest colour learned most.",
         legend=RAMP,
-        panels=tuple(panels),
-        wide=True,
         trials=tuple(listed),
     )
 

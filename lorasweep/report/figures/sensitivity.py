@@ -7,9 +7,32 @@ from itertools import count
 
 from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
+from lorasweep.analysis.sensitivity.interactions import Interaction
+from lorasweep.analysis.sensitivity.top import TopImportance
 from lorasweep.report.picture import Axis, Bar, Bars, Picture, Table
 from lorasweep.report.wording import UNKNOWN, number, percent, plural
 
+_SENSITIVITY = Picture(
+    name="sensitivity",
+    section="sensitivity",
+    title="Which hyperparameters move learning",
+    missing="A ranking of hyperparameters needs several of them and enough completed trials.",
+    tabled=True,
+)
+_TOP = Picture(
+    name="top",
+    section="sensitivity",
+    title="What it takes to be among the best",
+    missing="What sets the best trials apart needs several hyperparameters and enough completed "
+    "trials.",
+)
+_INTERACTIONS = Picture(
+    name="interactions",
+    section="sensitivity",
+    title="Which hyperparameters work together",
+    missing="What two hyperparameters do together needs more completed trials.",
+)
+_TIMES = "\N{MULTIPLICATION SIGN}"
 _MOST_BARS = 12  # pairs of hyperparameters are many; the table has them all
 
 RANKING_HEADS = (
@@ -37,56 +60,44 @@ def between(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
+def _bar(
+    label: str, share: Sensitivity | TopImportance | Interaction, chance: float | None, row: int
+) -> Bar:
+    return Bar(
+        label=label,
+        value=share.importance,
+        low=share.low,
+        high=share.high,
+        chance=chance,
+        certain=share.above_chance,
+        row=row,
+    )
+
+
 def sensitivity(analysis: Analysis) -> Picture:
     """Show how much of the variance of learning each hyperparameter explains."""
-    title = "Which hyperparameters move learning"
     # A single hyperparameter has the whole variance to itself, which needs no bar.
     ranked = [ranking for ranking in analysis.rankings.values() if len(ranking.rows) > 1]
     if not ranked:
-        return Picture(
-            name="sensitivity",
-            section="sensitivity",
-            title=title,
-            missing="A ranking of hyperparameters needs several of them and enough completed "
-            "trials.",
+        return _SENSITIVITY
+    place = count()
+    panels = [
+        _panel(
+            f"{r.method}: {r.design}, {plural(r.configurations, 'configuration')}",
+            f"Sensitivity of {r.method}",
+            r.method,
+            "share of the variance of learning",
+            [_bar(row.hyperparameter, row, row.chance, next(place)) for row in r.rows],
         )
-    rows: list[tuple[str, ...]] = []
-    panels = []
-    for ranking in ranked:
-        bars = []
-        for row in ranking.rows:
-            bars.append(
-                Bar(
-                    label=row.hyperparameter,
-                    value=row.importance,
-                    low=row.low,
-                    high=row.high,
-                    chance=row.chance,
-                    certain=row.above_chance,
-                    row=len(rows),
-                )
-            )
-            rows.append((ranking.method, *ranking_cells(row)))
-        design = f"{ranking.design}, {plural(ranking.configurations, 'configuration')}"
-        panels.append(
-            _panel(
-                f"{ranking.method}: {design}",
-                f"Sensitivity of {ranking.method}",
-                ranking.method,
-                "share of the variance of learning",
-                bars,
-            )
-        )
-    return Picture(
-        name="sensitivity",
-        section="sensitivity",
-        title=title,
-        caption=f"{' '.join(_first(ranking) for ranking in ranked)} Whiskers hold the middle 90% "
-        "of redrawn samples; the dashed tick is what chance alone can reach, and a pale bar with a "
+        for r in ranked
+    ]
+    rows = tuple((r.method, *ranking_cells(row)) for r in ranked for row in r.rows)
+    return _SENSITIVITY.drawn(
+        panels,
+        f"{' '.join(_first(ranking) for ranking in ranked)} Whiskers hold the middle 90% of "
+        "redrawn samples; the dashed tick is what chance alone can reach, and a pale bar with a "
         "dashed outline is not above it.",
-        panels=tuple(panels),
-        table=Table(heads=("method", *RANKING_HEADS), rows=tuple(rows), names=2),
-        tabled=True,
+        table=Table(heads=("method", *RANKING_HEADS), rows=rows, names=2),
     )
 
 
@@ -122,32 +133,15 @@ def _panel(title: str, name: str, method: str, axis: str, bars: Sequence[Bar]) -
 
 def top(analysis: Analysis) -> Picture:
     """Show what sets the best trials apart from the rest."""
-    rows = count()
+    place = count()
     return _shares(
-        Picture(
-            name="top",
-            section="sensitivity",
-            title="What it takes to be among the best",
-            missing="What sets the best trials apart needs several hyperparameters and enough "
-            "completed trials.",
-            caption="Another question than the variance over all trials: which hyperparameters set "
-            "the best trials apart from the rest.",
-        ),
-        "hyperparameter",
-        "importance near the top",
+        _TOP,
+        "Another question than the variance over all trials: which hyperparameters set the best "
+        "trials apart from the rest.",
+        ("hyperparameter", "importance near the top"),
         {
-            method: [
-                Bar(
-                    label=row.hyperparameter,
-                    value=row.importance,
-                    low=row.low,
-                    high=row.high,
-                    chance=None,  # that of a ranking near the top is a divergence, not a share
-                    certain=row.above_chance,
-                    row=next(rows),
-                )
-                for row in ranking.rows
-            ]
+            # What chance reaches near the top is known as a divergence, not as a share.
+            method: [_bar(r.hyperparameter, r, None, next(place)) for r in ranking.rows]
             for method, ranking in analysis.top.items()
         },
     )
@@ -155,45 +149,29 @@ def top(analysis: Analysis) -> Picture:
 
 def interactions(analysis: Analysis) -> Picture:
     """Show what two hyperparameters explain only together."""
-    rows = count()
+    place = count()
     return _shares(
-        Picture(
-            name="interactions",
-            section="sensitivity",
-            title="Which hyperparameters work together",
-            missing="What two hyperparameters do together needs more completed trials.",
-            caption="The share of the variance of learning that two hyperparameters explain only "
-            "together, beyond what each does alone.",
-        ),
-        "hyperparameters",
-        "share of the variance",
+        _INTERACTIONS,
+        "The share of the variance of learning that two hyperparameters explain only together, "
+        "beyond what each does alone.",
+        ("hyperparameters", "share of the variance"),
         {
             method: [
-                Bar(
-                    label=" \N{MULTIPLICATION SIGN} ".join(row.hyperparameters),
-                    value=row.importance,
-                    low=row.low,
-                    high=row.high,
-                    chance=row.chance,
-                    certain=row.above_chance,
-                    row=next(rows),
-                )
-                for row in ranking.interactions
+                _bar(f" {_TIMES} ".join(r.hyperparameters), r, r.chance, next(place))
+                for r in ranking.interactions
             ]
             for method, ranking in analysis.rankings.items()
         },
     )
 
 
-def _shares(frame: Picture, what: str, axis: str, found: Mapping[str, Sequence[Bar]]) -> Picture:
-    """Complete a picture with one panel of bars for each method that has any."""
+def _shares(
+    figure: Picture, caption: str, heads: tuple[str, str], found: Mapping[str, Sequence[Bar]]
+) -> Picture:
+    """Draw one panel of bars for each method that has any; `heads` are of names and shares."""
     shown = {method: bars for method, bars in found.items() if bars}
     if not shown:
-        return frame.model_copy(update={"caption": ""})
-    panels = tuple(
-        _panel(method, f"{frame.title}: {method}", method, axis, bars[:_MOST_BARS])
-        for method, bars in shown.items()
-    )
+        return figure
     rows = tuple(
         (
             *(method, bar.label, percent(bar.value)),
@@ -203,17 +181,16 @@ def _shares(frame: Picture, what: str, axis: str, found: Mapping[str, Sequence[B
         for method, bars in shown.items()
         for bar in bars
     )
-    heads = (
-        "method",
-        what,
-        axis,
-        "90% interval",
-        *(["by chance up to"] if len(rows[0]) > 4 else []),
-    )
-    return frame.model_copy(
-        update={
-            "missing": "",
-            "panels": panels,
-            "table": Table(heads=heads, rows=rows, names=2),
-        }
+    has_chance = len(rows[0]) > 4
+    return figure.drawn(
+        [
+            _panel(method, f"{figure.title}: {method}", method, heads[1], bars[:_MOST_BARS])
+            for method, bars in shown.items()
+        ],
+        caption,
+        table=Table(
+            heads=("method", *heads, "90% interval", *(["by chance up to"] if has_chance else [])),
+            rows=rows,
+            names=2,
+        ),
     )

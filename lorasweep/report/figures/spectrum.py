@@ -12,7 +12,13 @@ from lorasweep.report.wording import percent
 from lorasweep.store.records import MatrixSpectrum
 from lorasweep.store.results import SweepResults
 
-_TITLE = "The rank of what was added"
+_FIGURE = Picture(
+    name="spectrum",
+    section="spectrum",
+    title="The rank of what was added",
+    missing="No spectrum was measured of what training added to the weights.",
+    tabled=True,  # hundreds of matrices; report.md has their medians by module and layer
+)
 
 
 def spectrum(results: SweepResults, analysis: Analysis) -> Picture:
@@ -24,12 +30,7 @@ def spectrum(results: SweepResults, analysis: Analysis) -> Picture:
         if trial.trial in best and (own := [row for row in trial.spectrum if row.layer is not None])
     ]
     if not found:
-        return Picture(
-            name="spectrum",
-            section="spectrum",
-            title=_TITLE,
-            missing="No spectrum was measured of what training added to the weights.",
-        )
+        return _FIGURE
     rows = [row for _, _, own in found for row in own]
     modules = sorted({row.module for row in rows})
     looks = {module: min(look, LOOKS - 1) for look, module in enumerate(modules)}
@@ -52,14 +53,11 @@ def spectrum(results: SweepResults, analysis: Analysis) -> Picture:
             )
         )
         first += len(own)
-    return Picture(
-        name="spectrum",
-        section="spectrum",
-        title=_TITLE,
-        caption="The smallest rank that explains 90% of an update, matrix by matrix, of each "
+    return _FIGURE.drawn(
+        panels,
+        "The smallest rank that explains 90% of an update, matrix by matrix, of each "
         f"method's best trial. {' '.join(sentences)}",
         legend=tuple(Key(label=m, kind="point", look=look) for m, look in looks.items()),
-        panels=tuple(panels),
         table=Table(
             heads=(
                 *("method", "module", "layer", "rank of the update", "of noise as large"),
@@ -75,7 +73,6 @@ def spectrum(results: SweepResults, analysis: Analysis) -> Picture:
             ),
             names=3,
         ),
-        tabled=True,  # hundreds of matrices; report.md has their medians by module and layer
     )
 
 

@@ -12,7 +12,13 @@ from lorasweep.report.picture import Key, Line, Picture, Plane, Ring
 from lorasweep.report.wording import number, plural
 from lorasweep.store.results import SweepResults, TrialResult
 
-_TITLE = "Learning against forgetting"
+_FIGURE = Picture(
+    name="trade-off",
+    section="outcome",
+    title="Learning against forgetting",
+    missing="Learning against forgetting needs trials whose source accuracy was measured.",
+    wide=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +52,7 @@ def trade_off(results: SweepResults, analysis: Analysis) -> Picture:
     height = _Height(any(trial.forgetting is not None for _, trial in scored))
     shown = [found for found in scored if height.of(found[1]) is not None]
     if not shown:
-        return Picture(
-            name="trade-off",
-            section="outcome",
-            title=_TITLE,
-            missing="Learning against forgetting needs trials whose source accuracy was measured.",
-        )
+        return _FIGURE
     present = {trial.method for _, trial in shown}
     looks = {m: look for look, m in enumerate(analysis.methods) if m in present}
     pooled = _front(analysis, POOLED, height)
@@ -65,14 +66,10 @@ def trade_off(results: SweepResults, analysis: Analysis) -> Picture:
         ),
         *([Key(label="base model", kind="base")] if base else []),
     ]
-    return Picture(
-        name="trade-off",
-        section="outcome",
-        title=_TITLE,
-        caption=_caption(pooled, height),
+    return _FIGURE.drawn(
+        (_panel(shown, looks, height, pooled, tuple(lines.values()), base),),
+        _caption(pooled, height),
         legend=tuple(legend),
-        panels=(_panel(shown, looks, height, pooled, tuple(lines.values()), base),),
-        wide=True,
         trials=tuple(index for index, _ in sorted(shown, key=learning, reverse=True)),
     )
 
@@ -128,7 +125,7 @@ def _panel(
         series.append(points(look, own, x, y))
     return Plane(
         title="",
-        name=_TITLE,
+        name=_FIGURE.title,
         alt=f"{plural(len(shown), 'trial')}: learning {number(min(gains))} to "
         f"{number(max(gains))}, {height.word} {number(min(heights))} to {number(max(heights))}; "
         f"{len(pooled)} on the front.",
