@@ -11,12 +11,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from lorasweep.lanes.messages import (
-    TrialEnded,
-    TrialFailed,
-    from_config,
-    from_tune,
-)
+from lorasweep.lanes.messages import TrialEnded, TrialFailed, from_config, from_tune
 from lorasweep.lanes.pool import LanePool
 from lorasweep.store.journal import Journal
 from lorasweep.store.records import FinalStatus, TrialFinished, TrialStarted
