@@ -166,6 +166,7 @@ class Batches:
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
             self._orders.clear()  # a step spans two epochs at most, unless data are few
+            # Seeded by the epoch, so that a resumed trial need not replay the epochs before.
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.tokens))
             self._orders[epoch] = order
         return self._orders[epoch]

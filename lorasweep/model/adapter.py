@@ -43,6 +43,7 @@ class Adapter:
         self.layers = layers
         self.rank, self.scaling = hyperparameters.rank, hyperparameters.scaling
         self.bucket = rank_bucket(self.rank)
+        # What must agree for adapters to share a stack. Finer buckets would mean smaller stacks.
         self.shape = (hyperparameters.targets, self.bucket)
         size = sum(self.bucket * (layer.inputs + layer.outputs) for layer in layers)
         self.weights_P = torch.zeros(size)

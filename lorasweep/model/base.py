@@ -184,6 +184,8 @@ def load_base(spec: ModelSpec, device: Any, *, attention_dropout: float = 0.0) -
 
     disable_progress_bar()  # it would break up the live view
     config = _load_config(spec)
+    # The base's own dropouts draw from torch's global generator, so one trial's masks would depend
+    # on the others; and none of them is a hyperparameter of the sweep.
     for part in (config, config.get_text_config()):
         for name, value in part.to_dict().items():
             if "drop" in name and isinstance(value, float):

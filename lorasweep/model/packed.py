@@ -232,7 +232,7 @@ class PackedModel:
 def _layers_or_error(base: Any, targets: str) -> tuple[AdapterLayer, ...] | ModelError:
     try:
         return adapter_layers(base, targets)
-    except ModelError as error:
+    except ModelError as error:  # raised only for a trial with these targets
         return error
 
 

@@ -64,6 +64,7 @@ class Routing:
 
     def groups_of(self, layer: str, section: str, tokens: int) -> tuple[Group, ...]:
         """Look up the groups of a layer; all layers of one section have the same."""
+        # By tokens too: generating calls a layer with whole prompts and then with single tokens.
         key = (section, tokens)
         if key not in self.groups:
             self.groups[key] = tuple(self._find(layer, tokens))
@@ -79,7 +80,7 @@ class Routing:
         pending: list[_Span] = []
         for trial, (first, last) in zip(self.trials, pairwise(ends), strict=True):
             stack, index = self.stacked[id(trial.adapter)]
-            if layer not in stack.weights:
+            if layer not in stack.weights:  # not among the trial's targets
                 continue
             span = _Span(first, last, stack, index, trial.dropout)
             if pending and not _can_share(pending[-1], span):

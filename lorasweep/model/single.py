@@ -28,6 +28,7 @@ def insert_adapter(
 
     dtype = next(base.parameters()).dtype
     inject_adapter_in_model(LoraConfig(**peft_fields(layers, hyperparameters)), base)
+    # PEFT has drawn from the global generator, and under stage 3 on each worker for itself.
     drawn = initial_adapter(layers, hyperparameters.rank, seed)
     for name, parameter in adapter_of(base).items():
         parameter.data = drawn[name].to(parameter.device, dtype)

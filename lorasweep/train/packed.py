@@ -257,6 +257,7 @@ class PackedEngine:
         counts = torch.tensor([float(slot.tokens) for slot in slots], device=self.model.device)
         losses = torch.stack([slot.loss for slot in slots])
         gradients = [slot.adapter.gradients_P for slot in slots]
+        # Adapters are small: many collectives would cost more in latency than one in copying.
         flat = self.shard.total(torch.cat([*gradients, losses, counts]))
         sizes = [*(len(gradient_P) for gradient_P in gradients), len(slots), len(slots)]
         *summed, losses, counts = torch.split(flat, sizes)
