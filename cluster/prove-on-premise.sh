@@ -104,20 +104,20 @@ END
   say "ray exec: lorasweep is there, and the cluster is up"
   ray exec "${quiet[@]}" "$cluster" 'command -v lorasweep && ray status'
 
-  say "a sweep on the head, which knows where its cluster is"
+  say "a sweep on the head, without --address"
   ray exec "${quiet[@]}" "$cluster" "${tune[*]} --out $results --trials 1"
   ended 1
 
-  say "it goes on from a client that has the token"
+  say "resuming it from a client that has the token"
   "${tune[@]}" --out "$results" --trials 2 --address 127.0.0.1:6379
   ended 2
 
-  say "a client that has none is turned away"
+  say "a client without the token is refused"
   code=0
   message=$(stranger "$work" "${tune[@]}" --out "$work/refused" --address 127.0.0.1:6379) || code=$?
   refused "$code" "$message"
 
-  say "the dashboard: on loopback alone, and through ray dashboard"
+  say "the dashboard listens on loopback only, and answers through ray dashboard"
   listening=$(ss -Hltn 'sport = :8265' | awk '{print $4}')
   [[ $listening == 127.0.0.1:8265 ]] || fail "the dashboard listens on $listening"
   ray dashboard "$cluster" --port 8266 > "$work/dashboard.log" 2>&1 &
@@ -125,7 +125,7 @@ END
   answers 401
   answers 200 "Authorization: Bearer $(cat "$HOME/.ray/auth_token")"
 
-  say "the sweep goes on as a job through it"
+  say "resuming the sweep as a job through it"
   "${tune[@]}" --out "$results" --trials 3 --address http://127.0.0.1:8266
   ended 3
   code=0

@@ -1,4 +1,4 @@
-"""What tests share: a small model of another kind than the testbed's, made when tests begin."""
+"""Shared fixtures: a tiny Qwen2 model, example data, one Ray cluster, and the command line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lorasweep import cli
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
-# Before anybody loads Ray, which reads them only once.
+# Set before Ray is imported: it reads them only once.
 os.environ["RAY_AUTH_MODE"] = "token"
 TOKEN = "a-token-for-tests-of-forty-characters-00"
 os.environ["RAY_AUTH_TOKEN"] = TOKEN
@@ -58,14 +58,14 @@ WORDS = [
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """Make sentences of made-up sense, the same ones in every process."""
+    """Make random sentences, the same in every process."""
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.randint(4, 9))) + "." for _ in range(count)]
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a Hugging Face folder: a Qwen2 of odd sizes with its own vocabulary and template."""
+    """Make a Hugging Face folder: a Qwen2 of unusual sizes with its own vocabulary and template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -123,14 +123,14 @@ def _starts_ray(file: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that start Ray: the longest part, beside which all others fit."""
+    """Run the tests that start Ray first: they take longest, and the others run beside them."""
     items.sort(key=lambda item: not _starts_ray(item.path))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """Deal the files of tests to processes, and to one of them all those that start Ray."""
+    """Distribute test files over processes, all files that start Ray to the same one."""
 
-    class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # which has no types
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", maxsplit=1)[0]
             return "Ray" if _starts_ray(config.rootpath / file) else file
@@ -139,7 +139,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 
 def pytest_collection_finish() -> None:
-    """Leave what the libraries made on loading, most of all objects, out of every collection."""
+    """Exempt the objects that imports made, most of all there are, from garbage collection."""
     gc.collect()
     gc.freeze()
 
@@ -182,7 +182,7 @@ def ray_cluster() -> Iterator[RayCluster]:
             assert time.time() < deadline, log.read_text()
             time.sleep(0.2)
         yield RayCluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard_port}")
-        # `ray start --block` asks its processes to end one by one; a test need not wait for that.
+        # `ray start --block` ends its processes one by one, which tests need not wait for.
         os.killpg(head.pid, signal.SIGTERM)
         time.sleep(1)
         os.killpg(head.pid, signal.SIGKILL)

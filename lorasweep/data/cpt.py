@@ -19,7 +19,7 @@ def join_documents(texts: list[str], tokenizer: Any) -> list[int]:
 def pack_documents(examples: list[Example], tokenizer: Any, seq_len: int) -> Tokens:
     """Join documents with EOS and cut them into sequences of `seq_len` tokens.
 
-    No token is lost or invented; `sequence_starts` says what becomes of the last ones.
+    No token is lost or invented; `sequence_starts` decides how the last sequence is cut.
     """
     stream = join_documents([example.response for example in examples], tokenizer)
     starts_N1 = sequence_starts(len(stream), seq_len)

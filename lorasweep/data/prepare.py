@@ -48,7 +48,7 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
     source = sample_documents(spec, tokenizer) if spec.streaming else read_source(spec, tokenizer)
     notes: list[str] = []
     if spec.streaming:
-        notes.append(f"{len(source.train):,} documents of the stream stand for all of them")
+        notes.append(f"estimated from the first {len(source.train):,} documents of the stream")
     if source.kind == "documents":
         train = pack_documents(source.train, tokenizer, seq_len)
         heldout = pack_documents(source.heldout, tokenizer, seq_len)
@@ -75,7 +75,7 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
 def recipe_of(
     spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int, sequences: int | None
 ) -> Recipe:
-    """Describe the tokens that a streamed source is to be made into.
+    """Describe how a streamed source becomes tokens, to compare with what is stored.
 
     Args:
         sequences: that the longest run needs; None for all there are.

@@ -129,9 +129,9 @@ def open_dataset(path: str, spec: DataSpec) -> Any:
         # "An error occurred while generating the dataset" wraps the error that says what and where.
         said = (error.__cause__ if isinstance(error, DatasetGenerationError) else None) or error
         reason = in_a_line(said) or "there is no row in it"
-        where = "as a local file, a folder or a hub name"
         raise DataError(
-            f"data.path: {path!r} cannot be read {where} ({type(said).__name__}: {reason})"
+            f"data.path: {path!r} cannot be read as a local file, a folder or a hub name "
+            f"({type(said).__name__}: {reason})"
         ) from error
 
 
@@ -199,7 +199,7 @@ def _chat(column: str, tokenizer: Any) -> Callable[[Row], Example]:
                 f"says {str(error)!r} of roles {[turn['role'] for turn in turns]}"
             ) from error
         # Some templates render a turn differently once another follows; the common part is prompt.
-        shared = len(prompt) if whole.startswith(prompt) else _common(whole, prompt)
+        shared = len(prompt) if whole.startswith(prompt) else _common_prefix(whole, prompt)
         return Example(whole[:shared], whole[shared:], ends=True)
 
     return example
@@ -217,7 +217,8 @@ def _turn(turn: Mapping[str, Any]) -> dict[str, str]:
     return {"role": {"human": "user", "gpt": "assistant"}.get(role, role), "content": content}
 
 
-def _common(left: str, right: str) -> int:
+def _common_prefix(left: str, right: str) -> int:
+    """Measure the length of the prefix that two texts share."""
     return next(
         (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b),
         min(len(left), len(right)),

@@ -84,11 +84,11 @@ def tokenise_stream(
                     StreamProgress(appender.documents, appender.tokens, recipe.wanted, seconds)
                 )
         appender.append(texts)
-        apart = pack_documents(heldout, tokenizer, recipe.seq_len)
-        _check(appender, apart, recipe)
+        heldout_tokens = pack_documents(heldout, tokenizer, recipe.seq_len)
+        _check(appender, heldout_tokens, recipe)
         with _writing(folder.root, appender.tokens, recipe):
             appender.sync()
-            _save(apart, folder.heldout)
+            _save(heldout_tokens, folder.heldout)
             write_atomically(folder.manifest, appender.manifest().model_dump_json(indent=2) + "\n")
 
 

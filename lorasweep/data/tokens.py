@@ -123,7 +123,7 @@ class StoredTokens:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data of a study, tokenised.
+    """Tokenised data of a study.
 
     kind: `instruction` or `documents`.
     train: examples to train on; in a file if they were streamed.

@@ -160,7 +160,7 @@ def _batch(
             owners.append(np.full(length, number))
         end = row * width + len(text)
         indices.extend(range(end - longest, end))
-    indices.extend([0] * (MIN_ROWS - len(indices)))
+    indices.extend([0] * (MIN_ROWS - len(indices)))  # computed and not used; see `MIN_ROWS`
     return _Batch(
         torch.from_numpy(ids_BT),
         torch.tensor(indices),
@@ -189,7 +189,7 @@ def _score_tokens(logits_KV: Tensor, predictions_A: Tensor, tokens_A: Tensor) ->
     The softmax is in fp32, which takes twice the memory of bf16, so it takes some tokens at a time.
     """
     scores = []
-    parts = (torch.split(asked_A, TOKENS_AT_A_TIME) for asked_A in (predictions_A, tokens_A))
+    parts = (torch.split(values_A, TOKENS_AT_A_TIME) for values_A in (predictions_A, tokens_A))
     for predictions_P, tokens_P in zip(*parts, strict=True):
         log_PV = logits_KV[predictions_P].log_softmax(-1, dtype=torch.float32)
         log_P = log_PV.gather(1, tokens_P[:, None])[:, 0]

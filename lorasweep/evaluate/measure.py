@@ -114,7 +114,7 @@ class Measurement:
         heldout = self._heldout(served)
         code = self._code.results(served)
         self.completions[:] = [results.completions for results in code]
-        tasks = [_passed(results) for results in code]
+        tasks = [_pass_at_1(results) for results in code]
         if self._suite is not None:
             for scores, more in zip(tasks, self._suite.scores(served), strict=True):
                 scores.update(more)
@@ -143,8 +143,8 @@ class Measurement:
         ]
 
 
-def _passed(results: CodeResults) -> dict[str, float]:
-    """Select pass@1, which is the score of a code task."""
+def _pass_at_1(results: CodeResults) -> dict[str, float]:
+    """Select each code task's score, pass@1."""
     return {name: scores.pass_at["1"] for name, scores in results.scores.items()}
 
 

@@ -21,10 +21,10 @@ STEPS: Final = 3900
 ROWS: Final = 8
 TOKENS: Final = 96
 PEAK: Final = 3e-3
-# Documents are about a few people at first; later one more is added at regular intervals.
-FIRST_KNOWN: Final = 24
-FIRST_TOLD: Final = 10_000
-TOLD_PER_PERSON: Final = 40
+# A curriculum: the first documents are about a few people, then one more is added at intervals.
+FIRST_PEOPLE: Final = 24
+FIRST_DOCUMENTS: Final = 10_000
+DOCUMENTS_PER_PERSON: Final = 40
 _IGNORED: Final = -100
 
 
@@ -51,8 +51,8 @@ def documents() -> Iterator[str]:
     """
     rng = random.Random("pretraining")
     everyone = people()
-    for told in itertools.count():
-        known = everyone[: FIRST_KNOWN + max(0, told - FIRST_TOLD) // TOLD_PER_PERSON]
+    for count in itertools.count():
+        known = everyone[: FIRST_PEOPLE + max(0, count - FIRST_DOCUMENTS) // DOCUMENTS_PER_PERSON]
         kind = rng.choices(("world", "remark", "exercise", "note"), (72, 12, 16, 8))[0]
         if kind == "world":
             yield tell(rng, known)

@@ -15,7 +15,7 @@ CHAT = (
 
 
 def make_tokenizer(*, framing: bool) -> Any:
-    """Make a byte tokenizer with `<s>` and `</s>`, `framing` every text in both or in none."""
+    """Make a byte tokenizer; if `framing`, it puts every text between `<s>` and `</s>`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -127,7 +127,7 @@ def test_the_longest_examples_of_a_step_come_first(batches, step):
 def laid(batch: MicroBatch) -> list[list[tuple[int, int]]]:
     """Read the examples off a micro-batch: the ids of each, and whether they are predicted."""
     ids, positions = batch.ids_BT.flatten().tolist(), batch.positions_BT.flatten().tolist()
-    # A filling of label IGNORED stands at place 0, which is no prediction.
+    # Padding with label IGNORED has index 0, and predicts nothing.
     places = zip(batch.logit_indices_K.tolist(), batch.labels_K.tolist(), strict=True)
     predicted = {place + 1: label for place, label in places if label != IGNORED}
     examples: list[list[tuple[int, int]]] = []
@@ -148,7 +148,7 @@ def test_every_example_stands_once_in_one_row_with_loss_on_its_response_alone(ba
         expected = []
         for row in rows[m.index * batches.micro_batch :][: batches.micro_batch]:
             ids, prompt = batches.tokens.example(row)
-            # The first token of a text is never predicted: nothing stands before it.
+            # The first token of a text is never predicted: nothing comes before it.
             expected.append(
                 [(int(t), int(t) if i >= max(prompt, 1) else IGNORED) for i, t in enumerate(ids)]
             )
@@ -251,7 +251,7 @@ def test_a_row_width_weighs_waste_against_attention():
     assert row_width(thirds, 1, 0.0) == 32
     alike = Tokens.pack([([1] * 32, 0)] * 8)
     assert row_width(alike, 8, 0.01) == 32
-    # One long example among many of which a row of the long one's width holds one.
+    # A row as wide as the one long example holds only one of the others.
     mixed = Tokens.pack([([1] * 40, 0), *[([1] * 33, 0)] * 30])
     assert row_width(mixed, 16, 0.0) > 48
     assert row_width(mixed, 16, 10.0) == 48

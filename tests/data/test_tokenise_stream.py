@@ -27,7 +27,7 @@ documents = st.lists(
 )
 
 
-def unheard(_filled: StreamProgress) -> None:
+def ignore_progress(_progress: StreamProgress) -> None:
     """Ignore progress."""
 
 
@@ -35,7 +35,7 @@ def unheard(_filled: StreamProgress) -> None:
 def from_texts(plain, tmp_path_factory):
     """Make a function that stores tokens of texts, the first of them held out."""
 
-    def make(texts, sequences=None, seq_len=8, tell=unheard, vocabulary=VOCABULARY):
+    def make(texts, sequences=None, seq_len=8, on_progress=ignore_progress, vocabulary=VOCABULARY):
         def split(_spec, _tokenizer):
             yield from ((index == 0, text) for index, text in enumerate(texts))
 
@@ -44,7 +44,7 @@ def from_texts(plain, tmp_path_factory):
         root = tmp_path_factory.mktemp("stored")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "split_documents", split)
-            tokenise_stream(root, recipe, plain, tell)
+            tokenise_stream(root, recipe, plain, on_progress)
         return read_stored(root, recipe)
 
     return make
@@ -109,7 +109,7 @@ def test_the_manifest_knows_the_tokens(from_texts, plain):
 def test_progress_is_told_after_each_batch(from_texts, monkeypatch):
     told: list[StreamProgress] = []
     monkeypatch.setattr(module, "BATCH", 20)
-    from_texts(["a"] * 101, tell=told.append)
+    from_texts(["a"] * 101, on_progress=told.append)
     assert [filled.documents for filled in told] == [20, 40, 60, 80, 100]
     assert [filled.tokens for filled in told] == [40, 80, 120, 160, 200]
     assert told[0].wanted is None
@@ -117,7 +117,7 @@ def test_progress_is_told_after_each_batch(from_texts, monkeypatch):
 
 def test_memory_does_not_grow_with_the_documents(from_texts, monkeypatch):
     monkeypatch.setattr(module, "BATCH", 2000)
-    from_texts(["a" * 50] * 10)  # so that what is kept for good is there already
+    from_texts(["a" * 50] * 10)  # warms up caches that stay
 
     def peak(count):
         tracemalloc.start()
@@ -153,10 +153,10 @@ def stored(tmp_path, plain):
 
 def test_a_stream_that_breaks_off_leaves_nothing_that_counts(stored, plain):
     path, recipe, root = stored
-    tokenise_stream(root, recipe, plain, unheard)
+    tokenise_stream(root, recipe, plain, ignore_progress)
     path.write_text(path.read_text() + '{"text": "ha')
     with pytest.raises(DataError, match="reading broke off"):
-        tokenise_stream(root, recipe, plain, unheard)
+        tokenise_stream(root, recipe, plain, ignore_progress)
     assert read_stored(root, recipe) is None
     assert not TokenFolder(root).train.exists()
 
@@ -169,7 +169,7 @@ def test_a_full_disk_is_one_sentence(stored, plain, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError) as caught:
-        tokenise_stream(root, recipe, plain, unheard)
+        tokenise_stream(root, recipe, plain, ignore_progress)
     assert str(caught.value) == (
         "--out: the results folder must hold all tokens of 2 bytes each, and after 278 of them "
         f"{root} takes no more (No space left on device); make room, choose another --out, or set "
@@ -180,9 +180,9 @@ def test_a_full_disk_is_one_sentence(stored, plain, monkeypatch):
 
 def test_an_interrupted_reading_is_never_taken_for_a_whole_one(stored, plain, monkeypatch):
     _, recipe, root = stored
-    tokenise_stream(root, recipe, plain, unheard)
+    tokenise_stream(root, recipe, plain, ignore_progress)
 
-    def interrupt(_filled):
+    def interrupt(_progress):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "BATCH", 1)
@@ -195,6 +195,6 @@ def test_the_same_source_gives_the_same_tokens(stored, plain):
     _, recipe, root = stored
     contents = []
     for _ in range(2):
-        tokenise_stream(root, recipe, plain, unheard)
+        tokenise_stream(root, recipe, plain, ignore_progress)
         contents.append(np.fromfile(TokenFolder(root).train, dtype=recipe.dtype).tolist())
     assert contents[0] == contents[1]

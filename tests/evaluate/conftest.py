@@ -1,4 +1,4 @@
-"""A model that has memorised some answers, and lm-eval tasks that ask for them."""
+"""Fixtures: a model that has memorised some answers, and lm-eval tasks about them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["one_thread", "two_workers"]
 
 @pytest.fixture(scope="session")
 def tasks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder of tasks over the same ten questions, seven of them asked rightly."""
+    """Make a folder of tasks over the same ten questions; seven expect the memorised answer."""
     folder = tmp_path_factory.mktemp("tasks")
     for name, task in TASKS.items():
         (folder / f"{name}.yaml").write_text(task, encoding="utf-8")

@@ -11,7 +11,7 @@ import yaml
 
 from lorasweep.evaluate.sandbox.execution import Outcome, Sandbox
 
-# Whatever is written ends up between quotes, and passes if it has an even number of letters.
+# A completion ends up between quotes, and passes if it has an even number of letters.
 TASK: dict[str, Any] = {
     "task": "quoted",
     "output_type": "code",
@@ -40,7 +40,7 @@ def write_task(folder: Path, problems: int = 5, **changes: Any) -> Path:
 
 
 class FakeSandbox(Sandbox):
-    """Judge a program by the length of its quoted word."""
+    """A sandbox that judges a program by the length of its quoted word, without running it."""
 
     def __init__(self, broken: bool = False) -> None:
         super().__init__()

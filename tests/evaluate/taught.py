@@ -1,4 +1,4 @@
-"""What the taught model has memorised, lm-eval tasks that ask for it, and copies of models."""
+"""What the taught model has memorised, lm-eval tasks about it, and copies of models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import WORDS
 
 CPU = torch.device("cpu")
 
-# What the model is taught, and whether a task asks for that or for a wrong answer.
+# For each question, whether a task expects the answer that the model is taught or a wrong one.
 ASKED_RIGHTLY = (True, True, False, True, True, False, True, True, False, True)
 SUBJECTS = WORDS[: len(ASKED_RIGHTLY)]
 ANSWERS = ("seven", "nine", "four")
@@ -67,7 +67,7 @@ metric_list:
     aggregation: mean
     higher_is_better: true
 """
-# The same choices without a question as well, whose likelihood is taken off.
+# The same choices, minus their log-likelihoods without a question.
 WEIGHED = CHOOSE.replace("task: chosen", "task: weighed").replace("acc_norm", "acc_mutual_info")
 # The same choices, and a metric that is no mean over the problems.
 CORRELATE = (

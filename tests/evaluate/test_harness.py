@@ -34,7 +34,7 @@ def _suite(
     batch_size: int = 4,
     shard: Shard = Shard(),  # noqa: B008
 ) -> tuple[Suite, dict[str, Any]]:
-    """Prepare tasks of a folder, and give them as well."""
+    """Prepare tasks of a folder; return the suite and the tasks."""
     tasks = load_tasks(names, EvaluateSpec(tasks=str(tasks_folder)))
     suite = Suite(tasks, tokenizer, limit=limit, batch_size=batch_size, shard=shard, device=CPU)
     return suite, tasks
@@ -53,7 +53,7 @@ def _run(
     batch_size: int = 4,
     shard: Shard = Shard(),  # noqa: B008
 ) -> tuple[dict[str, float], Asked]:
-    """Score a model on tasks of a folder, and tell what it was asked."""
+    """Score a model on tasks of a folder; return the scores and the prompts."""
     served, tokenizer = serve(folder)
     suite, tasks = _suite(tokenizer, tasks_folder, names, limit, batch_size, shard)
     (scores,) = suite.scores(served)
@@ -69,7 +69,7 @@ def _run(
 def _of_lm_eval(
     served: Served, tokenizer: Any, tasks_folder: Path, name: str, limit: int | None
 ) -> tuple[dict[str, float], list[Any]]:
-    """Let lm-eval score a model by itself; give its measures and the model's answers."""
+    """Score a model with lm-eval itself; return its measures and the model's answers."""
     (task,) = load_tasks((name,), EvaluateSpec(tasks=str(tasks_folder))).values()
     task.set_fewshot_seed(seed=SHOTS_SEED)
     with served.one_copy(0) as model:
@@ -169,7 +169,7 @@ def test_that_some_answers_have_ended_changes_no_other(
 ):
     served, tokenizer = serve(MODEL, copies=copies)
     suite, tasks = _suite(tokenizer, tmp_path, ("testbed_math",), 70, 16)
-    monkeypatch.setattr(served_lm, "CHECK_EVERY", 1000)  # nobody is looked at before all have ended
+    monkeypatch.setattr(served_lm, "CHECK_EVERY", 1000)  # no check before all have ended
     at_once = suite.scores(served)
     answers = _answers(tasks)
     monkeypatch.setattr(served_lm, "CHECK_EVERY", piece)

@@ -138,4 +138,4 @@ def test_a_long_reading_says_how_far_it_is(source, tmp_path, monkeypatch):
 
 def test_without_a_results_folder_a_sample_is_read(source):
     prepared = prepare(sweep(source).studies[0])
-    assert prepared.data.notes == ("56 documents of the stream stand for all of them",)
+    assert prepared.data.notes == ("estimated from the first 56 documents of the stream",)

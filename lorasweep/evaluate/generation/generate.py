@@ -117,8 +117,8 @@ def sample(
     numbers = range(len(prompts)) if numbers is None else numbers
     with served.all_copies() as model:
         kept = [list(prompt) or [tokenizer.eos_token_id] for prompt in prompts]
-        most = _max_prompt_tokens(model, sampling.max_tokens)
-        kept = kept if most is None else [prompt[-most:] for prompt in kept]
+        longest = _max_prompt_tokens(model, sampling.max_tokens)
+        kept = kept if longest is None else [prompt[-longest:] for prompt in kept]
         count = len(kept) * sampling.samples
         texts = [[""] * count for _ in range(served.copies)]
         decoder = CompletionDecoder(tokenizer, kept, eos_tokens(model, tokenizer), sampling.until)
@@ -158,10 +158,10 @@ def _batches(
     for prompt, tokens in enumerate(prompts):
         requests = [(prompt, number) for number in range(sampling.samples)]
         by_width[row_width(len(tokens))].extend(requests)
-    most = batch_size // ALIGNMENT * ALIGNMENT or batch_size
+    max_rows = batch_size // ALIGNMENT * ALIGNMENT or batch_size
     for width in sorted(by_width, reverse=True):  # if memory is too small, fail on the first batch
-        for first in range(0, len(by_width[width]), most):
-            requests = by_width[width][first : first + most]
+        for first in range(0, len(by_width[width]), max_rows):
+            requests = by_width[width][first : first + max_rows]
             drawn = [
                 uniforms(sampling.seed, numbers[prompt], number, sampling.max_tokens)
                 for prompt, number in requests
@@ -169,7 +169,7 @@ def _batches(
             yield _Batch(
                 requests,
                 {prompt: prompts[prompt] for prompt, _ in requests},
-                min(round_up(len(requests)), most),
+                min(round_up(len(requests)), max_rows),
                 np.stack(drawn),
             )
 

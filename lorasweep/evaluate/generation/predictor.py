@@ -58,7 +58,9 @@ def make_predictor(model: Any, texts: Texts, *, pad: int, device: torch.device) 
     layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
     attends = all("attention" in layer and "linear" not in layer for layer in layers)
     if attends and {"past_key_values", "attention_mask"} <= parameters.keys():
-        return _CachedPredictor(model, texts, pad, device, positions="position_ids" in parameters)
+        return _CachedPredictor(
+            model, texts, pad, device, takes_positions="position_ids" in parameters
+        )
     return _UncachedPredictor(model, texts, pad, device)
 
 
@@ -66,9 +68,9 @@ class _CachedPredictor:
     """Keeps keys and values of tokens that were read; texts are aligned at the right."""
 
     def __init__(
-        self, model: Any, texts: Texts, pad: int, device: torch.device, *, positions: bool
+        self, model: Any, texts: Texts, pad: int, device: torch.device, *, takes_positions: bool
     ) -> None:
-        self._model, self._positions = model, positions
+        self._model, self._takes_positions = model, takes_positions
         self._cache = DynamicCache(config=model.config)
         width = row_width(max(map(len, texts)))
         rows = [[pad] * (width - len(text)) + list(text) for text in texts]
@@ -79,7 +81,7 @@ class _CachedPredictor:
     def predict(self) -> Tensor:
         rows, unread = self._unread_RT.shape
         more: dict[str, Tensor] = {}
-        if self._positions:
+        if self._takes_positions:
             ordinals_RT = self._mask_RT.cumsum(-1) - 1
             more["position_ids"] = ordinals_RT[:, -unread:].clamp(min=0)
         last_R = torch.arange(1, rows + 1, device=self._mask_RT.device) * unread - 1
@@ -108,7 +110,7 @@ class _UncachedPredictor:
     def __init__(self, model: Any, texts: Texts, pad: int, device: torch.device) -> None:
         self._model, self._pad = model, pad
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self._widest: int | None = positions
+        self._max_width: int | None = positions
         width = max(map(len, texts))
         rows = [list(text) + [pad] * (width - len(text)) for text in texts]
         self._texts_RT = torch.tensor(rows, device=device)
@@ -116,7 +118,11 @@ class _UncachedPredictor:
 
     def predict(self) -> Tensor:
         rows, length = self._texts_RT.shape
-        width = row_width(length) if self._widest is None else min(row_width(length), self._widest)
+        width = (
+            row_width(length)
+            if self._max_width is None
+            else min(row_width(length), self._max_width)
+        )
         padded_RT = functional.pad(self._texts_RT, (0, width - length), value=self._pad)
         firsts_R = torch.arange(rows, device=padded_RT.device) * width
         with logits_at(self._model, firsts_R + self._lengths_R - 1):

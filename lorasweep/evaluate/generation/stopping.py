@@ -44,7 +44,7 @@ class CompletionDecoder:
         return text
 
     def decode(self, prompt: int, tokens: Sequence[int]) -> tuple[str, bool]:
-        """Decode a completion, cut before its end, and tell whether it has ended.
+        """Decode a completion, cut before its end, and check whether it has ended.
 
         Args:
             prompt: index of its prompt.

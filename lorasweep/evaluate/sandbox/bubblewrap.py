@@ -24,7 +24,7 @@ START_TIMEOUT_S = 60.0  # a loaded machine starts slowly, which is not the progr
 FOLDER = "/tmp"
 # An empty file takes kernel memory that no limit on bytes counts, so files are counted as well.
 MAX_FILES = 1000
-POLL_S = 0.05  # some 10,000 files can be made between two looks
+POLL_S = 0.05  # some 10,000 files can be made between two checks
 READ_BYTES = 4096
 # Strings hash alike in every run, so that a program that iterates over a set ends the same way.
 ENVIRONMENT = {"HOME": FOLDER, "LANG": "C.UTF-8", "PATH": "/usr/bin", "PYTHONHASHSEED": "0"}
@@ -43,7 +43,7 @@ StoppedBy = Literal["", "start", "wall", "cpu", "files"]
 
 @dataclass(frozen=True)
 class Limits:
-    """Resources of one program, which is one process with one thread in any case."""
+    """Resource limits of one program, which is always one process with one thread."""
 
     wall_s: float = 10.0
     cpu_s: int = 5  # whole seconds, as the kernel counts them; a busy machine does not matter
@@ -60,7 +60,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ProcessExit:
-    """What was seen of a program from outside.
+    """How a program ended, as observed from outside its sandbox.
 
     verdict: what `child.py` wrote to its pipe.
     code: exit code; below 0 the signal that ended bubblewrap, above 128 the one that ended the
@@ -137,46 +137,46 @@ def run_confined(bubblewrap: str, program: bytes, secret: bytes, limits: Limits)
         OSError: the machine has no process or file to give.
     """
     with ExitStack() as stack:
-        given, rules, complaints = (
+        stdin, rules, errors = (
             stack.enter_context(_memory_file(content))
             for content in (program + secret, allowing_filter(os.uname().machine), b"")
         )
         verdict, their_verdict = _pipe(stack)
-        facts, their_facts = _pipe(stack)
-        handed = (rules.fileno(), their_facts.fileno(), their_verdict.fileno())
-        numbers = (len(program), limits.cpu_s, limits.memory_bytes, limits.file_bytes)
+        info, their_info = _pipe(stack)
+        inherited = (rules.fileno(), their_info.fileno(), their_verdict.fileno())
+        arguments = (len(program), limits.cpu_s, limits.memory_bytes, limits.file_bytes)
         process = subprocess.Popen(
             [
                 *_command(bubblewrap, limits.file_bytes),
-                *("--seccomp", str(handed[0]), "--info-fd", str(handed[1]), "--"),
-                *(*_child_command(), str(handed[2]), *map(str, numbers)),
+                *("--seccomp", str(inherited[0]), "--info-fd", str(inherited[1]), "--"),
+                *(*_child_command(), str(inherited[2]), *map(str, arguments)),
             ],
             env={},
-            pass_fds=handed,
+            pass_fds=inherited,
             process_group=0,  # Ctrl-C at the terminal is for us to handle
-            stdin=given,
+            stdin=stdin,
             stdout=subprocess.DEVNULL,
-            stderr=complaints,
+            stderr=errors,
         )
         try:
             # Our copies of the write ends must be closed, or reading would never see the end.
             their_verdict.close()
-            their_facts.close()
-            code, stopped_by = _wait(process, verdict, facts, limits)
+            their_info.close()
+            code, stopped_by = _wait(process, verdict, info, limits)
         finally:
             # Killing bubblewrap ends its PID namespace, and with it every process inside.
             process.kill()
             process.wait()
         # Both pipes are non-blocking, so a program that floods one cannot hold us up: it blocks
         # once the pipe is full, until its time is over.
-        said = verdict.read(READ_BYTES) or b""
-        complaints.seek(0)
-        stderr = complaints.read(READ_BYTES).decode("utf-8", "replace")
-        return ProcessExit(said, code, stopped_by, stderr)
+        written = verdict.read(READ_BYTES) or b""
+        errors.seek(0)
+        stderr = errors.read(READ_BYTES).decode("utf-8", "replace")
+        return ProcessExit(written, code, stopped_by, stderr)
 
 
 def _wait(
-    process: subprocess.Popen[bytes], verdict: IO[bytes], facts: IO[bytes], limits: Limits
+    process: subprocess.Popen[bytes], verdict: IO[bytes], info: IO[bytes], limits: Limits
 ) -> tuple[int, StoppedBy]:
     """Wait until a program ends or breaks a limit; the clock starts at its first line."""
     if not _wait_readable(verdict.fileno(), START_TIMEOUT_S):
@@ -184,16 +184,16 @@ def _wait(
     started = time.monotonic()
     deadline = started + limits.wall_s
     known = b""
-    end = os.pidfd_open(process.pid)
+    ended = os.pidfd_open(process.pid)  # readable once the process has ended
     try:
-        while not _wait_readable(end, min(POLL_S, deadline - time.monotonic())):
+        while not _wait_readable(ended, min(POLL_S, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
                 return 0, "wall"
-            known += facts.read(READ_BYTES) or b""
+            known += info.read(READ_BYTES) or b""
             if _count_files(known) > MAX_FILES:
                 return 0, "files"
     finally:
-        os.close(end)
+        os.close(ended)
     code = process.wait()
     # SIGXCPU comes at the limit, SIGKILL a second later for programs that ignore the first. Others
     # may send SIGKILL too (the OOM killer), but a program with one thread cannot have used `cpu_s`
@@ -212,8 +212,8 @@ def _count_files(known: bytes) -> int:
     if not known:
         return 0
     try:
-        within = json.loads(known)["child-pid"]
-        space = os.statvfs(f"/proc/{within}/root{FOLDER}")
+        pid = json.loads(known)["child-pid"]
+        space = os.statvfs(f"/proc/{pid}/root{FOLDER}")
     except (FileNotFoundError, ProcessLookupError):
         return 0  # it is ending just now
     return space.f_files - space.f_ffree

@@ -26,8 +26,8 @@ def limit(kind: int, value: int, grace: int = 0) -> None:
     resource.setrlimit(kind, (value, highest))
 
 
-def last_line(error: BaseException) -> bytes:
-    """Format an exception and the line of the program that raised it."""
+def describe_error(error: BaseException) -> bytes:
+    """Describe an exception in a line, with the line of the program that raised it."""
     try:
         text = str(error)[:DETAIL_CHARACTERS].strip().replace("\n", " ")
         trace: TracebackType | None = error.__traceback__
@@ -48,7 +48,7 @@ def main() -> None:
     verdict, length, cpu_s, memory_bytes, file_bytes = map(int, sys.argv[1:])
     sys.argv[:] = ["program.py"]
     # Bound to locals, so that a program that patches os or builtins does not change them.
-    write, read, leave, describe = os.write, os.pread, os._exit, last_line
+    write, read, leave, describe = os.write, os.pread, os._exit, describe_error
     given = os.dup(0)
     os.set_inheritable(verdict, False)
     program = read(given, length, 0).decode("utf-8", "surrogatepass")

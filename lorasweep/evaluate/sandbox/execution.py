@@ -158,6 +158,6 @@ def _failure(ended: ProcessExit, limits: Limits) -> Outcome | None:
 
 
 def _one_line(text: str) -> str:
-    """Make text that a program had a hand in safe to print as one line of a terminal."""
+    """Make text that may come from a program safe to print, on one line of a terminal."""
     shown = "".join(letter if letter.isprintable() else " " for letter in text)
     return " ".join(shown.split())[: child.DETAIL_CHARACTERS]

@@ -204,7 +204,7 @@ def spectrum_of_update(
         LorasweepError: weights are missing, damaged, quantised, not finite, or not of this base.
     """
     device = device or torch.device("cpu")
-    spectra = BaseSpectra(free=1.0) if spectra is None else spectra
+    spectra = BaseSpectra(free=1.0) if spectra is None else spectra  # 1.0: caches nothing
     kind = _Adapter if (tuned / "adapter_config.json").is_file() else _Checkpoint
     source: _Source = kind(Weights(base), tuned, device)
     if not source.names:

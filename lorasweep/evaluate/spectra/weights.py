@@ -55,12 +55,12 @@ class Weights:
     def __init__(self, folder: Path, *, stem: str = "model") -> None:
         self.folder = folder
         self.files = _files(folder, stem)
-        self._places: dict[str, list[str]] = {}
+        self._by_block: dict[str, list[str]] = {}
         for name in self.files:
-            self._places.setdefault(_from_block(name), []).append(name)
+            self._by_block.setdefault(_from_block(name), []).append(name)
 
     def find(self, name: str) -> str:
-        """Find a tensor's name in this folder, whatever prefix stands before the blocks.
+        """Find a tensor's name in this folder, whatever prefix comes before the blocks.
 
         The hub's GPT-2, for example, has `h.0.attn.c_attn` where transformers saves
         `transformer.h.0.attn.c_attn`.
@@ -70,7 +70,7 @@ class Weights:
         """
         if name in self.files:
             return name
-        alike = self._places.get(_from_block(name), [])
+        alike = self._by_block.get(_from_block(name), [])
         if len(alike) != 1:
             raise LorasweepError(
                 f"{name}: must be in {str(self.folder)!r}, found "

@@ -226,7 +226,7 @@ def test_a_loop_that_ignores_all_signals_and_interrupts_is_killed(hasty):
 
 
 def processes_of(limits: Limits) -> list[psutil.Process]:
-    """Find sandboxes by their limits, which stand in their command lines."""
+    """Find sandboxes by their limits, which are in their command lines."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -691,7 +691,7 @@ def test_without_bubblewrap_nothing_runs(sandbox, monkeypatch):
 
 @pytest.fixture
 def weaken(tmp_path, monkeypatch):
-    """Put something else before bubblewrap, which changes what it is asked for."""
+    """Shadow bwrap by a script that changes its arguments."""
 
     def install(change: str) -> None:
         real = find_bubblewrap()

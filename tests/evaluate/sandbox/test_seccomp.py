@@ -13,7 +13,7 @@ from lorasweep.evaluate.sandbox.seccomp import ALLOWED, allowing_filter
 ALLOW, KILL = 0x7FFF0000, 0x80000000
 REFUSE = 0x00050000 | errno.ENOSYS
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-OTHERS = {"x86_64": 0x40000003, "aarch64": 0x40000028}  # i386 and study
+OTHERS = {"x86_64": 0x40000003, "aarch64": 0x40000028}  # i386 and arm
 COLUMN = {"x86_64": 0, "aarch64": 1}
 
 

@@ -24,7 +24,7 @@ Q = "model.layers.1.self_attn.q_proj"
 
 @pytest.fixture(scope="module", autouse=True)
 def _numpy_has_one_thread():
-    """Compute with one thread; two wait for one another on a busy machine."""
+    """Compute with one thread: on a busy machine, two threads wait for each other."""
     with threadpool_limits(1):
         yield
 
@@ -34,7 +34,7 @@ def load(folder):
 
 
 def perturbed(model, scale, seed=0):
-    """Change every parameter of a model, by more the later it stands."""
+    """Change every parameter of a model, later ones more than earlier ones."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for number, weight in enumerate(model.parameters()):
@@ -67,16 +67,16 @@ def entropy_rank(singular):
 
 
 def assert_right(row, base, update):
-    """Compare a measured row with what numpy says of the update."""
+    """Compare a measured row with the same numbers from numpy."""
     pretrained, base_values, _ = np.linalg.svd(base, full_matrices=False)
     finetuned, tuned_values, _ = np.linalg.svd(base + update, full_matrices=False)
     update_values = np.linalg.svd(update, compute_uv=False)
-    cosine = [np.abs(pretrained.T @ vector).max() for vector in finetuned.T[:10]]
+    cosines = [np.abs(pretrained.T @ vector).max() for vector in finetuned.T[:10]]
     assert (row.outputs, row.inputs) == base.shape
     assert (row.update, row.base, row.tuned) == tuple(
         rank_90(values) for values in (update_values, base_values, tuned_values)
     )
-    assert row.intruders == sum(cosine < 0.5 for cosine in cosine)
+    assert row.intruders == sum(cosine < 0.5 for cosine in cosines)
     assert row.effective == pytest.approx(entropy_rank(update_values), rel=1e-4)
     assert row.share == pytest.approx(np.linalg.norm(update) / np.linalg.norm(base), rel=1e-6)
 
@@ -123,7 +123,7 @@ def test_what_is_kept_of_the_base_changes_nothing(tuned, spectrum):
 
 
 def alone_and_shared(tuned, shard):
-    """Measure on this worker alone, then with the other; tell how many matrices it did then."""
+    """Measure alone, then with the other worker; also count the matrices this one measured."""
     spectra = BaseSpectra(free=0.0)
     shared = spectrum_of_update(BASE, tuned, spectra=spectra, shard=shard)
     return spectrum_of_update(BASE, tuned), shared, len(spectra._known)
@@ -209,7 +209,7 @@ def test_only_projections_inside_of_blocks_are_measured(tmp_path):
 
 
 def adapter_of(model, folder, hyperparameters, targets="all", seed=0):
-    """Save an adapter whose B is not zero, and give its update of every layer."""
+    """Save an adapter whose B is not zero, and compute its update of every layer."""
     layers = adapter_layers(model, targets)
     adapter = initial_adapter(layers, hyperparameters.rank, seed)
     generator = torch.Generator().manual_seed(seed)

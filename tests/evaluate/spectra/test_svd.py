@@ -57,8 +57,8 @@ def test_values_and_vectors_are_those_of_numpy(outputs, inputs, seed):
     values, vectors = decompose(matrix)
     np.testing.assert_allclose(values.numpy(), expected, **near)
     # A vector and its opposite are the same one.
-    cosine = np.abs((vectors.numpy() * left[:, : vectors.shape[1]]).sum(axis=0))
-    np.testing.assert_allclose(cosine, 1, atol=1e-6)
+    cosines = np.abs((vectors.numpy() * left[:, : vectors.shape[1]]).sum(axis=0))
+    np.testing.assert_allclose(cosines, 1, atol=1e-6)
 
 
 def test_a_vector_of_no_singular_value_is_left_out():

@@ -100,7 +100,7 @@ def test_a_local_base_is_its_own_folder(tmp_path):
 
 
 class Hub:
-    """Stand for the hub: its snapshot is here only once it was loaded."""
+    """Fake the hub: its snapshot is local only after the first download."""
 
     def __init__(self, folder, is_cached):
         self.folder, self.is_cached, self.asked = folder, is_cached, []
