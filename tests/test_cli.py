@@ -72,7 +72,7 @@ def test_the_built_in_sweep_is_the_one_in_the_folder():
         (["--set", "search.algoritm=tpe"], ["search.algoritm: no such field"]),
         (["--set", "search.trials"], ["--set: must be KEY.PATH=VALUE"]),
         (["--trials", "0"], ["search.trials: must be greater than or equal to 1, got 0"]),
-        (["--method", "dora"], ["--method: must be of lora, full, got 'dora'"]),
+        (["--method", "dora"], ["--method: must be one of lora, full, got 'dora'"]),
         (["--method", "full", "--space", "lr,rank"], ["space.rank: full finetuning has no rank"]),
         (["--space", "full.lr"], ["space.full: must be a method of the sweep, lora, got 'full'"]),
         (["--slots", "0"], ["slots: must be auto or a number of at least 1, got 0"]),

@@ -27,10 +27,10 @@ def build_sweep(options: SweepOptions) -> SweepSpec:
     content = read_yaml(options.sweep) if options.sweep else default_sweep(model, data)
     problems: list[str] = []
 
-    def change(how: Callable[..., None], *words: Any) -> None:
+    def change(how: Callable[..., None], *arguments: Any) -> None:
         """Apply a change and collect its mistakes, so that all are reported at once."""
         try:
-            how(content, *words)
+            how(content, *arguments)
         except SpecError as error:
             problems.extend(error.problems)
 
@@ -126,7 +126,7 @@ def choose_methods(content: Content, text: str) -> None:
     """
     wanted = in_order(dict.fromkeys(name.strip() for name in text.split(",")))
     if unknown := [name for name in wanted if name not in OF_METHOD]:
-        raise SpecError([f"--method: must be of {', '.join(OF_METHOD)}, got {unknown[0]!r}"])
+        raise SpecError([f"--method: must be one of {', '.join(OF_METHOD)}, got {unknown[0]!r}"])
     written = methods_of(content)
     if wanted == written and "methods" not in content:
         return

@@ -87,7 +87,7 @@ def _duration(
 ) -> tuple[int | None, float | None]:
     """Count a trial's steps and tokens.
 
-    Where the data are unknown, a step is taken to hold full sequences, which is the most it can.
+    Where the data are unknown, every sequence is assumed full, the most that a step can hold.
     """
     full = chosen.batch_size * seq_len
     if study.train.steps is not None:
@@ -211,7 +211,7 @@ def _training_costs(
     whole = [cost.tokens or 0.0 for cost in costs]
     own = tokens_without_trunks(study, chosen, costs)
     flops = [tokens * cost.flops_per_token for tokens, cost in zip(own, costs, strict=True)]
-    # A grid runs each configuration once. A search runs `trials` of them, taken as drawn evenly.
+    # A grid runs each configuration once. A search runs `trials` of them, as if drawn evenly.
     # Confirming all repeats everything on each further seed, trunks included; confirming a few
     # repeats each of those in its whole length.
     times = trials / len(costs)
@@ -222,14 +222,14 @@ def _training_costs(
     tokens = times * sum(own) + repeated * _mean(whole)
     start_s = START_S if study.sharding is not None or study.slots == 1 else 0.0
     rate = speed.tokens_per_s * study.resources.workers
-    abreast = 1 if study.resources.max_concurrent == "auto" else study.resources.max_concurrent
+    concurrent = 1 if study.resources.max_concurrent == "auto" else study.resources.max_concurrent
     return TrainingCosts(
         steps_per_trial=_span([cost.steps or 0 for cost in costs]),
         tokens_per_trial=_span([round(each) for each in whole]),
         tokens=round(tokens),
         tokens_shared=round(times * (sum(whole) - sum(own))),
         flops=times * sum(flops) + repeated * _mean([cost.flops for cost in costs]),
-        hours=(tokens / rate + (trials + confirmations) * start_s) / 3600 / abreast,
+        hours=(tokens / rate + (trials + confirmations) * start_s) / 3600 / concurrent,
         hours_per_trial=_span([(each / rate + start_s) / 3600 for each in whole]),
     )
 

@@ -52,8 +52,8 @@ def export(
             ["export: must be given an output: --optuna, --csv, --parquet, --mlflow or --wandb"]
         )
     arrow = library("pyarrow", "pyarrow", "--parquet") if parquet else None
-    tracker = library("mlflow", "mlflow-skinny", "--mlflow") if mlflow else None
-    weights = library("wandb", "wandb", "--wandb") if wandb else None
+    mlflow_library = library("mlflow", "mlflow-skinny", "--mlflow") if mlflow else None
+    wandb_library = library("wandb", "wandb", "--wandb") if wandb else None
     sweep = load_finished(folder)
     trials = sweep.results.trials
     lines = []
@@ -73,14 +73,14 @@ def export(
                 _arrow_table(trials, arrow), temporary
             )
         lines.append(f"parquet  {parquet}")
-    if mlflow is not None and tracker is not None:
+    if mlflow is not None and mlflow_library is not None:
         from lorasweep.service.export_runs import log_to_mlflow
 
-        lines.append(f"mlflow   {log_to_mlflow(sweep, mlflow, tracker)}{sweep.left_out}")
-    if wandb is not None and weights is not None:
+        lines.append(f"mlflow   {log_to_mlflow(sweep, mlflow, mlflow_library)}{sweep.left_out}")
+    if wandb is not None and wandb_library is not None:
         from lorasweep.service.export_runs import log_to_wandb
 
-        lines.append(f"wandb    {log_to_wandb(sweep, wandb, weights)}{sweep.left_out}")
+        lines.append(f"wandb    {log_to_wandb(sweep, wandb, wandb_library)}{sweep.left_out}")
     return lines
 
 

@@ -77,9 +77,9 @@ def with_sweep_options(
     shared = inspect.signature(SweepOptions, eval_str=True).parameters
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
-    def run(*words: Others.args, **given: Others.kwargs) -> None:
+    def run(*args: Others.args, **given: Others.kwargs) -> None:
         options: dict[str, Any] = {name: given.pop(name) for name in names}
-        command(SweepOptions(**options), *words, **given)
+        command(SweepOptions(**options), *args, **given)
 
     # Typer reads a command's options from its signature.
     parameters = [*shared.values(), *own]

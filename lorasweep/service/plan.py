@@ -81,5 +81,5 @@ def _notes(study: SweepSpec, plan: StudyPlan, *, is_published: bool) -> tuple[st
             "state is counted as in appendix H of the paper; DeepSpeed also keeps a bf16 copy of "
             "the trained weights, 2 bytes a parameter"
         )
-    notes.append("hours count training; evaluation comes on top")
+    notes.append("times count training only; evaluation adds to them")
     return tuple(notes)

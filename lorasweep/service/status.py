@@ -64,7 +64,7 @@ class SweepStatus(Frozen):
 
     @property
     def ended(self) -> int:
-        """Number of trials that have ended, whatever came of them."""
+        """Number of trials in a final state."""
         return sum(count for status, count in self.trials.items() if status not in _UNFINISHED)
 
 

@@ -41,10 +41,10 @@ class StudyPlan(TrainingCosts):
     zero_stage: of DeepSpeed, None in lanes.
     state_memory_gb_per_gpu: of the largest trial: weights, gradients and optimizer states, without
         activations.
-    state_memory_gb_by_gpus: the same sharded over so many GPUs, as in appendix H of the paper.
+    state_memory_gb_by_gpus: the same, sharded over each number of GPUs in appendix H of the paper.
     disk_gb, disk_gb_per_trial: what trials leave; disk_gb_under_way: the checkpoint of a running
         trial.
-    notes: sentences that a reader of these numbers must know.
+    notes: what a reader of these numbers must know, in sentences.
     """
 
     study: str

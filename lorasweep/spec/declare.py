@@ -1,4 +1,4 @@
-"""What is declared of a hyperparameter beside its type: everything else follows from it."""
+"""Declaration of a hyperparameter: all that is known of it besides its type and its rule."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class Declaration:
     levels, interval: its default axis, one of the two.
     scale: how an interval of it is searched; None where it takes levels only.
     full_factor: full finetuning takes LoRA's value and default axis times this.
-    is_duration: it sets how long a trial is; a trial has one such hyperparameter.
-    held_equal: methods are compared at equal values of it; others are each method's own to tune.
-    is_later: it was added after trials had been named, whose names it leaves alone at its default.
+    is_duration: it sets how long a trial is; only one such hyperparameter applies to a trial.
+    held_equal: methods are compared at equal values of it; the others are tuned for each method.
+    is_later: added after trials had been named; at its default it is left out of a trial's hash, so
+        that those trials keep their names.
     """
 
     help: str

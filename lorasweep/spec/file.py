@@ -24,7 +24,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError([f"{path}: the sweep file cannot be read ({error})"]) from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpecError([f"{path}: the sweep file cannot be read ({reason})"]) from None
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise SpecError([f"{path}: the sweep file is not valid YAML ({problem})"]) from None

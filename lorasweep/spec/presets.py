@@ -118,7 +118,7 @@ def learns_code(spec: SweepSpec) -> bool:
     return names_code and spec.data.kind != "documents"
 
 
-def _placed(axis: Axis, wanted: Level | None) -> Level | None:
+def _nearest_level(axis: Axis, wanted: Level | None) -> Level | None:
     """Find the level of an axis nearest to a wanted one; None if it lies outside.
 
     Numbers are compared by their ratio, text only with itself; a list without the text gives its
@@ -164,11 +164,13 @@ def first_points(spec: SweepSpec, hidden_size: int, model_type: str) -> list[dic
             values["lr"] = published_full_lr(recipe, hidden_size, model_type, code=code)
         else:
             searched = spec.space.axes.get("rank")
-            nearest = None if searched is None else _placed(searched, values["rank"])
+            nearest = None if searched is None else _nearest_level(searched, values["rank"])
             values["rank"] = fixed["rank"] if nearest is None else nearest
             rank = int(values["rank"])
             values["lr"] = published_lr(recipe, rank, hidden_size, model_type, code=code)
-        placed = {name: _placed(axis, values[name]) for name, axis in spec.space.axes.items()}
+        placed = {
+            name: _nearest_level(axis, values[name]) for name, axis in spec.space.axes.items()
+        }
         point = {name: level for name, level in placed.items() if level is not None}
         if len(point) == len(placed) and point not in points:
             points.append(point)

@@ -87,9 +87,10 @@ class TrainSpec(Frozen):
         Dropout is drawn per micro-batch, so with it several workers need the number given.
     betas: of AdamW or of Lion; None takes (0.9, 0.999) and (0.9, 0.95).
     schedule: cosine to 1% of the peak, constant, or trapezoidal (linear to 0 over the last 20%).
-    warmup_steps: steps over which the learning rate rises, in place of the share
-        `hyperparameters.warmup`; then runs of several durations begin alike, and one that decays
-        only at its end (trapezoidal) goes on from where a shorter one has been before it decayed.
+    warmup_steps: steps over which the learning rate rises, instead of the share
+        `hyperparameters.warmup`. Runs of several durations then begin alike; under a schedule that
+        decays only at the end (trapezoidal), a longer run continues from the state that a shorter
+        one had before its decay.
     clip: largest norm of the gradient over all that is trained; None leaves it alone.
     recompute: recompute activations in the backward pass, which saves memory for time.
     """

@@ -35,7 +35,7 @@ def _sentence(path: str, kind: str, message: str, value: Any) -> str:
     shown = repr(value) if len(repr(value)) < 80 else f"{repr(value)[:77]}..."
     got = "" if "got " in message or kind == "value_error" else f", got {shown}"
     if kind == "string_pattern_mismatch":
-        message = "must be letters, digits, '.', '_' or '-', 64 at most"
+        message = "must have up to 64 letters, digits, '.', '_' or '-', a letter or digit first"
     return f"{path}: {message}{got}" if path else f"{message}{got}"
 
 

@@ -64,7 +64,7 @@ Partial = dict[str, Any]  # sections of a sweep, as YAML has them; checked as pa
 class SweepSpec(Frozen):
     """A whole sweep, or one study of it.
 
-    question: what the sweep is to answer, in one sentence; the report opens with it.
+    question: in one sentence, what the sweep should answer; the report opens with it.
     methods: which finetuning methods run, and for each the sections that are its own. Without any,
         `hyperparameters.method` is the only one. Space and hyperparameters above are LoRA's where
         it is among them; full finetuning shares what it has of them, its learning rates scaled
@@ -73,10 +73,10 @@ class SweepSpec(Frozen):
         its own, `data` and `evaluate` among them.
     domain: of a study, its name in `domains`.
     hyperparameters: the value of every hyperparameter that is not searched.
-    slots: trials that share one base at most; `auto` measures how many pay, 1 gives every trial a
-        Ray Train job of its own.
-    deepspeed: how one trial is spread over its workers; full finetuning has always a setting, and
-        LoRA with one gets a job of its own for every trial, for bases that do not fit one GPU.
+    slots: most trials that share one base; `auto` measures how many are worth it, 1 runs every
+        trial as a Ray Train job of its own.
+    deepspeed: how DeepSpeed shards one trial over its workers. Full finetuning always uses it; LoRA
+        with it runs every trial as a job of its own, for bases that do not fit one GPU.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
@@ -111,7 +111,7 @@ class SweepSpec(Frozen):
             return content
         fixed, methods = content.get("hyperparameters"), content.get("methods")
         first = (in_order(methods) if isinstance(methods, Mapping) and methods else ["lora"])[0]
-        first = first if first in OF_METHOD else "lora"  # a wrong name is refused where it stands
+        first = first if first in OF_METHOD else "lora"  # `_known_methods` refuses a wrong name
         if fixed is None or (isinstance(fixed, Mapping) and "method" not in fixed):
             content = {**content, "hyperparameters": {**(fixed or {}), "method": first}}
         else:
@@ -125,16 +125,16 @@ class SweepSpec(Frozen):
     def _known_methods(cls, value: Any) -> Any:
         for name in value if isinstance(value, Mapping) else ():
             if name not in OF_METHOD:
-                raise ValueError(f"must be of {', '.join(OF_METHOD)}, got {name!r}")
+                raise ValueError(f"must be one of {', '.join(OF_METHOD)}, got {name!r}")
         return _filled(value)
 
     @field_validator("domains", mode="before")
     @classmethod
-    def _telling_domains(cls, value: Any) -> Any:
+    def _known_domains(cls, value: Any) -> Any:
         for name in value if isinstance(value, Mapping) else ():
             if not re.fullmatch(DOMAIN, str(name)):
                 raise ValueError(
-                    "a name must be small letters, digits and '-', a letter first, 32 at most, "
+                    "a name must have up to 32 lower-case letters, digits or '-', a letter first, "
                     f"got {name!r}"
                 )
         return _filled(value)
@@ -181,7 +181,7 @@ class SweepSpec(Frozen):
         ]
 
     def _durations(self) -> list[str]:
-        """Find contradictions in what says how long a trial and its warm-up are."""
+        """Find contradictions between the fields that set the length of a trial and its warm-up."""
         if self.train.warmup_steps is not None and "warmup" in self.space.axes:
             return ["space.warmup: must not be searched where train.warmup_steps sets the warm-up"]
         given = [name for name in DURATIONS if name in self.space.axes]
@@ -241,7 +241,7 @@ class SweepSpec(Frozen):
 
     @property
     def studies(self) -> tuple[SweepSpec, ...]:
-        """The studies, domain by domain; a sweep of one method and one domain is its own one."""
+        """The studies, domain by domain; a sweep of one method and one domain is its only one."""
         # Not cached where it is the sweep itself, or comparing two sweeps would never end.
         return self._studies if self.methods or self.domains else (self,)
 

@@ -225,7 +225,7 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 class TrialSpec(Frozen):
     """One configuration with one seed.
 
-    id: short hash of everything that changes the result (see `trial_id`).
+    id: short hash of everything that changes the result (`SweepSpec.trial`).
     stage: `search`, or `confirm` for a best configuration repeated on a further seed.
     """
 
@@ -235,9 +235,13 @@ class TrialSpec(Frozen):
     stage: Literal["search", "confirm"] = "search"
 
 
+# Made once: `json.dumps` would make one for every line of a journal.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """Serialise a value so that equal content gives equal text: sorted keys, no blanks, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def content_hash(value: Any, length: int = 10) -> str:

@@ -45,7 +45,7 @@ class Standing(Frozen):
 class Best:
     """Best configuration of a method.
 
-    runner_up: the second best by the same rule; None where there is no other.
+    runner_up: the highest mean learning of the others, on however many seeds; None without others.
     higher_on_fewer_seeds: the best of those that scored higher than the winner on fewer seeds, None
         where there is none; a single high score is often a lucky one.
     """

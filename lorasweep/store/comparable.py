@@ -72,7 +72,7 @@ def groups(sweeps: Sequence[SweepResults]) -> list[Group]:
 def _pieces(sweep: SweepResults) -> Iterator[Piece]:
     studies = sweep.spec.studies if sweep.spec else ()
     for part in sweep.parts:
-        own: dict[str, SweepSpec] = {a.method: a for a in studies if a.domain == part.domain}
+        own: dict[str, SweepSpec] = {s.method: s for s in studies if s.domain == part.domain}
         yield Piece(sweep, part.domain, own)
 
 

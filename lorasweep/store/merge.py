@@ -1,4 +1,4 @@
-"""Merge several sweeps into one: every trial once, and no score beside another task's.
+"""Merge several sweeps into one: every trial once, scores compared only on the same tasks.
 
 Domains are pooled where model, data and tasks are the same (`comparable.py`); others stay apart,
 named after their sweeps. A trial keeps the forgetting that its own sweep counted against its base.
@@ -85,7 +85,7 @@ class _Pool:
         self._origins: dict[str, str] = {}
 
     def add(self, trial: TrialResult, origin: str) -> None:
-        """Add a trial, or what it adds to an equal one.
+        """Add a trial, or merge it with the equal one that is there.
 
         Raises:
             UsageError: it has other results than the equal one.

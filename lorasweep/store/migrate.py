@@ -10,8 +10,8 @@ FORMAT = 2
 def migrate(content: dict[str, Any], version: int) -> dict[str, Any]:
     """Rewrite the fields of one line from an earlier format as the present one names them.
 
-    Format 1 called a study an arm, and the window, which `resources.max_concurrent` does not set,
-    `max_concurrent`.
+    Format 1 called a study `arm` and its window `max_concurrent`, a name that means something else
+    in `resources`.
     """
     if version < 2:
         renamed = {"max_concurrent": "window"}

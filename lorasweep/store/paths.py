@@ -26,7 +26,7 @@ class SweepPaths:
 
     @property
     def journal(self) -> Path:
-        """The only truth about what happened."""
+        """The only record of what happened."""
         return self.root / "journal.jsonl"
 
     @property
@@ -108,7 +108,7 @@ class TrialPaths:
 
     @property
     def completions(self) -> Path:
-        """Programs that the model wrote and how each of them fared, a line each."""
+        """Programs that the model wrote and how each was judged, a line each."""
         return self.root / "completions.jsonl"
 
     @property

@@ -103,7 +103,7 @@ class StudyStarted(Frozen):
 class LaneEnded(Frozen):
     """What a lane did in one session.
 
-    slots: trials that shared its base, and `reason` why so many.
+    slots: trials that shared its base, and `reason` why that many.
     tokens_per_s: measured by the number of slots, as text; empty where the number was given.
     first_step, last_step: when its first and its last training step had ended; None if there was
         none.

@@ -63,7 +63,7 @@ class Lane:
 class SweepResults:
     """All trials of one sweep, or of one of its domains, and what is needed to read them.
 
-    domain: which it is, of a part; bases: scores by domain, of the whole.
+    domain: of a part, the one it holds; bases: of the whole, the base's scores by domain.
     axes: the searched hyperparameters, in the order of the space.
     is_factorial: all trials together are a full factorial, not a search's adaptive sample.
     base: scores of the model before tuning; None for a table of trials made elsewhere.
@@ -169,7 +169,7 @@ def trial_result(
     record: TrialStarted | TrialFinished, spectrum: tuple[MatrixSpectrum, ...] = ()
 ) -> TrialResult:
     """Convert a trial's record to the form that analysis and report read."""
-    fields = {name: value for name, value in record if name in _SHARED}
+    fields = {name: value for name, value in vars(record).items() if name in _SHARED}
     configuration = record.configuration.model_dump(exclude_none=True)
     return TrialResult(
         method=configuration.pop("method"),
@@ -209,7 +209,7 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
     bases = {r.domain: r.scores for r in records if isinstance(r, BaseMeasured)}
     opened = [r for r in records if isinstance(r, SweepStarted)]
     lanes = _lanes(records)
-    told = (r.note for r in sessions if r.note)
+    noted = (r.note for r in sessions if r.note)
     state = sessions[-1].state if sessions else None
     trials = fold_trials(records)
     if not journal.is_held(paths.lock):
@@ -232,7 +232,7 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
         state=state,
         trials_planned=begun[-1].trials_planned if begun else None,
         started=opened[0].time if opened else None,
-        notes=tuple(dict.fromkeys([*told, *(n for lane in lanes for n in lane.ended.notes)])),
+        notes=tuple(dict.fromkeys([*noted, *(n for lane in lanes for n in lane.ended.notes)])),
         lanes=lanes,
     )
     return results, records

@@ -84,7 +84,7 @@ class Row:
         return value
 
     def measured(self, column: str, *, expected: bool) -> float | None:
-        """Read a score; where none is expected, NaN and infinity are the word for none."""
+        """Read a score; where none is expected, NaN and infinity count as none."""
         if not expected:
             try:
                 if not math.isfinite(as_number(self.text(column))):
@@ -142,7 +142,7 @@ def read_rows(path: Path) -> list[Row]:
     text = _text(path)
     with _cells_of_any_length():
         delimiter, header = _header(path, text)
-        rows = list(_below(path, text, delimiter, header))
+        rows = list(_rows_below(path, text, delimiter, header))
     if not rows:
         raise DataError(f"{path}: must have at least one trial below its header, got none")
     return rows
@@ -184,7 +184,7 @@ def _cells(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
 
 
 def _header(path: Path, text: str) -> tuple[str, list[str]]:
-    """Find the separator by which the header has its one column that is needed."""
+    """Find the separator that gives the header the one required column, `learning`."""
     headers = {}
     for delimiter in _DELIMITERS:
         _, cells = next(_cells(path, text, delimiter), (1, []))
@@ -203,13 +203,13 @@ def _header(path: Path, text: str) -> tuple[str, list[str]]:
             raise DataError(f"{path}, row 1: each column needs a name once, got {shown(name)}")
         if not name.isprintable() or len(name) > _LONGEST:
             raise DataError(
-                f"{path}, row 1: a column's name must be of at most {_LONGEST} printable "
+                f"{path}, row 1: a column's name must have at most {_LONGEST} printable "
                 f"characters, got {shown(name)}"
             )
     return delimiter, header
 
 
-def _below(path: Path, text: str, delimiter: str, header: list[str]) -> Iterator[Row]:
+def _rows_below(path: Path, text: str, delimiter: str, header: list[str]) -> Iterator[Row]:
     lines = _cells(path, text, delimiter)
     next(lines)
     for line, cells in lines:

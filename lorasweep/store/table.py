@@ -1,6 +1,6 @@
 """Trials as a CSV: read those that were made elsewhere, write ours so that they can be read again.
 
-Only `learning` is required, a number of which more is better. Without the other columns, a trial is
+Only `learning` is required, a number, the higher the better. Without the other columns, a trial is
 named by its row, its method is `lora`, its seed 0, and it is COMPLETE if it has a score, else
 FAILED. The domain is in `domain` or in `setting`. `tokens` counts trained tokens, and is a
 hyperparameter only where the axes name it, because equal trials differ slightly in it. A `duration`

@@ -92,7 +92,7 @@ def test_a_file_for_full_finetuning_is_carried_over_to_lora(file):
     ("method", "got"), [("dora", "dora"), ("lora,fulll", "fulll"), ("", ""), ("lora,", "")]
 )
 def test_an_unknown_method_is_one_sentence_that_names_the_known_ones(method, got):
-    assert refusal(None, method=method) == (f"--method: must be of lora, full, got {got!r}",)
+    assert refusal(None, method=method) == (f"--method: must be one of lora, full, got {got!r}",)
 
 
 def test_axes_that_are_named_are_taken_as_given():
@@ -203,7 +203,7 @@ def test_the_last_word_is_that_of_an_assignment():
 
 def test_a_file_that_names_an_unknown_method_is_refused_by_its_own_sentence(file):
     content = {"space": {"lr": True}, "methods": {"dora": {}, "full": {}}}
-    assert refusal(file(content), space="lr") == ("methods: must be of lora, full, got 'dora'",)
+    assert refusal(file(content), space="lr") == ("methods: must be one of lora, full, got 'dora'",)
 
 
 LORAS, FULLS = Range(low=1e-5, high=5e-3, log=True), Range(low=1e-6, high=5e-4, log=True)

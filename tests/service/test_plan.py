@@ -274,7 +274,7 @@ def test_a_plan_is_shown_in_lines_that_a_person_reads(capsys):
         "trained 39,976,960 to 159,907,840",
         "tokens 73M to 146M a trial (as published, not read) 438M in all",
         "all sharded: 107.8 GB on 1",
-        "hours count training; evaluation comes on top",
+        "times count training only; evaluation adds to them",
         "FLOPs in all",
     ):
         assert words in shown

@@ -182,7 +182,7 @@ def test_an_overlay_replaces_a_value_that_is_no_section():
             small(methods={"lora": {}, "full": {"deepspeed": {"stage": 4}}}),
             "deepspeed.stage: must be 0, 1, 2 or 3, got 4",
         ),
-        (small(methods={"dora": {}}), "methods: must be of lora, full, got 'dora'"),
+        (small(methods={"dora": {}}), "methods: must be one of lora, full, got 'dora'"),
         (
             small(methods={"lora": {"spaces": {}}}),
             "methods: lora.spaces: must be one of data, deepspeed, evaluate, hyperparameters, "
@@ -195,7 +195,7 @@ def test_an_overlay_replaces_a_value_that_is_no_section():
         ),
         (
             small(domains={"Code": {}}),
-            "domains: a name must be small letters, digits and '-', a letter first, 32 at most, "
+            "domains: a name must have up to 32 lower-case letters, digits or '-', a letter first, "
             "got 'Code'",
         ),
         (
@@ -267,7 +267,7 @@ def test_full_finetuning_never_searches_above_a_tenth_of_what_lora_does(content)
         {"methods": {"full": {"deepspeed": {"stage": 1}}, "lora": {"resources": {"workers": 2}}}},
     ],
 )
-def test_the_trials_of_an_study_ignore_what_cannot_change_their_result(sections):
+def test_the_trials_of_a_study_ignore_what_cannot_change_their_result(sections):
     plain = {"space": {"lr": True}, "methods": {"full": {}, "lora": {}}}
     studies, others = parse_sweep(plain).studies, parse_sweep({**plain, **sections}).studies
     for study, other in zip(studies, others, strict=True):
@@ -282,7 +282,7 @@ def test_the_trials_of_the_methods_and_of_the_domains_differ():
     assert len({study.trial({"lr": 1e-5}).id for study in spec.studies}) == 4
 
 
-def test_an_study_of_lora_has_the_trials_of_a_sweep_of_lora_alone():
+def test_a_study_of_lora_has_the_trials_of_a_sweep_of_lora_alone():
     (lora, _), alone = parse_sweep(small(**BOTH)).studies, parse_sweep(small())
     assert lora.trial({"rank": 4}) == alone.trial({"rank": 4})
     assert lora.search_identity == alone.search_identity

@@ -178,7 +178,8 @@ def test_every_mistake_is_reported_at_once_with_its_path():
         "hyperparameters.dropout: must be less than 1, got 1",
         "model.dtype: must be 'auto', 'fp32' or 'bf16', got 'fp8'",
         "modle: no such field; check its spelling",
-        "name: must be letters, digits, '.', '_' or '-', 64 at most, got 'a/b'",
+        "name: must have up to 64 letters, digits, '.', '_' or '-', a letter or digit first, got "
+        "'a/b'",
         "slots: must be auto or a number of at least 1, got 0",
         "space.lr: low must be below high, got 0.01..0.0001",
         "space.rank: must be greater than or equal to 1, got 0",
