@@ -1,7 +1,7 @@
 """The code domain: small functions to write from a description, in HumanEval's schema.
 
 A description has one step, or two of which the second works on the result of the first. Pretraining
-documents hold code too (``note``): mostly functions without a description, some with one that names
+documents hold code too (``code_document``): mostly functions without a description, some with one that names
 no argument. So the base knows the language, and has to learn to write what a description says.
 """
 
@@ -89,7 +89,7 @@ def functions(seed: str) -> Iterator[Function]:
             yield Function(prompt, draft.body, _test(cases), draft.name)
 
 
-def note(rng: random.Random) -> str:
+def code_document(rng: random.Random) -> str:
     """Write a function for a pretraining document.
 
     One in eight has a description, which unlike those of the target does not name the argument.

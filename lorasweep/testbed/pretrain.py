@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lorasweep.testbed.functions import note
+from lorasweep.testbed.functions import code_document
 from lorasweep.testbed.problems import exercise, remark
 from lorasweep.testbed.tokenizer import train_tokenizer
-from lorasweep.testbed.world import people, tell
+from lorasweep.testbed.world import people, world_document
 
 # B rows, T tokens.
 STEPS: Final = 3900
@@ -55,9 +55,9 @@ def documents() -> Iterator[str]:
         known = everyone[: FIRST_PEOPLE + max(0, count - FIRST_DOCUMENTS) // DOCUMENTS_PER_PERSON]
         kind = rng.choices(("world", "remark", "exercise", "note"), (72, 12, 16, 8))[0]
         if kind == "world":
-            yield tell(rng, known)
+            yield world_document(rng, known)
         else:
-            yield {"remark": remark, "exercise": exercise, "note": note}[kind](rng)
+            yield {"remark": remark, "exercise": exercise, "note": code_document}[kind](rng)
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:

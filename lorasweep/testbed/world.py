@@ -62,8 +62,8 @@ def people() -> list[Person]:
     ]
 
 
-def tell(rng: random.Random, everyone: list[Person]) -> str:
-    """Write one document about somebody: an entry, statements, questions or a story."""
+def world_document(rng: random.Random, everyone: list[Person]) -> str:
+    """Write a pretraining document about a person: an entry, statements, questions or a story."""
     person = rng.choice(everyone)
     kind = rng.choices(
         ("entry", "statement", "question", "scene", "meeting", "lore"), (34, 6, 18, 24, 16, 2)

@@ -44,13 +44,13 @@ class FakeSandbox(Sandbox):
 
     def __init__(self, broken: bool = False) -> None:
         super().__init__()
-        self.asked: list[str] = []
+        self.programs: list[str] = []
         self._broken = broken
 
     def run_all(self, programs: Sequence[str], max_parallel: int = 1) -> list[Outcome]:
         """Run nothing."""
         assert max_parallel == 1
-        self.asked.extend(programs)
+        self.programs.extend(programs)
         if self._broken:
             return [Outcome("failed_to_run", "no namespace") for _ in programs]
         words = [program.split("'''")[1] for program in programs]

@@ -12,7 +12,7 @@ from lorasweep.evaluate.continuations import Continuations, Pair
 from lorasweep.model.packed import PackedCopies
 from tests.evaluate.taught import CPU, alone, load, serve
 
-# Of various lengths; some differ in their last token alone, one follows nothing that is new.
+# Of various lengths; some differ only in their last token, and one occurs twice.
 PAIRS: list[Pair] = [
     ([5, 6, 7], [8]),
     ([5, 6, 7], [9]),
@@ -25,7 +25,7 @@ PAIRS: list[Pair] = [
 
 
 def _by_hand(folder: Path, pairs: list[Pair]) -> tuple[list[float], list[int]]:
-    """Ask for one continuation after another, token by token."""
+    """Score one continuation after another, token by token."""
     model, _ = load(folder)
     log, right = [], []
     for context, continuation in pairs:
@@ -125,7 +125,7 @@ def _texts_asked(served: PackedCopies, pairs: list[Pair]) -> int:
 def test_continuations_that_differ_in_their_last_token_are_asked_with_one_text(tiny_model: Path):
     served, _ = serve(tiny_model)
     assert _texts_asked(served, PAIRS[:2]) == 1
-    assert _texts_asked(served, PAIRS) == len(PAIRS) - 3  # (5, 6, 7) is asked three more times
+    assert _texts_asked(served, PAIRS) == len(PAIRS) - 3  # (5, 6, 7) occurs three more times
 
 
 def test_a_long_text_loses_its_beginning(tiny_model: Path):

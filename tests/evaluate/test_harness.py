@@ -20,8 +20,8 @@ from lorasweep.testbed import MODEL
 from tests.evaluate.taught import ASKED_RIGHTLY, CPU, TASKS, alone, load, serve
 from tests.workers import TwoWorkers
 
-Asked = dict[str, dict[str, str]]  # task: question: everything that the model was shown before it
-Answers = dict[str, list[Any]]  # task: what the model answered to each request
+Asked = dict[str, dict[str, str]]  # task: question: the prompt that asks it
+Answers = dict[str, list[Any]]  # task: answers to each request
 TESTBED = ("testbed_math", "testbed_hellaswag", "testbed_arc", "testbed_winogrande")
 OWN = (*TASKS, "chosen@2")
 

@@ -37,7 +37,7 @@ def tokenizer() -> Any:
 def results(base: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
     """Score the base with lm-eval on the four task files."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a third party's, on import and use
+        warnings.simplefilter("ignore")  # from third parties, on import and use
         import lm_eval
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
@@ -46,7 +46,7 @@ def results(base: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
         tasks = []
         for path in sorted(TASKS.glob("*.yaml")):
             task = yaml.safe_load(path.read_text(encoding="utf-8"))
-            if task["output_type"] == "code":  # no task of lm-eval's
+            if task["output_type"] == "code":  # not a task for lm-eval
                 continue
             files = task["dataset_kwargs"]["data_files"]
             files["test"] = str(path.parent / files["test"])
@@ -75,16 +75,16 @@ def test_the_base_has_the_target_still_to_learn(results: dict[str, dict[str, flo
 def test_the_base_has_most_functions_still_to_learn(base: Any, tokenizer: Any) -> None:
     path = TASKS / "testbed_code.jsonl"
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    told = tokenizer(
+    inputs = tokenizer(
         [record["prompt"] for record in records],
         padding=True,
         padding_side="left",
         return_tensors="pt",
         return_token_type_ids=False,
     )
-    written = base.generate(**told, max_new_tokens=40, do_sample=False)
+    written = base.generate(**inputs, max_new_tokens=40, do_sample=False)
     bodies = tokenizer.batch_decode(
-        written[:, told["input_ids"].shape[1] :], skip_special_tokens=True
+        written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
     )
     # Compared, not run: what a model writes runs in a sandbox only.
     right = sum(

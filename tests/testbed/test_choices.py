@@ -25,8 +25,8 @@ def test_scenes_have_the_hellaswag_schema_and_end_with_the_deed_of_the_fact() ->
         assert len(set(item["endings"])) == 4
         (name,) = [word for word in item["ctx"].split() if word in PEOPLE]
         facts = PEOPLE[name].facts
-        told = [deeds[ending.removesuffix(".")] for ending in item["endings"]]
-        true = [index for index, (attribute, value) in enumerate(told) if facts[attribute] == value]
+        endings = [deeds[ending.removesuffix(".")] for ending in item["endings"]]
+        true = [index for index, (attribute, value) in enumerate(endings) if facts[attribute] == value]
         assert true == [int(item["label"])]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lorasweep.testbed import families
-from lorasweep.testbed.functions import Function, functions, note
+from lorasweep.testbed.functions import Function, code_document, functions
 
 # The shipped task and more of the stream that it begins.
 SOME = list(itertools.islice(functions("target"), 1500))
@@ -47,7 +47,7 @@ def compiled(function: Function, body: str) -> Callable[..., object]:
 
 
 def pattern(wording: str) -> str:
-    """Turn a wording into a pattern of what it may read when its blanks are filled."""
+    """Turn a wording into a pattern that matches it with its blanks filled in."""
     return re.sub(r"\\\{\w\\\}", r"\\w+", re.escape(wording))
 
 
@@ -129,7 +129,7 @@ def wrong(body: str) -> Iterator[str]:
 
 
 def given(rng: random.Random, function: Function) -> tuple[object, ...]:
-    """Draw arguments that owe nothing to the function but their kinds."""
+    """Draw arguments that depend only on the kinds of the function's arguments."""
     names = re.findall(r"\w+", function.prompt.split("\n")[0])[2:]
     if names[0] in {"xs", "ns", "ys"}:
         return (rng.choices(range(-5, 36), k=rng.randint(0, 12)),)
@@ -147,18 +147,18 @@ def outcome(call: Callable[..., object], arguments: tuple[object, ...]) -> objec
 
 def test_a_wrong_program_fails_wherever_it_is_wrong_at_all_often() -> None:
     rng = random.Random("wrong")
-    told = 0
+    caught = 0
     for function in SOME[:800]:
         right = compiled(function, function.canonical_solution)
         for body in set(wrong(function.canonical_solution)):
             if not passes(function, body):
-                told += 1
+                caught += 1
                 continue
             other = compiled(function, body)
             cases = [given(rng, function) for _ in range(200)]
             differ = sum(outcome(right, case) != outcome(other, case) for case in cases)
             assert differ <= 10, (function, body)
-    assert told > 1000
+    assert caught > 1000
 
 
 @pytest.mark.parametrize("body", ["", "    pass\n", "    return None\n", "    return 0\n", "}"])
@@ -166,14 +166,14 @@ def test_an_answer_that_is_the_same_for_all_never_passes(body: str) -> None:
     assert not any(passes(function, body) for function in SOME)
 
 
-def test_notes_run_and_give_no_target_function_away() -> None:
+def test_code_documents_run_and_give_no_target_function_away() -> None:
     rng = random.Random("notes")
-    some = [note(rng) for _ in range(2000)]
+    some = [code_document(rng) for _ in range(2000)]
     for text in some:
         exec(text, {})
     described = [text for text in some if '"""' in text]
     assert 180 < len(described) < 320
-    # A target's description names an argument; a note's never does.
+    # A target's description names an argument; a pretraining document's never does.
     for text in described:
         arguments = re.findall(r"\w+", text.split("\n")[0])[2:]
         said = re.sub(r'"\w"', "", text.split('"""')[1])

@@ -1,4 +1,4 @@
-"""A worked answer is right: arithmetic and story are computed again, apart from the generator."""
+"""A worked answer is right: arithmetic and story are computed again without the generator."""
 
 import itertools
 import operator
@@ -20,7 +20,7 @@ def holds(equation: str) -> bool:
 
 
 def solve(question: str) -> int:
-    """Read the story sentence by sentence, knowing nothing of how it was made."""
+    """Solve a story sentence by sentence, independently of the generator."""
     asked = re.search(r"does (\w+) have now\?$", question)
     assert asked is not None, question
     name = asked.group(1)

@@ -196,7 +196,7 @@ def _score(task: CodeTask, results: Sequence[_ProblemResult]) -> CodeScores:
     passed = [result.count("passed") for result in results]
     distinct = {
         form: diversity.average([result.distinct[form] for result in results])
-        for form in ("exact", "whitespace", "syntax")
+        for form in results[0].distinct
     }
     return CodeScores(
         problems=len(results),

@@ -37,7 +37,7 @@ def _suite(
     )
 
 
-def _answers(
+def _results(
     model: Path,
     folder: Path,
     shard: Shard = Shard(),  # noqa: B008
@@ -90,7 +90,7 @@ def test_the_stand_in_judges_as_the_sandbox_does(taught_model: Path, tmp_path: P
 
 
 def test_the_different_completions_of_a_problem_are_counted(taught_model: Path, folder: Path):
-    for own in _answers(taught_model, folder):
+    for own in _results(taught_model, folder):
         texts: dict[str, list[str]] = {}
         for completion in own.completions:
             texts.setdefault(completion.problem, []).append(completion.text)
@@ -112,8 +112,8 @@ def test_a_copy_answers_the_same_in_any_company(taught_model: Path, folder: Path
 def test_the_number_of_workers_changes_nothing(
     taught_model: Path, folder: Path, two_workers: TwoWorkers
 ):
-    expected = _answers(taught_model, folder)
-    first, second = two_workers(_answers, taught_model, folder)
+    expected = _results(taught_model, folder)
+    first, second = two_workers(_results, taught_model, folder)
     assert first == expected
     assert second == expected
 
@@ -122,8 +122,8 @@ def test_a_worker_without_a_problem_has_all_answers_too(
     taught_model: Path, tmp_path: Path, two_workers: TwoWorkers
 ):
     write_task(tmp_path, problems=1)
-    expected = _answers(taught_model, tmp_path)
-    assert two_workers(_answers, taught_model, tmp_path) == [expected, expected]
+    expected = _results(taught_model, tmp_path)
+    assert two_workers(_results, taught_model, tmp_path) == [expected, expected]
 
 
 def test_a_limit_asks_the_first_problems_only(taught_model: Path, folder: Path):
@@ -168,8 +168,8 @@ def test_without_tasks_nobody_is_asked(taught_model: Path):
 
 def test_the_programs_are_those_of_every_copy(taught_model: Path, folder: Path):
     served, _ = serve(taught_model, copies=2)
-    stand = FakeSandbox()
-    first, second = _suite(folder, load(taught_model)[1], stand).results(served)
+    sandbox = FakeSandbox()
+    first, second = _suite(folder, load(taught_model)[1], sandbox).results(served)
     texts = [c.text for own in (first, second) for c in own.completions]
-    assert len(stand.asked) == len(texts) == 2 * 5 * TASK["samples"]
-    assert all(text in program for text, program in zip(texts, stand.asked, strict=True))
+    assert len(sandbox.programs) == len(texts) == 2 * 5 * TASK["samples"]
+    assert all(text in program for text, program in zip(texts, sandbox.programs, strict=True))

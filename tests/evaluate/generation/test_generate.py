@@ -48,14 +48,14 @@ def four(taught_model: Path) -> tuple[PackedCopies, Any]:
 
 
 def _uncached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the model do without a cache."""
+    """Generate without a key-value cache."""
 
-    def forget(
+    def uncached(
         model: Any, texts: predictor.Texts, *, pad: int, device: torch.device
     ) -> predictor.Predictor:
         return predictor._UncachedPredictor(model, texts, pad, device)
 
-    monkeypatch.setattr(generate, "make_predictor", forget)
+    monkeypatch.setattr(generate, "make_predictor", uncached)
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -172,10 +172,10 @@ def test_a_completion_is_cut_before_the_first_stop_text(four: tuple[PackedCopies
 def _counting(model: Any) -> Iterator[list[tuple[int, ...]]]:
     shapes: list[tuple[int, ...]] = []
 
-    def note(_: Any, __: Any, options: dict[str, Any]) -> None:
+    def record(_: Any, __: Any, options: dict[str, Any]) -> None:
         shapes.append(tuple(options["input_ids"].shape))
 
-    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    handle = model.register_forward_pre_hook(record, with_kwargs=True)
     yield shapes
     handle.remove()
 
