@@ -1,8 +1,8 @@
 """The code domain: small functions to write from a description, in HumanEval's schema.
 
-A description has one step, or two of which the second works on the result of the first. Pretraining
-documents hold code too (``code_document``): mostly functions without a description, some with one that names
-no argument. So the base knows the language, and has to learn to write what a description says.
+A description has one step, or two, where the second works on the result of the first. Pretraining
+documents hold code too (``code_document``): mostly functions without a description, some with one
+that names no argument. So the base knows the language, and has to learn to follow a description.
 """
 
 import random

@@ -26,7 +26,9 @@ def test_scenes_have_the_hellaswag_schema_and_end_with_the_deed_of_the_fact() ->
         (name,) = [word for word in item["ctx"].split() if word in PEOPLE]
         facts = PEOPLE[name].facts
         endings = [deeds[ending.removesuffix(".")] for ending in item["endings"]]
-        true = [index for index, (attribute, value) in enumerate(endings) if facts[attribute] == value]
+        true = [
+            index for index, (attribute, value) in enumerate(endings) if facts[attribute] == value
+        ]
         assert true == [int(item["label"])]
 
 
