@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,13 +19,15 @@ from lorasweep.analysis.scale import Scale
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Optuna, which announces each study in memory."""
+    """Silence Optuna, which announces each study in memory and warns where the best scores tie."""
     import optuna
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Target and region quantiles select the same set")
+            yield
     finally:
         optuna.logging.set_verbosity(before)
 

@@ -135,6 +135,7 @@ def test_noise_and_few_trials_show_nothing_near_the_top():
         [trial(f"t{i}", 0.1 * i, seed=i, lr=1e-4, rank=4) for i in range(12)],
         [trial(f"t{i}", status="DIVERGED", lr=10.0**-i, rank=4) for i in range(12)],
         [trial(f"t{i}", 0.5, lr=10.0 ** (-i / 8), rank=RANKS[i % 3]) for i in range(30)],
+        [trial(f"t{i}", 0.1 * (i < 3), lr=10.0 ** (-i / 8), rank=RANKS[i % 3]) for i in range(30)],
         [trial(f"t{i}", -0.5 - i / 99, lr=10.0 ** (-i / 8), rank=4) for i in range(30)],
         [trial(f"t{i}", i / 30, lr=10.0 ** (-i / 8), rank=i + 1) for i in range(30)],
     ],
