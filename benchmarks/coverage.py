@@ -1,7 +1,8 @@
-"""Do the intervals of the analysis hold what they promise? Simulated tables with known answers.
+"""Do 90% intervals contain the truth in 90% of tables? Simulated tables with known answers.
 
 Every table is made from a function whose variance shares, costs or threshold are known, with normal
-noise; counted is how often a 90% interval holds the truth. Shares count the noise into the total.
+noise; what is counted is how often a 90% interval contains the truth. Noise is part of the total
+that shares refer to.
 The arms named `methods-` count verdicts on two methods that were searched, those named `levels-` on
 levels of one method's hyperparameters; those named `peak-` cover its best learning rate, and those
 named `expected-` the score of its best configuration (`searches.py`).
@@ -100,7 +101,7 @@ def make_trials(
 
 
 class Tally:
-    """Count, by what an interval is of, how often it holds the truth and how wide it is."""
+    """Counts of how often the intervals of each quantity contain its truth, and their widths."""
 
     def __init__(self) -> None:
         self._held: dict[str, list[bool]] = {}
@@ -180,7 +181,7 @@ def best_spread(truth: Truth, axis: int) -> float:
 def cover_rate(
     middle: float, slope: float, logs: np.ndarray[Any, np.dtype[np.float64]] | int, tables: int
 ) -> dict[str, Any]:
-    """Count coverage of the highest stable learning rate; no end of an interval is none at all.
+    """Count coverage of the highest stable learning rate; an open side contains everything.
 
     Args:
         middle: decimal logarithm of the learning rate at which half diverge; slope: of the log

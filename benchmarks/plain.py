@@ -1,4 +1,4 @@
-"""One trial as a plain script has it: PEFT, torch's AdamW, rows padded by hand, lm-eval.
+"""One trial as a plain script: PEFT, torch's AdamW, rows padded by hand, lm-eval.
 
 Both plain arms of `sweep.py` share it. It takes the tokens and the rows of each step from
 `lorasweep.data`, so that all arms train on the same examples; everything else is code of its own.
@@ -42,7 +42,7 @@ IGNORED = -100
 class Trained:
     """How training ended.
 
-    loss: mean over the last ten steps, as the journal has it, in nats per response token; None if
+    loss: mean over the last ten steps, as in the journal, in nats per response token; None if
         the first one diverged.
     first_step: when the first step was done, in seconds since 1970.
     """
@@ -68,7 +68,7 @@ def load_tokenizer(spec: SweepSpec) -> Any:
 
 
 def load_base(spec: SweepSpec, device: torch.device) -> Any:
-    """Load the base: bf16 on a GPU, else fp32, as the other arms have it."""
+    """Load the base: bf16 on a GPU, else fp32, as in the other arms."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     return AutoModelForCausalLM.from_pretrained(base_path(spec.model), dtype=dtype).to(device)
 

@@ -61,7 +61,7 @@ def made_up_trial(number: int, draw: random.Random) -> dict[str, object]:
 
 
 def write_table(file: Path, trials: int) -> None:
-    """Write a table of so many trials, the same every time."""
+    """Write a table of made-up trials, the same every time."""
     draw = random.Random(0)
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS)

@@ -49,7 +49,7 @@ def lorasweep(checkout: Path, words: list[str]) -> None:
     """Run a command with the code of one checkout.
 
     Raises:
-        SystemExit: it did not end well; with the last of its standard error.
+        SystemExit: it failed; with the end of its standard error.
     """
     done = subprocess.run(
         [sys.executable, "-m", "lorasweep", *words],
@@ -96,7 +96,7 @@ def numbers_of(value: Any, path: str = "") -> Iterator[tuple[float, str]]:
 
 
 def compare_trials(before: Path, after: Path) -> tuple[int, list[str]]:
-    """Count the trials of two journals, and say in what they differ."""
+    """Count the trials of two journals, and list their differences."""
     old, new = trials_of(before), trials_of(after)
     said = [f"trial {trial} is in one only" for trial in sorted({*old} ^ {*new})]
     for trial in sorted({*old} & {*new}):
@@ -110,7 +110,7 @@ def compare_trials(before: Path, after: Path) -> tuple[int, list[str]]:
 
 
 def compare_reports(before: Path, after: Path) -> tuple[int, list[str]]:
-    """Count the numbers of the earlier analysis.json, and name those that the later one lacks."""
+    """Count the numbers of the earlier analysis.json, and list those that the later one lacks."""
     old, new = (
         json.loads((folder / "analysis.json").read_text(encoding="utf-8"))
         for folder in (before, after)

@@ -1,9 +1,9 @@
 """How often is a method or a level wrongly called behind another? Searches with known best scores.
 
-LoRA is searched over learning rate, targets and rank, full finetuning over the learning rate alone;
-counted are the verdicts on two claims that compare methods and on four that compare levels, and how
-often the best learning rate and the score of the best configuration lie within their intervals. Run
-by `coverage.py`.
+LoRA is searched over learning rate, targets and rank, full finetuning over the learning rate alone.
+The arms count verdicts on two claims that compare methods and on four that compare levels, and how
+often the intervals of the best learning rate and of the best configuration's score contain the
+truth. `coverage.py` runs them.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def judge_levels(
 def cover_peak(
     n: int, *, learns: bool, tables: int, peak: str, noise: float = 0.01, confirm: int = 2
 ) -> dict[str, Any]:
-    """Count how often the interval of the best learning rate holds it, and how wide it is.
+    """Count how often the interval of the best learning rate contains it, and how wide it is.
 
     Widths and biases are in decades; where an end is open there is no width.
     """
@@ -224,9 +224,9 @@ def cover_peak(
 def cover_best(
     n: int, *, learns: bool, tables: int, peak: str, noise: float = 0.01, confirm: int = 2
 ) -> dict[str, Any]:
-    """Count how often what is expected of the recommended configuration holds its true score.
+    """Count how often the interval of the recommended configuration's score contains the true one.
 
-    `bias` is of the expectation, `as_measured` of the mean that was measured.
+    `bias` is that of the expected score, `as_measured` that of the measured mean.
     """
     rng = np.random.default_rng(2029)
     known: list[tuple[bool, float | None, float]] = []

@@ -57,11 +57,11 @@ class Arm:
     """Time that one arm took, and what it found.
 
     wall_s: seconds from the start of its process to its exit.
-    first_step_s: seconds until an optimizer step was reported, None where nothing tells; for lanes
-        until one had ended.
+    first_step_s: seconds until an optimizer step was reported, None where none was; for lanes until
+        one had ended.
     busy_before: share of the cores that something else kept busy before the arm.
-    lanes: what each of them said of itself: slots, occupancy, refill delay, share of its time in
-        which it waited for Tune.
+    lanes: what each of them reported: slots, occupancy, refill delay, share of its time in which it
+        waited for Tune.
     """
 
     arm: str
@@ -76,7 +76,7 @@ def first_levels(trials: int) -> dict[str, list[Any]]:
     """Cut the grid down to its first trials, the rank varying fastest.
 
     Raises:
-        SystemExit: so many of its first trials are no grid.
+        SystemExit: that many trials from the start are no grid.
     """
     lr, targets, rank = LEVELS.values()
     block = len(targets) * len(rank)
@@ -131,8 +131,8 @@ def run_arm(arm: str, sweep: Path, folder: Path) -> Arm:
         SystemExit: it failed; the tail of its output says why.
     """
     # Every arm starts a Ray of its own and reads nothing but local files.
-    surroundings = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    surroundings.pop("RAY_ADDRESS", None)
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    variables.pop("RAY_ADDRESS", None)
     folder.mkdir()
     log = folder.with_suffix(".log")
     busy = measure_busy(arm)
@@ -141,7 +141,7 @@ def run_arm(arm: str, sweep: Path, folder: Path) -> Arm:
         done = subprocess.run(
             command(arm, sweep, folder),
             cwd=ROOT,
-            env=surroundings,
+            env=variables,
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,
@@ -182,7 +182,7 @@ def read_sweep_folder(folder: Path) -> tuple[float | None, list[Row]]:
 
 
 def read_lanes(folder: Path, started: float) -> tuple[Row, ...]:
-    """Read what the lanes of a sweep said of themselves; none with a job for each trial."""
+    """Read what the lanes of a sweep reported; none with a job for each trial."""
     ended = [r for r in read(SweepPaths(folder).journal) if isinstance(r, LaneEnded)]
     return tuple(
         {
@@ -220,7 +220,7 @@ def agreement(trials: list[Row], reference: list[Row]) -> dict[str, Any]:
     """Compare the scores of an arm with those of the reference, trial by trial.
 
     Trials that diverged have no scores; how many did so in one of the two only is counted. The
-    median stands beside the largest difference, since a trial on the edge of divergence ends
+    median is given besides the largest difference, since a trial on the edge of divergence ends
     elsewhere whenever one rounding differs.
     """
     expected = {configuration(trial): trial for trial in reference}
@@ -273,7 +273,7 @@ def table(result: dict[str, Any]) -> str:
             f"{arm['arm']:<16} {arm['wall_s']:>8.1f} {_cell(arm['first_step_s'], '.1f'):>12} "
             f"{_cell(cells[0], '.1e'):>13} {_cell(cells[1], '.4f'):>9}"
         )
-    lines.append(f"the two last columns: largest difference to {REFERENCE}")
+    lines.append(f"the last two columns: largest difference from {REFERENCE}")
     lines += [f"{name}: {times:.2f} times as fast" for name, times in result["speedups"].items()]
     return "\n".join(lines)
 
@@ -298,7 +298,7 @@ def main() -> None:
         "--trials",
         type=int,
         default=math.prod(map(len, LEVELS.values())),
-        help="run only the first so many",
+        help="run only this many, from the start of the grid",
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the result")
     arguments = parser.parse_args()

@@ -31,7 +31,7 @@ def run_twin(name: str, folder: Path) -> dict[str, Any]:
     """Run one twin to its report.
 
     Raises:
-        SystemExit: it did not end well; with the last of what it said.
+        SystemExit: it failed; with the end of its standard error.
     """
     words = [sys.executable, "-m", "lorasweep", "tune", str(TWINS / f"{name}.yaml")]
     began = time.perf_counter()

@@ -78,7 +78,7 @@ def _analyse_domain(results: SweepResults, part: SweepResults) -> Analysis:
         base=results.base,
         bases=results.bases,
         statuses=by_study(
-            {m: dict(Counter(t.status for t in own)) for m, own in by_method.items()}
+            {m: dict(Counter(t.status for t in trials)) for m, trials in by_method.items()}
         ),
         scales=by_study(laid_out),
         rankings=by_study(rankings),

@@ -6,6 +6,8 @@ norm answers even where some combinations are missing. *Contrasts*, one column f
 orthonormal under even weight on all levels, so the squared length of their coefficients is the
 variance that the hyperparameter explains. Numbers with more than a few levels are curves: a
 parabola where their best value is asked for, a broken line where their share of the variance is.
+The parabola is the second-order model of response surfaces (Box and Wilson 1951), the broken line a
+linear spline in its basis of hat functions (de Boor 1978, "A Practical Guide to Splines").
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ class Column:
         return Block((self.name,), (self.places - self.places.mean())[:, None])
 
     def block(self) -> Block:
-        """Code it by itself: a parabola for many numbers, nothing for many names, else levels."""
+        """Code it by itself: many numbers as a parabola, many names not at all, else by levels."""
         if self.is_curve:
             assert self.places is not None  # a curve has places
             return Block((self.name,), _parabola(self.places, self.places))
@@ -90,6 +92,7 @@ class Column:
 
 
 def _parabola(at: Floats, places: Floats) -> Floats:
+    # Centred, so that the two columns are hardly correlated and rounding stays small.
     z = at - places.mean()
     return np.stack([z, z**2], axis=1)
 

@@ -8,7 +8,8 @@ regression's value, s the noise of one seed and t the spread that noise does not
     expected = m + B (y - m),    B = t^2 / (t^2 + s^2 / n).
 
 This is the empirical Bayes estimate (Efron and Morris 1975; Efron 2011, "Tweedie's formula and
-selection bias"), which choosing the highest does not bias.
+selection bias"), which choosing the highest does not bias. Where no seed was repeated, B cannot be
+estimated, and the regression's prediction takes its place.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Expected:
     """Expected learning of each scored configuration of a table, row by row.
 
     errors: standard errors with `df` degrees of freedom; None where noise is unknown.
-    how: how the values came about.
+    how: how they were estimated, as part of a sentence.
     """
 
     values: Floats
@@ -53,9 +54,8 @@ class Expected:
         if self.errors is None:
             return Estimate(effect=value, n=self.n, n_of="configurations", basis=self.how)
         error = float(self.errors[index])
-        return t_interval(
-            value, error, self.df, n=self.n, of="configurations", basis=self.how
-        )  # fmt: skip
+        of = "configurations"
+        return t_interval(value, error, self.df, n=self.n, of=of, basis=self.how)
 
 
 def expect(table: Table, noise: Noise) -> Expected:
@@ -79,11 +79,13 @@ def expect(table: Table, noise: Noise) -> Expected:
         centre, variance, unsure = np.full(n, scores.mean()), spread, np.full(n, spread / n)
     else:
         return Expected(scores, np.sqrt(of_mean), noise.df, n, MEASURED)
-    # Spread around the regression is noise and what the regression misses; the latter is real.
+    # t^2 by moments: the spread around the regression, less what noise contributes to it.
     real = max(0.0, variance - float(of_mean.mean()))
     with np.errstate(invalid="ignore"):
         kept = np.where(of_mean > 0, real / (real + of_mean), 1.0) if noise.sd else np.ones(n)
     values = centre + kept * (scores - centre)
+    # The posterior variance B s^2 / n, and the error of m by the weight that m has (Morris 1983,
+    # "Parametric empirical Bayes inference").
     errors = np.sqrt(kept * of_mean + (1 - kept) ** 2 * unsure)
     return Expected(values, errors, noise.df, n, SHRUNK)
 

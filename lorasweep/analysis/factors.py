@@ -1,4 +1,11 @@
-"""The scored configurations of one method as factors, in an order that content decides."""
+"""The scored configurations of one method as factors, in an order that their content decides.
+
+Variance is divided among `Factors`, and scores are compared in a `Table` (`table.py`). One layout
+cannot serve both. Shares of variance refer to the space that was searched: only its hyperparameters
+count, and only where every configuration has them; a range is cut into equal parts, however it was
+sampled. Comparisons hold all else equal: every hyperparameter that differs is a column, alpha by
+its rule, with a level for missing values, and configurations that diverged keep their rows.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +124,7 @@ def _distinct(
 ) -> tuple[list[Scale], tuple[tuple[str, str], ...]]:
     """Leave out a scale whose every value goes with one value of an earlier one and back.
 
-    What either of them does cannot be told apart; fitting both would split it between them.
+    Their effects cannot be separated; a fit of both would split one effect between them.
     """
     kept: list[Scale] = []
     moved: list[tuple[str, str]] = []
@@ -125,7 +132,7 @@ def _distinct(
         own = {c.hyperparameters[scale.name] for c in scored}
         for other in kept:
             pairs = {(c.hyperparameters[scale.name], c.hyperparameters[other.name]) for c in scored}
-            # In an interval each value may be there once, which says nothing.
+            # In a sample of an interval each value occurs once, so equal counts show nothing.
             if len(pairs) == len(own) == len({b for _, b in pairs}) < max(len(scored), 3):
                 moved.append((scale.name, other.name))
                 break

@@ -16,17 +16,16 @@ from lorasweep.analysis.types import Number, Result
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 TAIL = 0.05  # what an interval leaves out on each side
-SIGNIFICANCE = (
-    0.05  # the chance, over all tests of a kind, that anything is shown without an effect
-)
-# All redraws start from it, so that the same trials give the same report.
+# Chance, over all tests of a kind, that one shows an effect where there is none (Bonferroni).
+SIGNIFICANCE = 0.05
+# Seed of all redraws, so that the same trials give the same report.
 SEED = 20240515
-# Two values that happen to agree would give an interval of no width.
+# Two values that agree by chance would give an interval of no width.
 FEWEST_VALUES = 3
 
 
 class Unfinished(Result):
-    """Why an interval is wider than the best that was found allows, and what to run."""
+    """Why further search may change a difference of bests, and what to run."""
 
     reason: str
     to_run: str
@@ -184,7 +183,11 @@ def interval_from_draws(effect: float, draws: Floats, *, n: int, of: str, basis:
 
 
 def difference(left: Estimate, right: Estimate, basis: str) -> Estimate:
-    """Subtract one independent estimate from another; the widths of intervals add as squares."""
+    """Subtract one independent estimate from another.
+
+    Each bound combines the bounds that widen its side, whose distances add as squares: MOVER (Zou
+    and Donner 2008, "Construction of confidence limits about effect measures").
+    """
     effect, n = left.effect - right.effect, left.n + right.n
     low = _combined(effect, -1, (left.effect, left.low), (right.effect, right.high))
     high = _combined(effect, 1, (left.effect, left.high), (right.effect, right.low))

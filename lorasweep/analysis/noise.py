@@ -13,8 +13,8 @@ from lorasweep.analysis.table import Score, Table
 from lorasweep.analysis.types import Number, Result
 from lorasweep.store.configurations import Configuration, forgetting_of
 
-# Repeated seeds with fewer degrees of freedom than this hardly tell their spread. It is one fewer
-# than residuals need, since residuals hold what a regression misses as well.
+# With fewer degrees of freedom the spread of seeds is hardly known. Residuals need one more
+# (`FEWEST_DF`), since they contain what a regression misses as well.
 FEWEST_SEED_DF = 2
 
 
@@ -24,7 +24,7 @@ class Noise(Result):
     sd: standard deviation of a single trial's score, in the score's unit; None where unknown.
     df: its degrees of freedom.
     basis: `seeds` that repeat a configuration; `residuals` of a regression on all hyperparameters,
-        which is too much rather than too little, as it holds what the regression misses too; or
+        which is too much rather than too little, as they contain what it misses too; or
         `unknown`.
     rounding: the last digit that the scores were written with; 0 where they were not rounded.
     """
@@ -36,7 +36,7 @@ class Noise(Result):
 
     @property
     def margin(self) -> float:
-        """Largest difference of two single scores that noise explains, 5% on each side."""
+        """Largest difference of two single scores that noise explains (Fisher's LSD, 5% a side)."""
         seeds = 0.0 if not self.sd else t_quantile(self.df) * math.sqrt(2) * self.sd
         return seeds + self.rounding
 
@@ -68,7 +68,7 @@ def variance_of_means(scored: Sequence[Configuration]) -> tuple[float, int] | No
 
 def rounding_of(values: Sequence[float]) -> float:
     """Find the last digit of scores that all have two to four decimals, else 0."""
-    if len(values) < 5:
+    if len(values) < 5:  # so few may have few digits by chance
         return 0.0
     found = np.array(values)
     for digits in (2, 3, 4):

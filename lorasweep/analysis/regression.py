@@ -18,15 +18,15 @@ FEWEST_DF = 3
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Least-squares fit of least norm.
+    """Least-squares fit, of least norm where the configurations leave coefficients open.
 
     coefficients: the constant first, then block by block.
     inverse: of the design's cross products; covariance: of the coefficients.
-    identified: projects coefficients on what the configurations can tell apart.
+    identified: projects coefficients on the combinations that the configurations determine.
     variance: of one score beside the effects, noise and further interactions, measured on `df`
         degrees of freedom; 0 where none are left.
     unmodelled: variance of the interactions that no block models, with the degrees of freedom that
-        it was measured on; None where it cannot be told from noise.
+        it was measured on; None where it cannot be separated from noise.
     """
 
     blocks: tuple[Block, ...]
@@ -77,10 +77,11 @@ class Fit:
 
         Returns:
             None where another hyperparameter changed along with it, so that the configurations
-            cannot tell the sum apart.
+            do not determine the sum.
         """
         whole = np.zeros(len(self.coefficients))
         whole[self.span(name)] = weights
+        # It is estimable only as a combination of rows of the design (Scheffe 1959).
         if np.abs(whole - self.identified @ whole).max() > 1e-6 * np.abs(whole).max():
             return None
         error = self.error * math.sqrt(max(0.0, float(whole @ self.inverse @ whole)))
@@ -114,10 +115,11 @@ def least_squares(blocks: Sequence[Block], outcome: Floats, *, is_orthonormal: b
         inverse = np.asarray(np.linalg.pinv(cross, rcond=1e-10, hermitian=True), dtype=np.float64)
     coefficients = inverse @ (design.T @ outcome)
     fitted = design @ coefficients
-    # What rounding leaves of an exact fit is no noise.
+    # Without this, the rounding errors of an exact fit would count as noise.
     left = outcome - fitted
     residuals = np.where(np.abs(left) > 1e-11 * np.abs(outcome).max(), left, 0.0)
     identified = inverse @ cross
+    # The trace of a projection is its rank: the number of coefficients that were determined.
     df = n - round(float(np.trace(identified)))
     variance = float(residuals @ residuals) / df if df > 0 else 0.0
     return Fit(
@@ -146,9 +148,10 @@ def with_variance(
 def with_jackknife_errors(fit: Fit) -> Fit:
     """Replace the covariance by that of the jackknife over configurations.
 
-    What the blocks leave out is larger in some regions than in others, and a jackknife minds that.
-    Its closed form is MacKinnon and White (1985), "Some heteroskedasticity-consistent covariance
-    matrix estimators with improved finite sample properties", HC3.
+    What the blocks leave out is larger in some regions than in others, and the jackknife allows for
+    that. Its closed form is HC3 of MacKinnon and White (1985), "Some
+    heteroskedasticity-consistent covariance matrix estimators with improved finite sample
+    properties".
     """
     # Near a leverage of 1 a configuration decides its own fitted value, and its error explodes.
     scaled = fit.residuals / np.maximum(1 - fit.leverage, 0.05)
@@ -158,6 +161,7 @@ def with_jackknife_errors(fit: Fit) -> Fit:
 
 def covariance_root(covariance: Floats) -> Floats:
     """Factor a covariance, so that standard normal draws times the factor have it."""
+    # Not by Cholesky: a fit of least norm has a singular covariance.
     values, turn = np.linalg.eigh(covariance)
     root: Floats = (turn * np.sqrt(np.maximum(values, 0.0))).T
     return root

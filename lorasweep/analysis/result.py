@@ -49,7 +49,7 @@ class Proxy(Result):
 
 
 class Totals(Result):
-    """Cost of all trials: wall seconds, of which in training and in evaluation, and tokens."""
+    """Cost of all trials: wall seconds, those of training and of evaluation, and tokens."""
 
     wall_s: float
     train_s: float
@@ -186,7 +186,7 @@ def read_analysis(path: Path) -> Analysis:
     """Read an analysis.json.
 
     Raises:
-        DataError: it is none, or one of another schema version.
+        DataError: it is no analysis.json, or has another schema version.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

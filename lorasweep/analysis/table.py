@@ -28,7 +28,7 @@ class Row:
     levels: its hyperparameters, alpha by its rule where one rule fits all trials.
     learning, forgetting: None where no seed completed; forgetting is source accuracy with its sign
         turned where the base is unknown.
-    seeds: behind learning; diverged: trials that were lost to divergence.
+    seeds: how many learning was averaged over; diverged: trials that diverged.
     """
 
     configuration: Configuration
@@ -70,7 +70,7 @@ def make_rows(grouped: Iterable[Configuration], *, by_forgetting: bool) -> tuple
 class Table:
     """Configurations of one method, one a row, those without a score too.
 
-    In its arrays NaN stands for what was not measured.
+    Scores that were not measured are NaN in its arrays.
     """
 
     rows: tuple[Row, ...]
@@ -93,7 +93,7 @@ class Table:
 
     @cached_property
     def forgetting(self) -> Floats:
-        """Forgetting as `Row` has it, row by row."""
+        """Forgetting as defined in `Row`, row by row."""
         return np.array([math.nan if r.forgetting is None else r.forgetting for r in self.rows])
 
     def where(self, keep: Callable[[Row], bool]) -> Table:
@@ -144,8 +144,8 @@ class Table:
         """Regress a score on all hyperparameters; every row must have it.
 
         Args:
-            levels_of: a hyperparameter of which each level has a coefficient, however many.
-            lines: hyperparameters that are taken as lines on their own scale.
+            levels_of: a hyperparameter whose levels have a coefficient each, however many.
+            lines: hyperparameters that are straight lines on their own scale.
 
         Returns:
             None where fewer than `FEWEST_DF` degrees of freedom are left.

@@ -1,22 +1,16 @@
-"""What every value of analysis.json is: frozen, written with what is computed from its fields."""
+"""Base class of every value in analysis.json: frozen, and written with its computed fields."""
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, model_validator
 
 from lorasweep.spec.trial import Frozen
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinity by None, since JSON has neither."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
+from lorasweep.store.scores import finite_or_none
 
 # A number that may be unknown, or an open bound.
-Number = Annotated[float | None, BeforeValidator(_finite)]
+Number = Annotated[float | None, BeforeValidator(finite_or_none)]
 
 
 class Result(Frozen):

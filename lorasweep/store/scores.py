@@ -26,8 +26,8 @@ class Measure:
     higher_is_better: bool | None = None
 
 
-def _finite(value: Any) -> Any:
-    """Turn NaN and infinity into None, since JSON has neither."""
+def finite_or_none(value: Any) -> Any:
+    """Replace NaN and infinity by None, since JSON has neither."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -35,10 +35,10 @@ def _finite_scores(value: Any) -> Any:
     """Leave out the tasks whose score is not finite, as if they had not been measured."""
     if not isinstance(value, dict):
         return value
-    return {name: score for name, score in value.items() if _finite(score) is not None}
+    return {name: score for name, score in value.items() if finite_or_none(score) is not None}
 
 
-Score = Annotated[float | None, BeforeValidator(_finite)]
+Score = Annotated[float | None, BeforeValidator(finite_or_none)]
 TaskScores = Annotated[dict[str, float], BeforeValidator(_finite_scores)]
 
 

@@ -1,4 +1,4 @@
-"""Recommendation for each method: its best configuration, how good it is, and what is next."""
+"""Recommendation for each method: its best configuration, how good it is, and what to try next."""
 
 from __future__ import annotations
 
@@ -135,6 +135,7 @@ def _lead(evidence: Evidence, best: Best, expected: Estimate) -> Estimate | None
     model = evidence.expected[best.method]
     if other.low is None or model.df == 0:
         return None
+    # Both intervals are symmetric and of the same degrees of freedom: half widths add as squares.
     reach = [(e.high or 0.0) - (e.low or 0.0) for e in (expected, other)]
     return _around(expected.effect - other.effect, math.hypot(*reach) / 2, expected)
 
@@ -234,8 +235,8 @@ def _steps(
     higher = best.higher_on_fewer_seeds
     if higher is not None:
         text = (
-            f"repeat trial {higher.trial} on further seeds: it scored higher, on "
-            f"{len(higher.seeds)} of them"
+            f"repeat trial {higher.trial} on further seeds: it scored higher, but on "
+            f"{len(higher.seeds)} seed(s) only"
         )
         steps.append(Step(action="confirm", text=text, options=_seeds(best)))
     elif best.runner_up is not None and unsure:

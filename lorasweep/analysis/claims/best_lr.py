@@ -28,7 +28,7 @@ class Peak:
 
     draws: log10 of the best rate, redrawn within the noise.
     below, above: share of the draws in which it is the lowest or the highest rate tried, so that
-        the best may lie beyond; a rate that was followed by divergence is no such end.
+        the best may lie beyond; where trials diverged at or above the highest, `above` is 0.
     """
 
     draws: Floats
@@ -115,8 +115,8 @@ def _on_a_curve(table: Table, rng: np.random.Generator) -> Peak | None:
 
     Learning falls off more steeply above the best rate than below it, so that the top of a single
     parabola lies too low. For each place that the top may have, everything else is a regression;
-    what that leaves unexplained says how likely the place is (Student's t of the residuals, every
-    place as likely beforehand).
+    what that leaves unexplained says how likely the place is (by the density of Student's t, with a
+    flat prior on the place).
     """
     scored = table.scored
     best = max(scored.rows, key=lambda row: row.learning or 0.0)
@@ -206,8 +206,8 @@ def best_lr_at_end(table: Table, who: str) -> str | None:
     """Explain that a method may learn more beyond the learning rates tried; None where it may not.
 
     Methods are compared at their best. One whose best rate is the lowest or the highest tried has
-    not been searched to its best, so being behind says nothing. Rates of trials that were stopped
-    early or diverged count as tried; a few rates, set by hand, count as chosen.
+    not been searched to its best, so its being behind shows nothing. Rates of trials that were
+    stopped early or diverged count as tried; a few rates, set by hand, count as chosen.
     """
     scored = [row for row in table.rows if row.learning is not None]
     if not scored or not are_rates(table):
@@ -221,7 +221,7 @@ def best_lr_at_end(table: Table, who: str) -> str | None:
         return None
     return (
         f"{who} learns most at lr {best:.3g}, the {ends[best]} that was tried, and may learn more "
-        "beyond it"
+        "beyond"
     )
 
 

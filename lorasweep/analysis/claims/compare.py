@@ -34,8 +34,8 @@ from lorasweep.analysis.table import Row, Score, Table
 from lorasweep.spec.space import Level
 from lorasweep.spec.trial import HYPERPARAMETERS
 
-_MANY = 5
-# A method's own to tune; two methods meet at equal values of everything else.
+_MANY = 5  # settings from which pairs at the best learning rate are preferred to a regression
+# Each method tunes these for itself; two methods are compared at equal values of all others.
 _TUNED = frozenset(name for name, own in HYPERPARAMETERS.items() if not own.held_equal)
 
 

@@ -96,6 +96,7 @@ def allow_for_search(
     # Back from the interval to the standard error, to draw the difference and both gains together.
     error = (found.high - found.low) / 2 / t_quantile(df)
     chance = found.effect + error * np.random.default_rng(SEED).standard_t(df, DRAWS)
+    # Where fewer were drawn (`_FEW_DRAWS`), they are repeated.
     own, other = (None if gain is None else np.resize(gain.draws, DRAWS) for gain in gains)
     none = np.zeros(DRAWS)
     # Learning of either can only rise; forgetting of both may move either way.
@@ -195,9 +196,9 @@ def possible_gain(
     Args:
         table: the configurations of one group that have the outcome.
         best: the best row at each setting of what is held.
-        outcome: `learning`, or `cost` for what forgetting changes by at that best setting.
+        outcome: `learning`, or `forgetting` for its change at the setting that learns most.
+        margin: a smaller gain of learning does not matter, and leaves forgetting as it was found.
         stream: of random numbers, one for each group.
-        margin: a gain of less learning does not matter and leaves forgetting as it was found.
 
     Returns:
         None where the trials are too few to tell.
@@ -210,8 +211,8 @@ def possible_gain(
     draws = np.zeros(len(surface.drawn))
     for row in best:
         index = next(i for i, own in enumerate(near.rows) if own is row)
-        # What the best has beyond the surface is not held against it: where the surface is too
-        # flat, the best setting has as much.
+        # The rise is along the surface, and not from the score as found: where the surface is too
+        # flat, the top has been underestimated by as much as the best has.
         gain, tops = surface.climb(index)
         if forgetting is not None:
             gain = np.where(gain > margin, forgetting.change(index, tops), 0.0)
@@ -292,10 +293,11 @@ def _surface(table: Table, outcome: Score, held: Sequence[str], stream: int) -> 
 
 
 def _redrawn(table: Table, fit: Fit, rng: np.random.Generator) -> Floats:
-    """Redraw the coefficients by redrawing the scores, the same for any order of the rows."""
+    """Redraw the coefficients within their errors (Student's t), whatever the order of the rows."""
     n = len(table.rows)
     draws = DRAWS if n <= _MANY else _FEW_DRAWS
     noise = np.empty((draws, n))
+    # Noise belongs to a score and not to a coefficient, so it can be sorted by content.
     noise[:, np.lexsort((table.forgetting, table.learning))] = rng.standard_normal((draws, n))
     scale = fit.error * np.sqrt(fit.df / rng.chisquare(fit.df, size=(draws, 1)))
     drawn: Floats = fit.coefficients + scale * ((noise @ fit.design) @ fit.inverse)

@@ -35,7 +35,7 @@ def _gap(ranking: Ranking, left: Sensitivity, right: Sensitivity) -> Comparison:
     effect = left.importance - right.importance
     reach = math.hypot(left.high - left.low, right.high - right.low) / 2
     low, high = effect - reach, effect + reach
-    # The ranking compares the two within the same redrawn samples and so knows better.
+    # The ranking compares them draw by draw, which is sharper than two intervals side by side.
     tied = right.hyperparameter in left.tied_with or left.hyperparameter in right.tied_with
     if tied or left.rank == right.rank:
         low, high = min(low, 0.0), max(high, 0.0)

@@ -1,4 +1,4 @@
-"""When a published finding holds here, does not, or cannot be told."""
+"""Judge published findings: each holds here, does not hold here, or cannot be decided."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Source(Result):
     """Where a claim was published.
 
     version: `v1`, `v2`, or empty; where the two differ, a claim names both.
-    says: what is said there, in our words, with its numbers.
+    says: the finding in our words, with its numbers.
     """
 
     paper: str
@@ -125,11 +125,11 @@ def judge_all(parts: Sequence[tuple[str, Estimate | None]], region: Region) -> O
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Define a claim.
+    """Published finding, and how to check it.
 
     unit: of the effect, with what is subtracted from what.
-    rule: in words, when it holds.
-    to_run: what to run where it was not tested, as a sentence without its full stop.
+    rule: when it holds, in words.
+    to_run: what to run where it was not tested, a sentence without its full stop.
     """
 
     id: str
@@ -147,7 +147,7 @@ class Claim(Result):
     effect, low, high: of the comparison that decides, in `unit`; None where nothing was compared
         or a bound is open.
     n: how many of `n_of` it rests on, 0 where it was not tested.
-    evidence: what was compared, in a sentence; reason: why it cannot be told, else None.
+    evidence: what was compared, in a sentence; reason: why it is undecided, else None.
     to_decide: what to run to decide it; None where it is decided.
     """
 

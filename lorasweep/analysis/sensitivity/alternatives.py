@@ -55,7 +55,7 @@ class Alternatives(Result):
         None where fewer than two levels completed.
     alternatives: levels other than the best one that reach 90% of its best score (the paper's
         statistic), of `others` levels tried; alternatives_low and alternatives_high: 90% interval.
-        A level where nothing completed does not reach it. None where it cannot be said.
+        A level where nothing completed does not reach it. None where it is undefined; see `reason`.
     resamples: draws behind the intervals; 0 where the noise is unknown, and there are none.
     reason: why something is None.
     """
@@ -122,7 +122,7 @@ def _alone(label: str, having: Sequence[Configuration], scale: Scale, best: floa
 
 
 def _fit(factors: Factors) -> Fit | None:
-    """Fit effects, or give None where noise cannot be told, or trials are too many to redraw."""
+    """Fit effects; None where the noise is unknown, or trials are too many to redraw."""
     if not factors.scales or len(factors.scores) > _MOST_ROWS:
         return None
     fit = fit_effects(factors)

@@ -5,7 +5,8 @@ where that happens is part of the answer. It is the learning rate at which half 
 diverge, of a logistic curve over its logarithm. The interval holds the middle 90% of its
 likelihood, with the slope averaged over rather than fitted: a fitted slope has no end where the cut
 is clean, and is too steep where few trials lie near it (Berger, Liseo and Wolpert 1999, "Integrated
-likelihood methods for eliminating nuisance parameters").
+likelihood methods for eliminating nuisance parameters"). Whether divergence rises with the learning
+rate at all, and whether levels differ, is decided by likelihood ratios (Wilks 1938).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from lorasweep.analysis.types import Number, Result
 from lorasweep.store.results import TrialResult
 
 Basis = Literal["curve", "none diverged", "all diverged", "cannot tell"]
-# Places of the curve's middle that are tried, and its slopes in log odds a decade. Of more learning
-# rates than `_CELLS`, neighbours are taken together.
+# Middles of the curve that are tried, and slopes in log odds a decade. Of more learning rates than
+# `_CELLS`, neighbours are merged.
 _PLACES, _CELLS = 201, 200
 _SLOPES = np.geomspace(0.5, 50.0, 32)
 
@@ -48,7 +49,7 @@ class StableRate(Result):
     """Highest stable learning rate.
 
     estimate: where half of the trials diverge; None where that lies outside of what was tried.
-    low, high: 90% interval; None where it goes on beyond what was tried on that side.
+    low, high: 90% interval; None on a side where it reaches beyond what was tried.
     largest_stable: largest learning rate up to which no trial diverged; None where the smallest one
         diverged already.
     smallest_diverged: smallest learning rate at which a trial diverged; None where none did.
@@ -140,8 +141,8 @@ def _share(label: str, lost: Floats) -> DivergedShare:
 def _likelihood(logs: Floats, lost: Floats) -> tuple[Floats, Floats, float]:
     """Compute how likely each place of the curve's middle is, and the best fit's log likelihood.
 
-    Places go on by half of what was tried on either side. Slopes are weighed evenly on a log scale;
-    the steepest goes from 10% to 90% within a tenth of a decade.
+    Places reach beyond what was tried by half of its width on either side. Slopes have equal weight
+    on a log scale; the steepest goes from 10% to 90% within a tenth of a decade.
     """
     values, which = np.unique(logs, return_inverse=True)
     if len(values) > _CELLS:
@@ -208,7 +209,7 @@ def stable_rate(logs: Floats, lost: Floats) -> StableRate:
         )
     places, likely, top = _likelihood(logs, lost)
     share = count / n
-    # A curve that fits hardly better than one share for all rates has no place.
+    # A curve has no middle unless it fits better than one share for all rates (one-sided, 5%).
     flat = count * math.log(share) + (n - count) * math.log(1 - share)
     if top - flat < normal_quantile() ** 2 / 2:
         reason = "divergence was not seen to rise with the learning rate"
@@ -242,7 +243,7 @@ def _power(log: float) -> float:
 def _compare_levels(
     scale: Scale, parts: Codes, logs: Floats, lost: Floats, *, tests: int
 ) -> StableRateByLevel:
-    """Compare curves of one slope and a place for each level with one curve for all."""
+    """Test whether a curve for each level fits better than one for all, by the likelihood ratio."""
     from scipy.special import chdtrc
 
     present = [int(part) for part in np.unique(parts) if part >= 0]
@@ -257,7 +258,7 @@ def _compare_levels(
         )
     together = _likelihood(logs[known], lost[known])[2]
     apart = sum(_likelihood(logs[parts == part], lost[parts == part])[2] for part in present)
-    # Each level has a place and a slope of its own.
+    # Each level has a middle and a slope of its own.
     df = 2 * (len(present) - 1)
     p_value = float(chdtrc(df, max(0.0, 2 * (apart - together))))
     return StableRateByLevel(

@@ -18,11 +18,11 @@ from lorasweep.analysis.factors import Factors
 from lorasweep.analysis.regression import Fit, least_squares, with_jackknife_errors, with_variance
 from lorasweep.analysis.sensitivity.anova import is_factorial
 
-# A curve over an interval has at most so many pieces, the more where there are many trials, so that
-# a learning rate above which all is lost does not look like a slope.
+# Most pieces of a curve over an interval; more of them from `_FINE_FROM` trials on, so that a cliff
+# at some learning rate does not look like a slope.
 _PIECES, _FINE_PIECES, _FINE_FROM = 6, 12, 150
 _GRID = 240
-# A variance on fewer degrees of freedom is too unsure to tell interactions from noise by.
+# A variance on fewer degrees of freedom is too uncertain to separate interactions from noise.
 _ENOUGH_DF = 5
 
 
@@ -41,9 +41,9 @@ def is_full_factorial(factors: Factors) -> bool:
 def sampled_blocks(factors: Factors) -> tuple[Block, ...]:
     """Code each hyperparameter as finely as the number of configurations allows.
 
-    Named levels have a coefficient each; an axis with an order is a broken line, of one piece at
-    first and of more while three configurations stand behind each coefficient. Interactions of all
-    pairs join in where there are enough for them too.
+    Named levels have a coefficient each. An axis with an order is a broken line, which gets further
+    pieces while there are three configurations for each coefficient. Interactions of all pairs are
+    added where that still holds with them.
     """
     n = len(factors.scores)
     most = _FINE_PIECES if n >= _FINE_FROM else _PIECES
@@ -105,10 +105,10 @@ def fit_sampled(
 
 
 def fit_factorial(factors: Factors) -> Fit:
-    """Fit a full factorial; noise is told by repeated seeds, else by what the effects leave.
+    """Fit a full factorial; noise is measured by repeated seeds, else by the residuals.
 
-    Where neither gives enough degrees of freedom beside the interactions of pairs, these count as
-    noise too, which makes the intervals of main effects wide rather than wrong.
+    Where neither has enough degrees of freedom beside the interactions of pairs, these are left to
+    the residuals, which makes the intervals of main effects wide rather than wrong.
     """
     n = len(factors.scores)
     mains = level_blocks(factors.names, factors.codes)

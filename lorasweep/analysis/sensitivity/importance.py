@@ -29,7 +29,7 @@ from lorasweep.store.configurations import Configuration
 
 Design = Literal["anova", "functional anova", "none"]
 _FULL_TREES = 32
-# Of more configurations this many are drawn for the forest, and for least squares.
+# Most configurations that the forest sees, and least squares; of more, these many are drawn.
 _FOREST_ROWS = 250
 _MOST_ROWS = 20_000
 
@@ -40,7 +40,7 @@ class Sensitivity(Result):
     importance: share of the variance of learning that its main effect explains, in [0, 1]; low and
         high bound the share behind it, noise taken out, with 90% probability.
     rank: 1 + how many hyperparameters are clearly above it; equal ranks are ties.
-    tied_with: those from which it cannot be told apart.
+    tied_with: those that are neither clearly above it nor clearly below.
     rank_probability: probability that its place in the order is the true one.
     above_next: probability that it is truly above the next one in the order; None for the last.
     chance: the importance that it could have by chance.
@@ -76,7 +76,7 @@ class Ranking(Result):
     design: `anova` for exact shares of a full factorial, `functional anova` for a forest's
         estimate on a sampled design, `none` where there is not enough evidence.
     configurations: completed ones that the ranking rests on; their seeds are averaged.
-    rows: by falling importance; empty where nothing can be said.
+    rows: by falling importance; empty where there is no ranking.
     interactions: of pairs, by falling importance; empty where they cannot be estimated.
     resamples: draws behind each interval.
     forest_rows: configurations that the forest saw, a fixed sample of them where there are many;
@@ -185,7 +185,8 @@ def _rank_sampled(method: str, factors: Factors, reason: str | None) -> Ranking:
         seed=SEED,
     )
     shares = redraw_shares(fit, draws, rng)
-    # What chance can make of the least squares is put on the scale of the forest's shares.
+    # Chance is bounded for the variances of least squares; the ratio carries that over to the
+    # shares of the forest, which has no errors of its own.
     bound, found = chance_variances(fit, SIGNIFICANCE / axes)[:axes], fit.variances[:axes]
     scaled = importance * bound / np.where(found > 0, found, 1.0)
     chance = np.where(found > 0, np.minimum(scaled, 1.0), importance)
@@ -204,7 +205,7 @@ def _rank_sampled(method: str, factors: Factors, reason: str | None) -> Ranking:
 
 
 def _some(n: int, most: int, rng: np.random.Generator) -> Codes:
-    """Draw at most so many rows, the same ones every time."""
+    """Draw rows without replacement, all where they are few; the same ones every time."""
     rows: Codes = np.arange(n) if n <= most else np.sort(rng.permutation(n)[:most])
     return rows
 

@@ -59,8 +59,8 @@ def rank_interactions(
         exact = dict(zip(pairs, pair_shares(factors.parts, factors.scores), strict=True))
         total = float(factors.scores.var())
     else:
-        # The error of its coefficients adds to every variance, and is subtracted; the shares of a
-        # factorial are those of the table as it is, noise and all.
+        # The error of its coefficients adds to every variance, and is subtracted. The shares of a
+        # factorial describe the table as it is, noise included.
         corrected = np.maximum(found - noise, 0.0)
         total = float(corrected.sum()) + fit.variance
         exact = {pair: float(corrected[place[pair]] / total) for pair in pairs}
@@ -69,7 +69,7 @@ def rank_interactions(
     for pair in pairs:
         share = exact[pair]
         if pair not in place:
-            # The pair counts as noise in the fit, so it cannot be told from noise.
+            # The fit left this pair to the residuals, so it cannot be separated from noise.
             rows.append(
                 Interaction(
                     hyperparameters=pair,

@@ -34,8 +34,9 @@ class MeanRange:
 def mean_ranges(factors: Factors, fit: Fit, rng: np.random.Generator) -> tuple[MeanRange, ...]:
     """Compute the range of level means of each hyperparameter.
 
-    The means are least squares on main effects. In a full factorial these are the plain means;
-    where a search has tried the levels unevenly it halves their error (planted effects, 20 to 100
+    These are least-squares means, from a fit of main effects (Searle, Speed and Milliken 1980,
+    "Population marginal means in the linear model"). In a full factorial they are the plain means;
+    where a search tried the levels unevenly they have half the error (planted effects, 20 to 100
     trials).
 
     Args:
@@ -44,14 +45,15 @@ def mean_ranges(factors: Factors, fit: Fit, rng: np.random.Generator) -> tuple[M
     """
     names = factors.names
     mains = fit_sampled(level_blocks(names, factors.parts), factors, (fit.variance, fit.df))
-    # Where interactions are told from noise, they do not widen the intervals.
+    # Main effects alone leave interactions in the residuals; a fit that models them measures noise
+    # better, so that they do not widen the intervals.
     narrowed = mains.variance > fit.variance > 0
     df = fit.df if narrowed else mains.df
     found = []
     for i, (block, weights) in enumerate(zip(mains.blocks, mains.weights, strict=True)):
         parts, first = np.unique(factors.parts[:, i], return_index=True)
         coding = block.columns[first]
-        # Off the mean of what was tried, not off the mean of the levels.
+        # Contrasts have mean 0 over the levels, but not over what was tried.
         means = factors.scores.mean() + (coding - block.columns.mean(axis=0)) @ weights
         covariance = mains.covariances[i]
         if narrowed:

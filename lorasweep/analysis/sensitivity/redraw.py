@@ -27,8 +27,8 @@ _MANY = 20
 def redraw_shares(fit: Fit, draws: int, rng: np.random.Generator) -> Floats:
     """Draw each block's share of the variance, (draws, blocks).
 
-    All else that a block shares the variance with is drawn as one sum of squares: drawn one by one,
-    many small effects would each add the little that noise leaves room for.
+    All other effects are drawn as one sum of squares. Drawn one by one, each of many small effects
+    would add a little, as none is drawn below 0, and together they would be too large.
     """
     factor = fit.df / np.maximum(rng.chisquare(fit.df, size=draws), 1e-12) if fit.df else 1.0
     spread = np.broadcast_to(np.asarray(factor, dtype=np.float64), (draws,))
@@ -70,15 +70,17 @@ def _redraw(
     odds = rng.uniform(1e-12, 1 - 1e-12, size=len(spread))
     df, scale = trace**2 / square, square / trace * spread
     ratio = found / scale
-    # Pivot: solve P(chi2(df, noncentrality) <= ratio) = odds for the noncentrality. On the scale of
-    # the root it is nearly normal, which is exact enough where the ratio is large.
+    # The pivot: solve P(chi2(df, noncentrality) <= ratio) = odds for the noncentrality. The root of
+    # chi2 is nearly normal around that of noncentrality + df - 1, so it is solved there first.
     root, normal = np.sqrt(ratio), ndtri(odds)
     drawn = np.where(normal < root, (root - normal) ** 2 - (df - 1), 0.0)
     if df > _MANY:
+        # Normal with mean df + x and variance 2 (df + 2 x), solved for the noncentrality x.
         inside = np.maximum(4 * ratio - 2 * df + 4 * normal**2, 0.0)
         many: Floats = ratio - df + 2 * normal**2 - normal * np.sqrt(inside)
         return np.maximum(many, 0.0) * scale
-    # Where even a noncentrality of 0 makes so small a ratio unlikely, 0 is what is drawn.
+    # Small ratios are solved exactly. Where even a noncentrality of 0 makes so small a ratio
+    # unlikely, 0 is drawn.
     small = ratio < _LARGE
     central = chdtr(df, ratio[small])
     exact = chndtrinc(ratio[small], df, np.minimum(odds[small], central))
@@ -88,7 +90,9 @@ def _redraw(
 
 
 def chance_variances(fit: Fit, level: float) -> Floats:
-    """Bound the variance that each block reaches by chance.
+    """Bound the variance that each block reaches by chance: an F test of all its coefficients.
+
+    Its numerator is a scaled chi-square (Satterthwaite 1946), its denominator the noise.
 
     Args:
         level: the chance of more than that, for each block.
@@ -120,10 +124,10 @@ class Redrawn:
 def redraw_scores(fit: Fit, draws: int, rng: np.random.Generator) -> Redrawn:
     """Redraw scores from what the effects may be.
 
-    Each block's weights are normal around 0 with a standard deviation of which any value is as
-    likely as another (Gelman 2006, "Prior distributions for variance parameters in hierarchical
-    models"), so they are drawn towards 0 by what noise has added to their length; how far is drawn
-    too, since a small effect may be found small by luck.
+    Each block's weights are normal around 0, with a flat prior on their standard deviation (Gelman
+    2006, "Prior distributions for variance parameters in hierarchical models"), so they are drawn
+    towards 0 by what noise has added to their length; how far is drawn too, since a small effect
+    may be found small by luck.
     """
     from scipy.special import gammainc, gammaincinv
 

@@ -62,7 +62,7 @@ class TopRanking(Result):
 
     quantile: share of the configurations that count as the best.
     configurations: completed ones; rows_used: of them, a fixed sample where they are many.
-    rows: by falling importance; empty where nothing can be said.
+    rows: by falling importance; empty where there is no ranking.
     reason: why there are none.
     """
 
@@ -85,7 +85,7 @@ def rank_near_top(
     if quantile > _WIDEST:
         reason = (
             f"not enough evidence: {n} completed configurations, and {math.ceil(_TOP / _WIDEST)} "
-            "are needed to tell the best ones from the rest"
+            "are needed to compare the best ones with all"
         )
         return TopRanking(
             method=method, quantile=quantile, configurations=n, rows_used=n, reason=reason
@@ -108,8 +108,9 @@ def rank_near_top(
         redrawn.append(_divergences(factors, points[drawn], again, quantile))
         shuffled = rng.permutation(scores)
         feigned.append(_divergences(factors, points, shuffled, quantile))
-    # A quantile far out of a few dozen shuffled draws is unsteady; a normal tail on the scale of
-    # the root, where the draws are nearly symmetric, is not.
+    # The divergence by chance is that of shuffled scores (a permutation test). Its far quantile is
+    # unsteady over a few dozen draws, so it is read from a normal tail on the scale of the root,
+    # where the draws are nearly symmetric.
     null = np.sqrt(np.array(feigned))
     reach = normal_quantile(1 - SIGNIFICANCE / len(found))
     chance = (null.mean(axis=0) + reach * null.std(axis=0, ddof=1)) ** 2

@@ -57,7 +57,7 @@ def trace_curves(trials: Sequence[TrialResult]) -> tuple[Curve, ...]:
 
 
 def _duration(trials: Sequence[TrialResult]) -> str | None:
-    """Find what tells the durations of a method's trials; None where they are equal."""
+    """Find what the durations of a method's trials are measured in; None where they are equal."""
     for name in DURATIONS:
         values = {t.hyperparameters.get(name) for t in trials}
         if len(values) > 1 and all(isinstance(value, int | float) for value in values):

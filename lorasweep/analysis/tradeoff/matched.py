@@ -2,7 +2,7 @@
 
 Each method's front is read between its points in straight lines, over the range that both fronts
 reach; the difference is the mean over that range. Configurations are averaged over their seeds
-first, so that a lucky seed does not stand for its method.
+first, so that a lucky seed alone makes no front.
 """
 
 from __future__ import annotations
