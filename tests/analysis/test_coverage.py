@@ -1,4 +1,4 @@
-"""The promises of the intervals, on fewer tables than benchmarks/coverage.py simulates.
+"""Coverage of the intervals, on fewer tables than benchmarks/coverage.py simulates.
 
 With 20 tables a coverage of 90% comes out below 70% with odds of 1 in 400.
 """

@@ -1,4 +1,4 @@
-"""Columns of a design, and what least squares tells from them."""
+"""Columns of a design, and least squares on them."""
 
 import numpy as np
 import pytest

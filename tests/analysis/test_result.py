@@ -82,7 +82,7 @@ AWKWARD = {
 
 
 def check(results, folder):
-    """See that the analysis keeps to its schema, and reads back as it was."""
+    """Check that the analysis fits its schema, and reads back equal."""
     analysis = analyse(results)
     jsonschema.validate(document(analysis), SCHEMA)
     (folder / "analysis.json").write_text(analysis.to_json(), encoding="utf-8")

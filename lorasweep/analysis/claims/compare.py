@@ -16,7 +16,7 @@ Where the best of each is compared, the interval allows for what a search may st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -66,10 +66,7 @@ def rounding_floor(evidence: Evidence, outcome: Score, n: int) -> float:
 
 
 def _settings(
-    table: Table,
-    axis: str,
-    left: Callable[[Level], bool],
-    right: Callable[[Level], bool],
+    table: Table, axis: str, left: Level, right: Level
 ) -> tuple[list[tuple[list[Row], list[Row]]], bool]:
     """Group configurations by all but the axis and the learning rate, where both levels were tried.
 
@@ -80,10 +77,10 @@ def _settings(
     groups: dict[object, tuple[list[Row], list[Row]]] = {}
     for row in table.rows:
         level = row.levels.get(axis)
-        if level is None or not (left(level) or right(level)):
+        if level not in {left, right}:
             continue
         key = tuple(row.levels.get(name) for name in others)
-        groups.setdefault(key, ([], []))[0 if left(level) else 1].append(row)
+        groups.setdefault(key, ([], []))[0 if level == left else 1].append(row)
     # The best of more rates is higher by luck alone, so only levels with as many are compared.
     alike = [
         pair
@@ -102,7 +99,7 @@ def contrast(
     outcome: Score = "learning",
 ) -> Estimate | None:
     """Estimate an outcome at one level minus that at another; None where they do not compare."""
-    groups, same_lr = _settings(table, axis, lambda v: v == left, lambda v: v == right)
+    groups, same_lr = _settings(table, axis, left, right)
     pairs = [(best_of(a, outcome), best_of(b, outcome)) for a, b in groups]
     gaps = [a - b for a, b in pairs if a is not None and b is not None]
     basis = "settings that differ in nothing else" if same_lr else "each at its best learning rate"

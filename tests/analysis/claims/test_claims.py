@@ -1,4 +1,4 @@
-"""Each claim is planted as true, as false, and as something that cannot be told."""
+"""Each claim is planted as true and as false, and given too few trials to decide it."""
 
 import math
 from collections import Counter
@@ -54,7 +54,7 @@ def batches(world, growth):
 
 
 def alphas(gain_2r, gain_fixed, ahead):
-    """Plant what rank gains under either rule, and how far alpha 2r is ahead at the high rank."""
+    """Plant the gain from rank under either rule, and the lead of alpha 2r at the high rank."""
     trials = []
     for rule, gain, lead in (("2r", gain_2r, ahead), (32.0, gain_fixed, 0.0)):
         for made in lora_trials(
@@ -86,14 +86,13 @@ def regularised(world):
 
 
 def equal_parameters(lead):
-    """Let attention have as many trained parameters as mlp has at half the rank."""
+    """Plant a lead of mlp over attention at ranks where their trained parameters overlap."""
     world = replace(PLAIN, modules=(0.0, lead, lead))
-    trials = lora_trials(world, targets=("attention", "mlp"), epochs=(1.0,))
-    return [*trials]
+    return lora_trials(world, targets=("attention", "mlp"), epochs=(1.0,))
 
 
 def decoded(lora, full):
-    """Add programs to both methods, with such shares of distinct completions."""
+    """Add programs to both methods, with these shares of distinct completions."""
     trials = []
     for method, share in (("lora", lora), ("full", full)):
         own = [t for t in both() if t.method == method][:12]
@@ -274,7 +273,7 @@ def test_too_little_gives_no_verdict_but_says_what_to_run(trials):
 
 
 def test_noise_alone_decides_hardly_anything():
-    """No effect and much noise: more verdicts than 5% would mean that intervals are too short."""
+    """No effect and much noise: verdicts in more than 5% would mean too short intervals."""
     empty = World(
         modules=(0, 0, 0), by_rank=0, gap=0, forgets=0, by_epoch=0, by_lr=0, rank_forgets=0,
         bend=0, noise=0.1,

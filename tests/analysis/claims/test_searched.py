@@ -1,4 +1,4 @@
-"""Methods that were searched are compared with room for what their search may still gain."""
+"""Comparisons of searched methods allow for what their searches may still gain."""
 
 import numpy as np
 import pytest

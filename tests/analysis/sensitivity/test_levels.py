@@ -61,6 +61,11 @@ def test_a_table_is_laid_out_by_its_values(values, kind):
     assert lay_out("x", values).kind == kind
 
 
+@pytest.mark.parametrize(("name", "kind"), [("lr", "log"), ("rank", "log"), ("dropout", "linear")])
+def test_rates_and_sizes_are_on_a_log_scale_within_a_decade_too(name, kind):
+    assert lay_out(name, [0.1 * i for i in range(1, 9)]).kind == kind
+
+
 def test_axes_that_a_method_lacks_are_not_laid_out():
     results = sweep([trial("a", method="full", lr=1e-5)])
     assert list(scales(results, results.trials)) == ["lr"]

@@ -1,4 +1,4 @@
-"""What two fronts cover, and how they differ where the other score is equal."""
+"""Hypervolumes of fronts, and two fronts compared where the other score is equal."""
 
 import random
 
@@ -47,7 +47,7 @@ def test_few_trials_have_an_area_but_no_interval():
 
 
 def parallel(ahead, noise=0.0, start=0.0):
-    """Raise full finetuning's front above LoRA's by so much learning at equal forgetting."""
+    """Place full finetuning's front above LoRA's by some learning at equal forgetting."""
     draw = random.Random(3)
     trials = []
     for i in range(12):
