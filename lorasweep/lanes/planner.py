@@ -65,7 +65,7 @@ class StepPlanner:
         self._probed = not lane.probed
         runner.engine.timed = lane.probed
         self._probe: SlotProbe | None = None
-        reason = "as given" if self._probed else "which were never all in use"
+        reason = "as given" if self._probed else "never all in use, so not measured"
         self._facts = LaneFacts(lane.max_slots, reason, {})
         if died:
             slots = f"{lane.max_slots} slot{'s' if lane.max_slots > 1 else ''}"

@@ -20,6 +20,6 @@ def describe_lanes(results: SweepResults) -> list[tuple[str, str]]:
 def _describe(lane: LaneEnded) -> str:
     speeds = ", ".join(f"{speed:,.0f} with {n}" for n, speed in lane.tokens_per_s.items())
     measured = f" (tokens a second: {speeds})" if speeds else ""
-    busy = "" if lane.occupancy is None else f"; {percent(lane.occupancy)} of them were filled"
+    busy = "" if lane.occupancy is None else f"; {percent(lane.occupancy)} in use"
     slots = "1 slot" if lane.slots == 1 else f"{lane.slots} slots"
     return f"{slots} on one base, {lane.reason}{measured}{busy}"

@@ -64,7 +64,7 @@ class SlotProbe:
         """Choose at once if there is nothing to compare."""
         self._begin_round()
         if min(self.max_slots, len(self.trials)) < 2:
-            self.choice = SlotChoice(1, {}, "there is no second trial to share with")
+            self.choice = SlotChoice(1, {}, "too few trials at once to share a base")
 
     def _begin_round(self) -> None:
         step = range(0, len(self.trials), self._size)

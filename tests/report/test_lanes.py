@@ -34,7 +34,7 @@ def test_a_lane_is_told_with_its_study_where_there_are_several(tmp_path):
         study("math", 4),
         *(lane(0, 5, slots=4), lane(1, 6, slots=4)),
     )
-    text = "slots on one base, as asked; 50% of them were filled"
+    text = "slots on one base, as asked; 50% in use"
     assert rows == [
         ("Lane 0 (code/lora)", f"2 {text}"),
         ("Lane 1 (code/lora)", f"2 {text}"),

@@ -124,7 +124,7 @@ def test_no_size_beyond_the_slots_or_the_trials_is_tried(count: int, most: int, 
 @pytest.mark.parametrize(("count", "most"), [(1, 8), (8, 1), (1, 1)])
 def test_where_there_is_one_trial_or_one_slot_nothing_is_measured(count: int, most: int):
     choice = SlotProbe(TRIALS[:count], most).choice
-    assert choice == SlotChoice(1, {}, "there is no second trial to share with")
+    assert choice == SlotChoice(1, {}, "too few trials at once to share a base")
 
 
 def test_memory_that_runs_out_ends_the_probe_with_what_is_known():
