@@ -1,4 +1,4 @@
-"""What a person meets on the command line: help at once, one sentence for every mistake."""
+"""Command line for a user: help at once, one sentence for every mistake."""
 
 import json
 import re

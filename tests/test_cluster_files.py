@@ -1,4 +1,4 @@
-"""The cluster files that are shipped: valid, closed to strangers, and free of secrets."""
+"""Shipped cluster files: valid, not open to the internet, and free of secrets."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def test_ray_s_own_schema_takes_it(content):
 
 
 def test_every_command_list_is_ours(content):
-    """What a file leaves out, Ray fills in; its setup installs a nightly build of itself."""
+    """Ray fills in a command list that is left out; its setup installs a nightly build of Ray."""
     for stage in ("setup_commands", "head_setup_commands"):
         assert content[stage]
     assert content["head_start_ray_commands"][0] == "ray stop"
@@ -65,7 +65,7 @@ def test_every_start_wants_the_token(content, starts):
     assert "chmod 600 ~/.ray/auth_token" in content["setup_commands"]
 
 
-def test_no_secret_stands_in_it(path):
+def test_it_has_no_secret(path):
     assert SECRETS.findall(path.read_text(encoding="utf-8")) == []
 
 
@@ -100,7 +100,7 @@ def test_gpu_nodes_come_from_zero_on_the_spot_market(aws):
 
 
 def test_no_security_group_is_left_to_ray(aws):
-    """The group that Ray makes where none is given opens SSH to the whole internet."""
+    """Without one, Ray creates a group that opens SSH to the whole internet."""
     assert "security_group" not in aws["provider"]
     for node in aws["available_node_types"].values():
         assert node["node_config"]["SecurityGroupIds"]

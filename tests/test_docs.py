@@ -1,4 +1,4 @@
-"""The docs name what there is: every module, function and page that they point to exists."""
+"""Every module, function and page that the docs point to exists."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What the source tree promises as a whole: layers, light imports, small modules, telling names."""
+"""Rules for the whole source tree: layers, light imports, small modules, clear names."""
 
 import ast
 import graphlib
@@ -55,7 +55,7 @@ def test_module_names_say_what_is_inside(path):
 
 
 def imports_of(path: Path) -> set[str]:
-    """Name the modules that a module imports, in functions and for type checking too."""
+    """List the modules that a module imports, in functions and for type checking too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:

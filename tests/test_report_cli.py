@@ -1,4 +1,4 @@
-"""What a person meets when asking for a report or an export: results, or one sentence each."""
+"""Reports and exports on the command line: results, or one sentence for each mistake."""
 
 import csv
 import io

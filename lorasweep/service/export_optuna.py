@@ -103,7 +103,7 @@ def _write_study(
         axis: distribution(found, [levels[axis] for levels in tried if axis in levels])
         for axis, found in study.space.axes.items()
     }
-    exported.add_trials(_frozen(number, finished, space) for number, finished in enumerate(own))
+    exported.add_trials(_to_optuna(number, finished, space) for number, finished in enumerate(own))
     _add_attributes(storage, name, [finished.result for finished in own])
     return name
 
@@ -145,7 +145,7 @@ def distribution(axis: Axis, tried: Iterable[Level]) -> BaseDistribution:
     return CategoricalDistribution(tuple(dict.fromkeys((*axis.values, *tried))))
 
 
-def _frozen(
+def _to_optuna(
     number: int, finished: FinishedTrial, space: dict[str, BaseDistribution]
 ) -> optuna.trial.FrozenTrial:
     """Convert a trial to Optuna's, without its user attributes."""

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from lorasweep.errors import UsageError, in_a_line
+from lorasweep.report.wording import plural
 from lorasweep.service.finished import FinishedSweep, FinishedTrial
 from lorasweep.spec.space import Level
 from lorasweep.store.results import TrialResult
@@ -80,8 +81,8 @@ def log_to_mlflow(sweep: FinishedSweep, uri: str, mlflow: ModuleType) -> str:
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise UsageError(f"--mlflow: {uri} cannot be written ({in_a_line(error)})") from None
     before = len(sweep.trials) - len(new)
-    again = f", {before} were there already" if before else ""
-    return f"{len(new)} runs in the experiment {sweep.results.name} at {uri}{again}"
+    again = f", besides {before} logged before" if before else ""
+    return f"{plural(len(new), 'run')} in the experiment {sweep.results.name} at {uri}{again}"
 
 
 def _experiment(client: Any, name: str) -> str:
@@ -156,4 +157,4 @@ def log_to_wandb(sweep: FinishedSweep, project: str, wandb: ModuleType) -> str:
             logged.finish(exit_code=0 if trial.status in {"COMPLETE", "PRUNED"} else 1)
     except (wandb.errors.Error, OSError) as error:
         raise UsageError(f"--wandb: {project} cannot be written ({in_a_line(error)})") from None
-    return f"{len(sweep.trials)} runs in the project {project}"
+    return f"{plural(len(sweep.trials), 'run')} in the project {project}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.errors import UsageError
+from lorasweep.report.wording import plural
 from lorasweep.store.records import TrialFinished
 from lorasweep.store.results import SweepResults, TrialResult, last_states, load_history
 
@@ -43,7 +44,7 @@ class FinishedSweep:
     def left_out(self) -> str:
         """Half a sentence on the trials that have not ended, empty if there are none."""
         count = len(self.results.trials) - len(self.trials)
-        return f", without {count} that have not ended" if count else ""
+        return f", without {plural(count, 'unfinished trial')}" if count else ""
 
 
 def load_finished(folder: Path) -> FinishedSweep:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.report.render import ReportPaths, write_report
+from lorasweep.report.wording import plural
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.best import find_best
 from lorasweep.store.configurations import configurations
@@ -43,7 +44,8 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
         ) from None
     if ending.state == "interrupted":
         console.print(
-            f"interrupted after {ending.ran} trials; run the same command again to resume",
+            f"interrupted after {plural(ending.ran, 'trial')}; run the same command again to "
+            "resume",
             highlight=False,
         )
     elif ending.ran == 0:

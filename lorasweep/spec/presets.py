@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from lorasweep.spec.space import Axis, Level, Range
@@ -54,7 +54,7 @@ def default_sweep(model: str | None, data: str | None) -> dict[str, Any]:
     replaced once the user names another model or other data.
     """
     embedded = EMBEDDED.get(data or "testbed")
-    sweep = _copy(TESTBED if model in {None, "testbed"} else PUBLISHED)
+    sweep = copy.deepcopy(TESTBED if model in {None, "testbed"} else PUBLISHED)
     sweep["model"] = {"path": model or "testbed"}
     if embedded is not None:
         sweep["data"] = {"path": data or "testbed", "seq_len": embedded["seq_len"]}
@@ -67,12 +67,6 @@ def default_sweep(model: str | None, data: str | None) -> dict[str, Any]:
         sweep["name"] = "sweep"
         sweep["question"] = PUBLISHED["question"]
     return sweep
-
-
-def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _copy(value) if isinstance(value, Mapping) else value for key, value in content.items()
-    }
 
 
 def published_lr(

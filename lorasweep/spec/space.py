@@ -200,6 +200,7 @@ class _Space(Frozen):
                 return False
 
 
+# One field for each declared hyperparameter; type checkers cannot follow how they are made.
 if TYPE_CHECKING:
 
     class Space(_Space):

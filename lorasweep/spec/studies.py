@@ -56,7 +56,7 @@ def for_method(content: Mapping[str, Any], method: str, other: str) -> Content:
     changed = dict(content)
     fixed = content.get("hyperparameters")
     if isinstance(fixed, Mapping):
-        # What no method has stays, so that it is refused; as an axis does below.
+        # A field that no method has is kept for the spec to refuse, and so is an axis below.
         kept = {k: v for k, v in fixed.items() if k not in AXES}
         changed["hyperparameters"] = {**kept, **_point(fixed, method, other), "method": method}
     space = content.get("space")

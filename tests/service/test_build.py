@@ -1,4 +1,4 @@
-"""A sweep from the words of a command line: methods, axes, data and what they replace."""
+"""A sweep built from command-line options: methods, axes, data and what they replace."""
 
 import pytest
 import yaml

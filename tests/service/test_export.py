@@ -56,7 +56,7 @@ def opened(folder, tmp_path_factory):
     """Export the sweep and open its studies."""
     path = tmp_path_factory.mktemp("optuna") / "st?udy 100%.db"
     lines = export(folder, optuna=path)
-    assert lines == [f"optuna   {path} (mine lora, mine full, without 2 that have not ended)"]
+    assert lines == [f"optuna   {path} (mine lora, mine full, without 2 unfinished trials)"]
     with studies(path) as found:
         yield found
 
@@ -246,7 +246,7 @@ def test_a_missing_library_is_named_before_anything_is_written(
 
 
 class Page(list[SimpleNamespace]):
-    """Stand for MLflow's page of runs; `token` leads to the next one."""
+    """Page of MLflow runs; `token` leads to the next one."""
 
     def __init__(self, trials, token=None):
         super().__init__(SimpleNamespace(data=SimpleNamespace(tags=t)) for t in trials)
@@ -255,7 +255,7 @@ class Page(list[SimpleNamespace]):
 
 @pytest.fixture
 def mlflow(monkeypatch):
-    """Stand in for MLflow, with an empty store."""
+    """Mock of MLflow with an empty store."""
     fake = MagicMock()
     fake.exceptions.MlflowException = ValueError
     for kind in ("Metric", "Param", "RunTag"):
@@ -268,7 +268,7 @@ def mlflow(monkeypatch):
 
 
 def test_mlflow_gets_a_run_for_each_trial(folder, mlflow):
-    said = "18 runs in the experiment mine at http://x, without 2 that have not ended"
+    said = "18 runs in the experiment mine at http://x, without 2 unfinished trials"
     assert export(folder, mlflow="http://x") == [f"mlflow   {said}"]
     ended = [call.args[1] for call in mlflow.set_terminated.call_args_list]
     assert ended == [*["FINISHED"] * 6, "KILLED", "FAILED", "FAILED"] * 2
@@ -289,7 +289,7 @@ def test_mlflow_gets_each_trial_only_once(folder, mlflow):
     pages = Page([{"lorasweep.trial": names[0]}], "next"), Page([{"lorasweep.trial": names[1]}, {}])
     mlflow.search_runs.side_effect = pages
     (line,) = export(folder, mlflow="http://x")
-    assert "16 runs in the experiment mine at http://x, 2 were there already" in line
+    assert "16 runs in the experiment mine at http://x, besides 2 logged before" in line
     mlflow.search_runs.side_effect = OSError("gone")
     with pytest.raises(UsageError, match=r"--mlflow: http://x cannot be written \(gone\)"):
         export(folder, mlflow="http://x")
@@ -301,7 +301,7 @@ def test_mlflow_itself_takes_them(folder, tmp_path):
     uri = f"sqlite:///{tmp_path / 'ml.db'}"
     export(folder, mlflow=uri)
     (line,) = export(folder, mlflow=uri)
-    assert "18 were there already" in line
+    assert "besides 18 logged before" in line
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("mine")
     runs = client.search_runs([experiment.experiment_id])
@@ -320,7 +320,7 @@ def test_wandb_gets_a_run_for_each_trial(folder, monkeypatch):
     fake.init.side_effect = runs
     monkeypatch.setitem(sys.modules, "wandb", fake)
     assert export(folder, wandb="me/finetuning") == [
-        "wandb    18 runs in the project me/finetuning, without 2 that have not ended"
+        "wandb    18 runs in the project me/finetuning, without 2 unfinished trials"
     ]
     given, trial = fake.init.call_args_list[0].kwargs, load_results(folder).trials[0]
     assert (given["entity"], given["project"]) == ("me", "finetuning")

@@ -28,7 +28,7 @@ def test_a_trial_that_is_tried_again_has_not_ended(tmp_path):
     append(paths, *again)
     sweep = load_finished(paths.root)
     assert failed.trial not in [trial.result.trial for trial in sweep.trials]
-    assert sweep.left_out == ", without 1 that have not ended"
+    assert sweep.left_out == ", without 1 unfinished trial"
 
     end = failed.model_copy(update={"status": "COMPLETE", "error": None})
     append(paths, end)
@@ -36,7 +36,7 @@ def test_a_trial_that_is_tried_again_has_not_ended(tmp_path):
 
 
 def test_results_and_records_are_of_one_reading(tmp_path, monkeypatch):
-    """Else a trial could end between two of them."""
+    """With two readings, a trial could end in between."""
     folder = sweep_folder(tmp_path / "mine", trials=2)
     read = Mock(side_effect=journal.read)
     monkeypatch.setattr(journal, "read", read)

@@ -1,4 +1,4 @@
-"""Sweeps handed to a cluster as Ray jobs; the real head is started once, with a token."""
+"""Sweeps submitted to a cluster as Ray jobs; a real head is started once, with a token."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ class FakeStatus(str):
 
 
 class FakeClient:
-    """Take a job as the dashboard does, note what travelled, and tell these statuses."""
+    """Client that records the submitted job and reports these statuses in turn."""
 
     def __init__(self, *statuses: str, interrupted: bool = False) -> None:
         self.statuses = [FakeStatus(status) for status in statuses]
@@ -53,7 +53,7 @@ class FakeClient:
 
 @pytest.fixture
 def submitted(monkeypatch):
-    """Submit to a client that tells these statuses; gives the exit code and the client."""
+    """Submit to a client that reports these statuses; returns the exit code and the job."""
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
 
     def submit(*statuses: str, folder: str = "results/study", interrupted: bool = False):
@@ -104,7 +104,7 @@ def test_silence_is_one_sentence():
 
 
 def environment(token: str | None = TOKEN) -> dict[str, str]:
-    """Make the environment of a process that has this token and no other."""
+    """Build a process environment with this token and no other."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     given = {} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     return {**kept, **given}
@@ -137,8 +137,8 @@ def run(snippet: str, token: str | None = TOKEN, **variables: str) -> Any:
 
 
 @pytest.mark.ray
-def test_a_real_cluster_runs_jobs_and_tells_how_they_ended(dashboard):
-    """The command is replaced by one that shows what the job has; nobody tunes here."""
+def test_a_real_cluster_runs_jobs_and_reports_how_they_ended(dashboard):
+    """Shell commands take the place of the entrypoint, so nothing is trained."""
     snippet = f"""
 import os
 from lorasweep.service import jobs
@@ -151,7 +151,7 @@ client = jobs._connect("{dashboard}")
 left = [job for job in client.list_jobs() if not job.status.is_terminal()]
 print("left", len(left), left[0].metadata["job_name"], client.stop_job(left[0].submission_id))
 """
-    # An address in the environment must not overrule the one that was given.
+    # An address in the environment must not override the one that was given.
     ended = run(snippet, RAY_ADDRESS="127.0.0.1:1")
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""What a plan says a sweep takes, held against counts by hand and against the paper."""
+"""Plans of sweeps, checked against counts by hand and against the paper."""
 
 import json
 from typing import Any

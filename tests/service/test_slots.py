@@ -1,4 +1,4 @@
-"""What `lorasweep plan --measure` finds out on this machine."""
+"""Slots that `lorasweep plan --measure` measures on this machine."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How far a sweep has come: a line for each method of each domain, whose scores do not compare."""
+"""Status of a sweep: a line for each method of each domain, whose scores do not compare."""
 
 import json
 

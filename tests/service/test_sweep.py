@@ -1,4 +1,4 @@
-"""What is left when a sweep has ended; the trials are written down, nobody trains here."""
+"""Report and best weights after a sweep; its journal is written by hand, nothing is trained."""
 
 import errno
 import shutil
@@ -30,7 +30,7 @@ def paths(tmp_path):
 
 @pytest.fixture
 def ended(paths, monkeypatch, capsys):
-    """Run a sweep of which every trial has ended; gives the exit code and what was printed."""
+    """Run a sweep whose trials have all ended; returns the exit code and the output."""
     ending = SimpleNamespace(state="complete", ran=0)
     driver = SimpleNamespace(tune_sweep=lambda *_: ending)
     monkeypatch.setitem(sys.modules, "lorasweep.tune.driver", driver)
@@ -44,7 +44,7 @@ def ended(paths, monkeypatch, capsys):
 
 
 def ordered(paths: SweepPaths) -> list[str]:
-    """Name the trials, the best one first."""
+    """List the trials, the best one first."""
     trials = load_results(paths.root).trials
     return [trial.trial for trial in sorted(trials, key=lambda t: -(t.learning or 0))]
 

@@ -548,6 +548,7 @@ def test_a_file_that_is_no_sweep_is_refused_in_one_sentence_with_its_name(tmp_pa
         read_yaml(path)
     (sentence,) = caught.value.problems
     assert sentence.startswith(f"{path}: {words}")
+    assert sentence.count(str(path)) == 1
     assert "\n" not in sentence
 
 

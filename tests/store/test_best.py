@@ -32,7 +32,7 @@ def test_equal_learning_is_decided_by_source_accuracy_then_by_number():
     assert best(c, a, b).winner.trial == "b"
 
 
-def test_forgetting_stands_in_for_source_accuracy():
+def test_forgetting_replaces_a_missing_source_accuracy():
     a = trial("a", 0.5, number=0, rank=4, forgetting=0.2).model_copy(
         update={"source_accuracy": None}
     )

@@ -32,7 +32,7 @@ def trial(name, score=0.5, **given):
 
 
 def sweep(name, trials, *, base=0.8, origin=None, **content):
-    """Make a sweep's results as a folder holds them."""
+    """Build results as they are read from a folder."""
     spec = parse_sweep({"name": name, "space": {"lr": True}, **content})
     domains = tuple(spec.domains) or ("",)
     bases = {domain: Scores(source_accuracy=base) for domain in domains}
