@@ -129,6 +129,7 @@ class _Adapter:
 
 
 def _read_base(base: Weights, name: str, shape: tuple[int, ...]) -> Tensor:
+    """Read a matrix of the base, and check that it has the shape of its tuned version."""
     weight = base.read(base.find(f"{name}.weight"))
     if weight.shape != shape or weight.ndim != 2:
         raise LorasweepError(
@@ -222,6 +223,11 @@ def spectrum_of_update(
 
 
 def _measure(name: str, change: _Change, base: Path, spectra: BaseSpectra) -> MatrixSpectrum:
+    """Compute the ranks of one matrix: its update, the base, the tuned weights, and noise.
+
+    For comparison, Gaussian noise of the update's norm is added to the base: its rank (`noisy`)
+    shows what the rank of the tuned weights could reveal about an update of full rank.
+    """
     outputs, inputs = change.base_OI.shape
     device = change.base_OI.device
     noise_OI = gaussian(name, outputs, inputs, device)

@@ -96,6 +96,7 @@ class Weights:
 
 
 def _files(folder: Path, stem: str) -> dict[str, Path]:
+    """Find the file of each tensor, from the index of the shards or the single file."""
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
         shards = read_json(index).get("weight_map", {})
@@ -117,6 +118,7 @@ def _files(folder: Path, stem: str) -> dict[str, Path]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, turning errors into one sentence."""
     from safetensors import SafetensorError, safe_open
 
     try:
