@@ -128,7 +128,7 @@ def test_bad_data_is_one_sentence_and_exit_code_2(
     assert [file.name for file in tmp_path.iterdir()] == ["data.jsonl"]
 
 
-@pytest.mark.ray  # of its own
+@pytest.mark.ray  # starts a cluster of its own
 def test_a_missing_column_is_named_with_those_there(lorasweep, tmp_path):
     (tmp_path / "data.jsonl").write_text('{"prompt": "p", "response": "r"}\n')
     code, _, err = lorasweep("tune", "--data", "data.jsonl", "--set", "data.prompt=question")

@@ -29,7 +29,7 @@ def test_every_error_survives_pickling_with_its_content(kind):
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_what_the_user_can_mend_exits_with_2_and_the_rest_with_1(kind):
+def test_what_the_user_can_fix_exits_with_2_and_the_rest_with_1(kind):
     assert make(kind).exit_code == (2 if issubclass(kind, UsageError) else 1)
 
 

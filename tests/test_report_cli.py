@@ -38,7 +38,7 @@ def test_two_folders_make_one_report(lorasweep, tmp_path):
     assert "lorasweep report a b" in text
 
 
-def test_folders_of_other_tasks_stand_apart_in_the_report(lorasweep, tmp_path):
+def test_folders_of_other_tasks_are_separate_in_the_report(lorasweep, tmp_path):
     sweep_folder(tmp_path / "a", trials=2)
     sweep_folder(tmp_path / "b", trials=2, data={"path": "other.jsonl"})
     code, out, _ = lorasweep("report", "a", "b", "--out", "both")

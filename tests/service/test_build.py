@@ -43,12 +43,12 @@ def refusal(path, **options):
     return caught.value.problems
 
 
-def test_without_words_the_built_in_sweep_comes_out():
+def test_without_options_the_built_in_sweep_is_built():
     assert built(None) == parse_sweep(default_sweep(None, None))
     assert built(None, method="lora") == built(None)
 
 
-def test_the_built_in_sweep_is_carried_over_to_full_finetuning():
+def test_the_built_in_sweep_is_converted_to_full_finetuning():
     (full,) = built(None, method="full").studies
     assert full.space.axes == {"lr": TENTH}
     assert full.search.trials == 16
@@ -78,7 +78,7 @@ def test_methods_that_remain_keep_their_own_sections(file):
     assert built(path, method="full,lora") == built(path)
 
 
-def test_a_file_for_full_finetuning_is_carried_over_to_lora(file):
+def test_a_file_for_full_finetuning_is_converted_to_lora(file):
     path = file({"space": {"lr": [1e-5]}, "hyperparameters": {"method": "full", "lr": 3e-5}})
     (lora,) = built(path, method="lora").studies
     assert lora.hyperparameters == LoraHyperparameters(lr=3e-4)

@@ -91,7 +91,7 @@ def test_a_trial_keeps_all_that_was_measured(opened, folder):
     assert trial.datetime_complete == datetime.fromtimestamp(1e9 + 8)
 
 
-def test_what_did_not_complete_is_told_as_it_was_to_the_search(opened):
+def test_optuna_sees_incomplete_trials_as_the_search_did(opened):
     pruned, diverged, failed = opened["mine lora"].trials[-3:]
     assert (pruned.state.name, pruned.user_attrs["status"]) == ("PRUNED", "PRUNED")
     assert (diverged.state.name, diverged.user_attrs["status"]) == ("PRUNED", "DIVERGED")
@@ -102,7 +102,7 @@ def test_what_did_not_complete_is_told_as_it_was_to_the_search(opened):
     assert -3 <= pruned.intermediate_values[50] <= -2
 
 
-def test_optuna_can_go_on_from_the_study(opened):
+def test_optuna_can_continue_the_study(opened):
     study = opened["mine lora"]
     importances = optuna.importance.get_param_importances(study)
     assert set(importances) == {"lr", "rank"}

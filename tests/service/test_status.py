@@ -81,6 +81,6 @@ def test_status_live_view_and_report_name_the_same_best_configuration(tmp_path, 
     assert recommended["configuration"] == best.configuration
 
 
-def test_a_folder_without_a_sweep_is_told_in_a_sentence(tmp_path):
+def test_a_folder_without_a_sweep_is_refused_in_a_sentence(tmp_path):
     with pytest.raises(UsageError, match="must be a results folder"):
         status_of(tmp_path)

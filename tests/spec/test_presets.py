@@ -28,7 +28,7 @@ def test_the_built_in_sweep_is_legal_for_every_model_and_data(model, data):
     assert tuple(spec.space.axes) == ("lr", "targets", "rank")
 
 
-def test_the_testbed_gives_way_where_the_user_brings_something():
+def test_the_users_model_or_data_replaces_the_testbeds_part():
     own_model = parse_sweep(default_sweep("org/model", None))
     assert own_model.evaluate.learning == ("testbed_math",)
     assert own_model.evaluate.source == ("auto",)

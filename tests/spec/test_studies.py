@@ -107,7 +107,7 @@ def test_points_are_shared_without_what_a_method_lacks():
     assert full.search.points == ({"lr": 2e-5}, {"lr": 1e-5})
 
 
-def test_what_stands_above_is_loras_in_whatever_order_the_methods_are_named():
+def test_shared_sections_are_loras_in_any_order_of_the_methods():
     for order in (("lora", "full"), ("full", "lora")):
         spec = parse_sweep({"space": {"lr": True}, "methods": {name: {} for name in order}})
         lora, full = spec.studies
@@ -131,7 +131,7 @@ def test_the_sections_of_a_method_win_and_those_of_a_domain_over_them():
     assert lora.domain == full.domain == "code"
 
 
-def test_a_domain_is_read_as_what_stands_above_it():
+def test_a_domain_is_read_as_the_shared_sections_are():
     domain = {"space": {"lr": [2e-4], "rank": [8]}, "hyperparameters": {"alpha": "1r"}}
     lora, full = parse_sweep(small(**BOTH, domains={"code": domain})).studies
     assert lora.space.axes == {"lr": Choices(values=(2e-4,)), "rank": Choices(values=(8,))}
@@ -227,7 +227,7 @@ shared = {name: section for name, section in SECTIONS.items() if name != "hyperp
 of_studies = st.fixed_dictionaries(
     {
         "space": spaces_of("lora").filter(lambda space: "lr" in space),
-        # In this order, since what stands above is the first one's.
+        # In this order, since the shared sections are the first one's.
         "methods": st.tuples(overlays, overlays).map(lambda own: {"lora": own[0], "full": own[1]}),
         "domains": st.dictionaries(st.sampled_from(["code", "math", "a-1"]), overlays),
     },

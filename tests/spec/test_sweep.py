@@ -296,7 +296,7 @@ def test_only_documents_are_streamed(field, got):
     assert parse_sweep(small(data={"streaming": False, **field}))
 
 
-def test_a_trial_from_before_there_were_streams_bears_its_name():
+def test_a_trial_from_before_streaming_keeps_its_name():
     data = parse_sweep(small()).identity["data"]
     assert "streaming" not in data
     assert parse_sweep(small(data={"streaming": True})).identity["data"]["streaming"] is True
@@ -608,7 +608,7 @@ def test_a_warmup_that_nothing_reads_is_neither_searched_nor_part_of_a_trials_na
     assert one.trial({"lr": 1e-4}).id == other.trial({"lr": 1e-4}).id
 
 
-def test_making_do_with_less_memory_leaves_a_sweep_the_same():
+def test_saving_memory_leaves_a_sweep_the_same():
     less = {"evaluate": {"batch_size": 2}, "train": {"recompute": True}}
     assert parse_sweep(small(**less)).search_identity == parse_sweep(small()).search_identity
     other = parse_sweep(small(evaluate={"limit": 2}))

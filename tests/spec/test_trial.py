@@ -74,7 +74,7 @@ def test_a_multiple_of_the_rank_scales_every_rank_alike(rank, times):
         ("gamma", 1),
     ],
 )
-def test_illegal_trials_cannot_be_written_down(field, value):
+def test_illegal_hyperparameters_are_refused(field, value):
     with pytest.raises(ValidationError):
         LoraHyperparameters.model_validate({field: value})
 

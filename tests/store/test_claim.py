@@ -34,7 +34,7 @@ def paths(tmp_path):
     ],
 )
 def test_what_changes_the_trials_is_refused_and_named(paths, content, field):
-    # What changes no result stands beside it, and is not what the sentence tells.
+    # Fields that change no result differ too; the sentence leaves them out.
     beside = {"evaluate": {"batch_size": 4}, "resources": {"cpus": 2}}
     search = {"confirm": 3, "seeds": 4, **content.get("search", {})}
     other = sweep(**{**beside, **content, "search": search})
@@ -57,7 +57,7 @@ def test_what_changes_the_trials_is_refused_and_named(paths, content, field):
         {"methods": {"lora": {}}},
     ],
 )
-def test_a_sweep_goes_on_whatever_changes_no_result(paths, content):
+def test_a_sweep_continues_whatever_changes_no_result(paths, content):
     assert differences(sweep(), sweep(**content)) == []
     check_folder(paths, sweep(**content))
 
@@ -72,7 +72,7 @@ def test_what_differs_in_every_study_is_said_once_and_else_the_studies_are_named
     ]
 
 
-def test_a_new_folder_is_tried_and_not_left_and_an_empty_one_stays(tmp_path):
+def test_a_new_folder_is_probed_and_removed_and_an_empty_one_stays(tmp_path):
     check_folder(SweepPaths(tmp_path / "new" / "results"), sweep())
     assert list(tmp_path.iterdir()) == []
     check_folder(SweepPaths(tmp_path), sweep())
@@ -88,7 +88,7 @@ def test_a_new_folder_is_tried_and_not_left_and_an_empty_one_stays(tmp_path):
         ("/proc/nope", "--out: {} cannot be written (No such file or directory); choose another"),
     ],
 )
-def test_a_place_that_takes_no_folder_is_one_sentence(tmp_path, out, sentence):
+def test_a_path_that_cannot_be_a_folder_is_one_sentence(tmp_path, out, sentence):
     (tmp_path / "file").write_text("mine")
     paths = SweepPaths(tmp_path / out)
     with pytest.raises(UsageError) as caught:
@@ -97,7 +97,7 @@ def test_a_place_that_takes_no_folder_is_one_sentence(tmp_path, out, sentence):
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_that_takes_no_files_is_one_sentence(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
     def refuse(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 

@@ -128,7 +128,7 @@ def test_every_record_is_one_line_and_read_back_to_the_same_value(record):
     assert encode(decode(line)) == line
 
 
-def test_what_is_appended_is_read_also_while_the_writer_goes_on(path):
+def test_what_is_appended_is_read_while_the_writer_continues(path):
     with open_journal(path) as writer:
         assert journal.read(path) == []
         for count, record in enumerate(RECORDS, start=1):
@@ -281,7 +281,7 @@ def test_a_recorded_journal_of_every_format_folds_to_the_same_results(version):
     ]
 
 
-def test_a_folder_of_an_earlier_format_goes_on_in_the_present_one(path):
+def test_a_folder_of_an_earlier_format_continues_in_the_current_one(path):
     path.parent.mkdir()
     path.write_bytes(recorded(1).read_bytes())
     earlier = journal.read(path)
@@ -334,7 +334,7 @@ def _write_and_fail(writer: Journal) -> None:
     raise KeyboardInterrupt
 
 
-def test_the_lock_is_given_back_when_the_driver_fails(path):
+def test_the_lock_is_released_when_the_driver_fails(path):
     with pytest.raises(KeyboardInterrupt), open_journal(path) as writer:
         _write_and_fail(writer)
     with open_journal(path) as writer:

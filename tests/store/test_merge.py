@@ -207,7 +207,7 @@ def test_a_rounding_on_another_machine_is_no_conflict():
     assert merge([a, b]).trials[0].response_loss == 1.5
 
 
-def test_bases_that_were_measured_differently_are_told():
+def test_bases_that_were_measured_differently_are_noted():
     a = sweep("a", [trial("t1", source_accuracy=0.7, forgetting=0.1)], base=0.8)
     b = sweep("b", [trial("t2", lr=1e-3, source_accuracy=0.7, forgetting=0.05)], base=0.75)
     merged = merge([a, b])
@@ -240,7 +240,7 @@ def test_methods_of_two_sweeps_meet_in_one_domain():
     assert "train.clip" not in merged.axes
 
 
-def test_ten_thousand_trials_are_brought_together_in_a_second_and_fewer_in_proportion():
+def test_ten_thousand_trials_are_merged_in_a_second_and_fewer_in_proportion():
     def merging(count):
         sweeps = [
             sweep(name, [trial(f"{name}{i}", lr=1e-6 * (i + 1), number=i) for i in range(count)])

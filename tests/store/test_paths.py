@@ -10,7 +10,7 @@ def places(paths: SweepPaths | TrialPaths) -> list[Path]:
     return [getattr(paths, name) for name in names]
 
 
-def test_every_file_has_one_place_of_its_own_below_the_folder():
+def test_every_file_has_its_own_path_below_the_folder():
     root = Path("/results/my sweep")
     paths = SweepPaths(root)
     found = [

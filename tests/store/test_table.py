@@ -138,7 +138,7 @@ def test_a_bad_table_is_named_in_one_sentence(table, text, axes, where, what):
 
 
 @pytest.mark.parametrize("name", ["none.csv", ""])
-def test_a_file_that_is_none_is_the_users_to_mend(tmp_path, name):
+def test_a_missing_file_is_a_usage_error(tmp_path, name):
     with pytest.raises(UsageError, match="cannot be read"):
         read_table(tmp_path / name)
 
@@ -225,7 +225,7 @@ def test_more_learning_is_better_whatever_its_unit(table):
     assert scores == [-3.5, 0.0, 87.5]
 
 
-def test_a_trial_that_says_it_did_not_complete_may_have_nan_for_a_score(table):
+def test_a_trial_that_did_not_complete_may_have_nan_as_its_score(table):
     text = "learning,response_loss,status\nnan,inf,DIVERGED\nNaN,,FAILED\n0.5,1.5,COMPLETE\n"
     diverged, failed, complete = read_table(table(text)).trials
     assert (diverged.learning, diverged.response_loss, failed.learning) == (None, None, None)
@@ -237,7 +237,7 @@ def test_axes_may_be_written_as_for_a_sweep(table):
     assert read_table(path, ["rank=4|16", "a  b", "rank"]).axes == ("rank", "a b")
 
 
-def test_tokens_to_train_on_are_told_from_those_trained_on(tmp_path):
+def test_planned_tokens_and_trained_tokens_are_different_columns(tmp_path):
     stopped = TrialResult(
         trial="a",
         method="lora",
@@ -304,7 +304,6 @@ def trial_results(draw):
 
 @given(st.lists(trial_results(), min_size=1, max_size=6))
 def test_a_table_written_and_read_holds_the_same_trials(tmp_path_factory, drawn):
-
     trials = tuple(trial.model_copy(update={"trial": f"t{i}"}) for i, trial in enumerate(drawn))
     path = tmp_path_factory.mktemp("table") / "trials.csv"
     path.write_text(format_table(trials), encoding="utf-8")
