@@ -34,6 +34,7 @@ from lorasweep import testbed
 from lorasweep.data.batches import Batches
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
+from lorasweep.errors import OutOfMemoryError
 from lorasweep.model.packed import PackedModel
 from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
@@ -121,12 +122,12 @@ def solo(base: Any, tokens: Tokens, rows: int, *, compiled: bool) -> Arm:
     forward = torch.compile(model) if compiled else model
     width = int(tokens.starts_N1[1])
     ids = torch.from_numpy(tokens.ids_S.astype(np.int64)).view(-1, width)
-    place = 0
+    first = 0
 
     def step() -> None:
-        nonlocal place
-        batch = ids[place : place + rows].to(device)
-        place = (place + rows) % (len(ids) - rows)
+        nonlocal first
+        batch = ids[first : first + rows].to(device)
+        first = (first + rows) % (len(ids) - rows)
         optimizer.zero_grad()
         logits = forward(input_ids=batch, use_cache=False).logits
         loss = functional.cross_entropy(
@@ -199,7 +200,7 @@ def cells(
             try:
                 arm = build()
                 seconds, memory = measure(arm, device, options.seconds)
-            except torch.OutOfMemoryError as error:
+            except (torch.OutOfMemoryError, OutOfMemoryError) as error:
                 yield {"shape": shape, "tokens": tokens_per_trial, "error": str(error)[:100]}
                 continue
             cell = {

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import StoredTokens, Tokens
+from lorasweep.spec.sweep import TrainSpec
+from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
 
 IGNORED = -100  # the label that cross-entropy leaves out
 # The two constants below keep kernels row-invariant, so that a row gets the same bits whatever
@@ -194,14 +196,26 @@ class Batches:
         return round_up(int(self.tokens.lengths_N.max()))
 
 
-def steps_for(
-    tokens: int | None, epochs: float, *, batch_size: int, seq_len: int, examples: int
+def steps_of(
+    hyperparameters: LoraHyperparameters | FullHyperparameters,
+    train: TrainSpec,
+    *,
+    seq_len: int,
+    examples: int,
 ) -> int:
-    """Convert a duration, in tokens of full sequences or else in epochs, to optimizer steps."""
+    """Count a trial's optimizer steps: given, or from its tokens, or else from its epochs.
+
+    Args:
+        seq_len: tokens of a full sequence, in which a duration in tokens is counted.
+        examples: of one epoch.
+    """
+    if train.steps is not None:
+        return train.steps
+    tokens, batch_size = hyperparameters.tokens, hyperparameters.batch_size
     if tokens is not None:
         return max(1, round(tokens / (batch_size * seq_len)))
     # Rounded up: the last batch is filled from the next epoch.
-    return max(1, math.ceil(examples * epochs / batch_size - 1e-9))
+    return max(1, math.ceil(examples * hyperparameters.epochs / batch_size - 1e-9))
 
 
 def row_width(tokens: Tokens | StoredTokens, micro_batch: int, attention_cost: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasweep.data.batches import Batches, row_width, steps_for
+from lorasweep.data.batches import Batches, row_width, steps_of
 from lorasweep.data.tokens import TrainingData
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import LoraHyperparameters, TrialSpec
@@ -48,13 +48,7 @@ def assign(
     size = hyperparameters.batch_size
     micro_batch = micro_batch_size(train, size, workers)
     batches = Batches(data.train, size, micro_batch, trial.seed, pad, width, shared)
-    steps = train.steps or steps_for(
-        hyperparameters.tokens,
-        hyperparameters.epochs,
-        batch_size=size,
-        seq_len=data.seq_len,
-        examples=len(data.train),
-    )
+    steps = steps_of(hyperparameters, train, seq_len=data.seq_len, examples=len(data.train))
     if isinstance(hyperparameters, LoraHyperparameters):
         return LoraTrial(trial.id, hyperparameters, train, batches, steps)
     return Trial(trial.id, hyperparameters, train, batches, steps)

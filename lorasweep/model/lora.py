@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from lorasweep.errors import ModelError
-from lorasweep.model.shape import GATE, TARGET_SECTIONS
-from lorasweep.spec.trial import UNGATED, LoraHyperparameters
+from lorasweep.spec.trial import GATE, TARGET_SECTIONS, UNGATED, LoraHyperparameters
 
 # Names of linear layers in the families of models: Llama, Mistral, Qwen and Gemma first, then Phi,
 # GPT-NeoX, GPT-2, OPT, Falcon and Bloom. `attention` is q, k, v, o and `mlp` is gate, up, down

@@ -30,8 +30,7 @@ from lorasweep.model.lora import (
 )
 from lorasweep.model.routing import Group, Routing, TrialRows
 from lorasweep.model.rows import attention_cost, cache_bytes, shares_rows, vocabulary_of
-from lorasweep.model.shape import TARGET_SECTIONS
-from lorasweep.spec.trial import LoraHyperparameters
+from lorasweep.spec.trial import TARGET_SECTIONS, LoraHyperparameters
 
 
 class _AddAdapters(torch.autograd.Function):

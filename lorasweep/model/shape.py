@@ -6,15 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-GATE = "gate"
-# The sections of a transformer block that each named set of targets adapts. A gate is a section of
-# its own, since `ungated` adapts the rest of the MLP without it.
-TARGET_SECTIONS: dict[str, tuple[str, ...]] = {
-    "attention": ("attention",),
-    "mlp": ("mlp", GATE),
-    "all": ("attention", "mlp", GATE),
-    "ungated": ("attention", "mlp"),
-}
+from lorasweep.spec.trial import GATE, TARGET_SECTIONS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorasweep.data.batches import steps_for
+from lorasweep.data.batches import steps_of
 from lorasweep.model.base import dtype_name
 from lorasweep.model.shape import Architecture
 from lorasweep.model.size import (
@@ -89,22 +89,16 @@ def _duration(
 
     Where the data are unknown, every sequence is assumed full, the most that a step can hold.
     """
-    full = chosen.batch_size * seq_len
-    if study.train.steps is not None:
-        if size.tokens is None or not size.examples:
-            return study.train.steps, float(study.train.steps * full)
-        each = size.tokens / size.examples
-        return study.train.steps, study.train.steps * chosen.batch_size * each
-    if chosen.tokens is None and size.tokens is None:
+    if study.train.steps is None and chosen.tokens is None and size.tokens is None:
         return None, None
-    steps = steps_for(
-        chosen.tokens,
-        chosen.epochs,
-        batch_size=chosen.batch_size,
-        seq_len=seq_len,
-        examples=size.examples or max(1, (size.tokens or 0) // seq_len),
-    )
-    return steps, float(chosen.tokens or (size.tokens or 0) * chosen.epochs)
+    examples = size.examples or max(1, (size.tokens or 0) // seq_len)
+    steps = steps_of(chosen, study.train, seq_len=seq_len, examples=examples)
+    if study.train.steps is None:
+        return steps, float(chosen.tokens or (size.tokens or 0) * chosen.epochs)
+    each = float(seq_len)
+    if size.tokens is not None and size.examples:
+        each = size.tokens / size.examples
+    return steps, steps * chosen.batch_size * each
 
 
 def tokens_without_trunks(

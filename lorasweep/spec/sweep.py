@@ -208,9 +208,8 @@ class SweepSpec(Frozen):
                     f"{owner}.batch_size: must divide by resources.workers x train.micro_batch = "
                     f"{parts}, got {size}"
                 )
-        name = "dropout" if self.hyperparameters.method == "lora" else "attention_dropout"
         if (
-            any(self.levels_of(name))
+            any(self.levels_of(self.hyperparameters.dropout_name))
             and self.resources.workers > 1
             and self.train.micro_batch is None
         ):

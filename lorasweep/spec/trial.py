@@ -5,17 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lorasweep.spec.alpha import FIXED, RSLORA, read_alpha
 from lorasweep.spec.declare import Declaration, Level
 
-# The named module sets a search may choose from (Biderman et al. 2024, section 4.4 and appendix A).
-TARGET_SETS = ("attention", "mlp", "all")
-# What version 1 of the paper (May 2024) called all: q, k, v, o, up and down, without the gate.
+# What version 1 of Biderman et al. (May 2024) called all: q, k, v, o, up and down, not the gate.
 UNGATED = "ungated"
+GATE = "gate"
+# The sections of a transformer block that each named set of targets adapts (Biderman et al. 2024,
+# v2, section 4.4 and appendix A). A gate is a section of its own, since `ungated` adapts the rest
+# of the MLP without it.
+TARGET_SECTIONS: dict[str, tuple[str, ...]] = {
+    "attention": ("attention",),
+    "mlp": ("mlp", GATE),
+    "all": ("attention", "mlp", GATE),
+    UNGATED: ("attention", "mlp"),
+}
+TARGET_SETS = tuple(name for name in TARGET_SECTIONS if name != UNGATED)  # the default axis
 
 
 class Frozen(BaseModel):
@@ -25,7 +34,12 @@ class Frozen(BaseModel):
 
 
 class _Shared(Frozen):
-    """Hyperparameters of both methods."""
+    """Hyperparameters of both methods.
+
+    dropout_name: the hyperparameter that is the method's only dropout.
+    """
+
+    dropout_name: ClassVar[str]
 
     weight_decay: Annotated[
         float,
@@ -80,6 +94,11 @@ class _Shared(Frozen):
         ),
     ] = None
 
+    @property
+    def drop_probability(self) -> float:
+        """Probability of the method's dropout."""
+        return float(getattr(self, self.dropout_name))
+
     @classmethod
     def default_of(cls, name: str) -> Level | None:
         """Value of a hyperparameter that is neither searched nor given."""
@@ -100,6 +119,8 @@ _LearningRate = Annotated[
 
 class LoraHyperparameters(_Shared):
     """Hyperparameters of one LoRA trial."""
+
+    dropout_name: ClassVar[str] = "dropout"
 
     method: Literal["lora"] = "lora"
     lr: _LearningRate = 2e-4
@@ -136,9 +157,8 @@ class LoraHyperparameters(_Shared):
     @field_validator("targets")
     @classmethod
     def _known_targets(cls, value: str) -> str:
-        if value not in (*TARGET_SETS, UNGATED):
-            known = ", ".join((*TARGET_SETS, UNGATED))
-            raise ValueError(f"must be one of {known}, got {value!r}")
+        if value not in TARGET_SECTIONS:
+            raise ValueError(f"must be one of {', '.join(TARGET_SECTIONS)}, got {value!r}")
         return value
 
     @field_validator("alpha")
@@ -161,6 +181,8 @@ class LoraHyperparameters(_Shared):
 
 class FullHyperparameters(_Shared):
     """Hyperparameters of one trial of full finetuning, which has no adapter."""
+
+    dropout_name: ClassVar[str] = "attention_dropout"
 
     method: Literal["full"] = "full"
     lr: _LearningRate = 2e-5

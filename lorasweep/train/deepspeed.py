@@ -162,8 +162,10 @@ class DeepSpeedEngine:
             LorasweepError: another number of workers has written the state, or it is another
                 trial's.
         """
-        assert self._loaded_for == (trial.hyperparameters, trial.train, trial.batches.seed)
-        return DeepSpeedSlot(trial, self._model, state)
+        model = self._model
+        own = trial.hyperparameters, trial.train, trial.batches.seed
+        assert self._loaded_for == own, f"must be what load() got, {self._loaded_for}, got {own}"
+        return DeepSpeedSlot(trial, model, state)
 
     def admit(self, slot: DeepSpeedSlot) -> None:
         """Train the trial from the next step on."""
@@ -218,7 +220,7 @@ class DeepSpeedEngine:
 
     def _loss(self, trial: Trial, step: int, batch: MicroBatch) -> Tensor:
         """Compute the summed loss of a micro-batch."""
-        if _dropout(trial.hyperparameters):
+        if trial.hyperparameters.drop_probability:
             # Seeded anew for every micro-batch, so that a resumed trial draws as an uninterrupted
             # one, and each worker as one worker alone would.
             torch.manual_seed(dropout_seed(trial.batches.seed, step, batch.index, 0))
@@ -270,9 +272,3 @@ class DeepSpeedEngine:
             f"deepspeed.stage: {what} must fit into the memory of {self.device}, and does not "
             f"under stage {self.deepspeed.stage} on {self.shard.workers} workers ({message})"
         )
-
-
-def _dropout(hyperparameters: LoraHyperparameters | FullHyperparameters) -> float:
-    if isinstance(hyperparameters, LoraHyperparameters):
-        return hyperparameters.dropout
-    return hyperparameters.attention_dropout

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lorasweep.data.batches import steps_for
+from lorasweep.data.batches import steps_of
 from lorasweep.data.prepare import recipe_of
 from lorasweep.data.stored import read_stored
 from lorasweep.data.tokenise_stream import StreamProgress, tokenise_stream
@@ -71,15 +71,17 @@ def longest(studies: Iterable[SweepSpec], seq_len: int) -> int | None:
 
 
 def _longest(study: SweepSpec, seq_len: int) -> int | None:
-    sizes = [int(size) for size in study.levels_of("batch_size")]
-    if study.train.steps is not None:
-        return study.train.steps * max(sizes)
     durations = study.levels_of("tokens")
-    if "epochs" in study.space.axes or None in durations:
+    if study.train.steps is None and ("epochs" in study.space.axes or None in durations):
         return None
+    given = study.hyperparameters
+    trials = [
+        given.model_copy(update={"batch_size": int(size), "tokens": tokens})
+        for size, tokens in itertools.product(study.levels_of("batch_size"), durations)
+    ]
     return max(
-        size * steps_for(int(tokens or 0), 0.0, batch_size=size, seq_len=seq_len, examples=0)
-        for size, tokens in itertools.product(sizes, durations)
+        trial.batch_size * steps_of(trial, study.train, seq_len=seq_len, examples=0)
+        for trial in trials
     )
 
 

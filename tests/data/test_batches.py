@@ -17,10 +17,12 @@ from lorasweep.data.batches import (
     first_fit,
     round_up,
     row_width,
-    steps_for,
+    steps_of,
 )
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
+from lorasweep.spec.sweep import TrainSpec
+from lorasweep.spec.trial import LoraHyperparameters
 
 PAD = 0
 
@@ -35,7 +37,8 @@ def tokens_of(count: int, longest: int = 11) -> Tokens:
 
 
 def epoch_steps(examples: int, batch_size: int, epochs: float) -> int:
-    return steps_for(None, epochs, batch_size=batch_size, seq_len=64, examples=examples)
+    trial = LoraHyperparameters(epochs=epochs, batch_size=batch_size)
+    return steps_of(trial, TrainSpec(), seq_len=64, examples=examples)
 
 
 @st.composite
