@@ -213,6 +213,11 @@ def read_analysis(path: Path) -> Analysis:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":  # fields may be added without a new version
+            raise DataError(
+                f"{path}: must have the fields that this lorasweep knows, got {where!r}, which a "
+                "later lorasweep wrote; update lorasweep"
+            ) from None
         raise DataError(
             f"{path}, {where}: {first['msg']}; write the report again with `lorasweep report`"
         ) from None

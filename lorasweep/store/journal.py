@@ -51,6 +51,22 @@ def decode(line: str) -> Record:
     return RECORD.validate_python(migrate(content, version))
 
 
+def _not_understood(error: ValidationError) -> str:
+    """Phrase why a record with a correct checksum is none of `store/records.py`."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] in {"extra_forbidden", "union_tag_invalid"}:
+        what = f"field {where!r}" if where else f"record {first['ctx'].get('tag')!r}"
+        return (
+            f"the journal must have records that this lorasweep knows, got {what}, which a later "
+            "lorasweep wrote; update lorasweep"
+        )
+    return (
+        f"{where} {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}; restore "
+        "the file from a backup, or start again with another --out"
+    )
+
+
 def _scan(path: Path) -> tuple[list[Record], int]:
     """Read all records, and measure the bytes up to the last whole line.
 
@@ -69,7 +85,9 @@ def _scan(path: Path) -> tuple[list[Record], int]:
                 f"{path}, line {number}: the journal must be of format {FORMAT} or earlier, got "
                 f"{later}, which a later lorasweep wrote; update lorasweep"
             ) from None
-        except (ValueError, ValidationError) as error:
+        except ValidationError as error:  # whole, as its checksum says, but not understood
+            raise JournalError(f"{path}, line {number}: {_not_understood(error)}") from None
+        except ValueError as error:
             reason = str(error).splitlines()[0]
             raise JournalError(
                 f"{path}, line {number}: the journal is damaged ({reason}); restore the file from "

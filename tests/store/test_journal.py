@@ -255,6 +255,32 @@ def test_a_later_format_is_named_as_such_and_is_no_damage(written):
     assert str(caught.value).endswith("which a later lorasweep wrote; update lorasweep")
 
 
+def whole(**fields: object) -> str:
+    """One line with a correct checksum, whatever is in it."""
+    content: dict[str, object] = {"format": FORMAT, **fields}
+    return canonical_json({**content, "crc": journal._checksum(content)}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "got"),
+    [
+        ({"record": "session", "state": "complete", "time": 1.0, "mood": "good"}, "'session.mood'"),
+        ({"record": "weather", "time": 1.0}, "'weather'"),
+    ],
+)
+def test_what_a_later_version_added_to_this_format_is_no_damage(written, fields, got):
+    written.write_text(written.read_text() + whole(**fields))
+    number = len(written.read_text().splitlines())
+    with pytest.raises(JournalError, match=rf"line {number}: .*got .*{got}.*update lorasweep$"):
+        journal.read(written)
+
+
+def test_a_whole_line_with_a_value_that_cannot_be_names_field_and_value(written):
+    written.write_text(whole(record="session", state="asleep", time=1.0))
+    with pytest.raises(JournalError, match=r"line 1: session\.state .*got 'asleep'; restore"):
+        journal.read(written)
+
+
 @pytest.mark.parametrize("version", [None, "2", 0, -1])
 def test_a_format_that_is_no_version_is_damage(written, version):
     written.write_text(written.read_text() + of_format(version))
