@@ -83,6 +83,7 @@ def matrices(
 ) -> Iterator[tuple[AdapterLayer, Tensor, Tensor]]:
     """View the last dimension of `flat` as A (R x I) and B (O x R) of every layer."""
     first = 0
+    # A vector holds A and then B of the first layer, A and B of the second, and so on.
     for layer in layers:
         middle = first + rank * layer.inputs
         last = middle + rank * layer.outputs
@@ -105,7 +106,7 @@ class Stack:
             # Through .data, so that weights_P stays the tensor that the optimizer updates.
             adapter.weights_P.data = weights_SP[i]
             adapter.gradients_P = gradients_SP[i]
-        layers, bucket = adapters[0].layers, adapters[0].bucket
+        layers, bucket = adapters[0].layers, adapters[0].bucket  # the same for all of one shape
         scaling = [adapter.scaling for adapter in adapters]
         self.scaling_S11 = torch.tensor(scaling, device=device)[:, None, None]
         self.weights = {la.name: (a, b) for la, a, b in matrices(weights_SP, layers, bucket)}

@@ -71,6 +71,7 @@ class Routing:
         return self.groups[key]
 
     def _find(self, layer: str, tokens: int) -> Iterator[Group]:
+        # In evaluation every copy has the same rows, so shares are equal and nobody counts tokens.
         shares = [trial.tokens or tokens // max(1, len(self.trials)) for trial in self.trials]
         if self.trials and sum(shares) != tokens:
             raise ValueError(f"the trials' rows must add up to the batch, got {shares} of {tokens}")

@@ -35,6 +35,9 @@ def shares_rows(base: Any, device: torch.device) -> bool:
     finally:
         base.train(training)
     scale = float(alone.std())
+    # Two rows of one width can differ only if the second example sees the first. A row of another
+    # width may take another kernel, which in bf16 rounds visibly differently; wrong positions
+    # would move the logits by far more.
     apart = float((shared[0] - shared[1]).abs().max())
     moved = float((shared[0] - alone).abs().max())
     return apart < 1e-5 * scale and moved < 0.05 * scale
@@ -59,12 +62,13 @@ def attention_cost(base: Any) -> float:
 def cache_bytes(base: Any) -> int:
     """Bound the bytes that one row takes in the key-value cache, at its longest."""
     text = base.config.get_text_config()
+    # Keys and values of every head; grouped-query attention caches fewer.
     numbers = 2 * text.num_hidden_layers * text.hidden_size * positions_of(text)
     return int(numbers * next(base.parameters()).element_size())
 
 
 def numel(parameter: Tensor) -> int:
-    """Count the numbers of a parameter, of which this worker may hold only DeepSpeed's shard."""
+    """Count the numbers of a parameter, also if DeepSpeed keeps only a shard on this worker."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 

@@ -43,6 +43,7 @@ def logits_at(base: Any, indices_K: Tensor) -> Iterator[None]:
 
     def keep(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden_BTD, *rest = inputs
+        # One row of K tokens for the head, whose logits are then 1 x K x vocabulary.
         return (hidden_BTD.flatten(0, 1).index_select(0, indices_K).unsqueeze(0), *rest)
 
     handle = head.register_forward_pre_hook(keep)

@@ -103,13 +103,14 @@ def gated(
         positions=positions,
         vocabulary=vocabulary,
         linears=(
-            Linear("attention", hidden, query, layers),
-            Linear("attention", hidden, key, 2 * layers),
-            Linear("attention", query, hidden, layers),
+            Linear("attention", hidden, query, layers),  # q
+            Linear("attention", hidden, key, 2 * layers),  # k and v
+            Linear("attention", query, hidden, layers),  # o
             Linear(GATE, hidden, ffn, layers),
-            Linear("mlp", hidden, ffn, layers),
-            Linear("mlp", ffn, hidden, layers),
+            Linear("mlp", hidden, ffn, layers),  # up
+            Linear("mlp", ffn, hidden, layers),  # down
         ),
+        # A norm after the last layer and two in each, which have a weight and no bias.
         others=embeddings + hidden + layers * (2 * hidden + biases + norms),
     )
 
@@ -119,9 +120,9 @@ def _of_gated(text: Any, *, query_bias: bool, output_bias: bool, head_norms: boo
     kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
     width = int(getattr(text, "head_dim", None) or hidden // heads)
     ffn = int(text.intermediate_size)
-    biases = (heads + 2 * kv_heads) * width if query_bias else 0
+    biases = (heads + 2 * kv_heads) * width if query_bias else 0  # of q, k and v
     biases += hidden if output_bias else 0
-    biases += 2 * ffn + hidden if getattr(text, "mlp_bias", False) else 0
+    biases += 2 * ffn + hidden if getattr(text, "mlp_bias", False) else 0  # of gate, up and down
     return gated(
         hidden=hidden,
         layers=int(text.num_hidden_layers),
@@ -154,6 +155,7 @@ def _qwen3(text: Any) -> Architecture:
 def _classic(text: Any, *, ffn: int, embeddings: int, attention_bias: bool) -> Architecture:
     """Describe GPT-2 and GPT-NeoX: one layer for q, k and v, and layer norms with bias."""
     hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
+    # Of the MLP's two layers; of q, k, v and of the attention's output.
     biases = ffn + hidden + (4 * hidden if attention_bias else 0)
     return Architecture(
         hidden_size=hidden,
@@ -166,6 +168,7 @@ def _classic(text: Any, *, ffn: int, embeddings: int, attention_bias: bool) -> A
             Linear("mlp", hidden, ffn, layers),
             Linear("mlp", ffn, hidden, layers),
         ),
+        # A norm after the last layer and two in each, of weight and bias.
         others=embeddings + 2 * hidden + layers * (4 * hidden + biases),
     )
 

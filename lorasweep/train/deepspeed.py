@@ -111,6 +111,7 @@ class DeepSpeedEngine:
         layers: tuple[AdapterLayer, ...] = ()
         attention_dropout = 0.0
         if isinstance(hyperparameters, LoraHyperparameters):
+            # Under stage 3 the loaded base is sharded, and its weights do not show their shapes.
             layers = adapter_layers(empty_base(self.spec), hyperparameters.targets)
         else:
             attention_dropout = hyperparameters.attention_dropout
@@ -211,6 +212,8 @@ class DeepSpeedEngine:
                 # DeepSpeed counts micro-batches by calls of step(), and updates at the last one.
                 self._model.engine.step()
             share = self._loss(trial, step, batch) / loss_tokens
+            # Undo DeepSpeed's average over workers. Its average over micro-batches is off, since
+            # dividing by the step's tokens has done that.
             self._model.engine.backward(share * self.shard.workers, scale_wrt_gas=False)
             loss += share.detach()
             self.tokens += batch.tokens
@@ -258,7 +261,7 @@ class DeepSpeedEngine:
 
     @contextmanager
     def serving_base(self) -> Iterator[Served]:
-        """Serve the model as it is now, and so the base before the first step.
+        """Serve the model as it is now: before the first step, the base.
 
         Under stage 3 the model is gathered, so that each worker may use it on its own, unless
         `lockstep` says that it stays sharded.

@@ -58,6 +58,8 @@ class LoraSlot:
         self.tokens = 0
         self.train_s = 0.0
         self.loss = torch.zeros((), device=self.adapter.gradients_P.device)
+        # Known before the first micro-batch. Each divides by it, so that their sum is the mean over
+        # the step's tokens, however many of them a micro-batch has.
         self.loss_tokens = self.trial.batches.loss_tokens(self.position.step)
         self._micro_batches = self.trial.batches.for_worker(self.position.step, self._shard)
 

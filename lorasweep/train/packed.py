@@ -1,9 +1,10 @@
 """The packed engine: trains many LoRA trials on one frozen base, each as if it were alone.
 
 In every step each trial contributes one micro-batch of its own to a single forward and backward
-pass. A trial whose batch is complete is clipped and updated by its own optimizer; the others go on
-accumulating. Learning rate, schedule, decay, optimizer, clipping, rank, scaling, targets, dropout,
-seed, batch size and duration are all per trial, and trials come and go between steps. Knows no Ray.
+pass. A trial whose batch is complete is clipped and updated by its own optimizer; the others
+continue to accumulate. Learning rate, schedule, decay, optimizer, clipping, rank, scaling, targets,
+dropout, seed, batch size and duration are all per trial, and trials come and go between steps.
+Knows no Ray.
 
 `tests/reference.py` is the same training for one trial, as a plain script in one screen: read it
 first. The tests hold this engine to it.
@@ -89,6 +90,7 @@ class PackedEngine:
         with CatchOutOfMemory() as caught:
             self._restack([*self.slots.values(), slot])
         if caught.message is not None:
+            # Some adapters may already be rows of a new stack, so stack the old ones again.
             self._restack(self.slots.values())
             raise OutOfMemoryError(
                 f"lane: {len(self.slots) + 1} adapters do not fit into the memory of "

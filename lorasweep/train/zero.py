@@ -197,7 +197,7 @@ def gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
 
 @contextmanager
 def gathered_model(engine: Any) -> Iterator[None]:
-    """Gather the whole model on every worker, each of which may then compute on its own.
+    """Gather the whole model on every worker, so that each may compute on its own.
 
     DeepSpeed's hooks would release each layer's weights once it has computed, so they are removed
     meanwhile. Registered again, they record the order of layers anew, as at the start.

@@ -57,7 +57,7 @@ def test_a_base_has_no_dropout_of_its_own_even_in_training(family, name, attenti
     assert model(ids).logits.equal(model(ids).logits)
 
 
-def test_dropout_of_the_configuration_is_what_was_taken_away(family):
+def test_the_configuration_had_dropout_before_loading(family):
     from transformers import AutoModelForCausalLM
 
     ids = torch.arange(8)[None]
@@ -74,7 +74,7 @@ def test_the_facts_of_a_base_are_read_without_its_weights(family, name):
     assert (facts.hidden_size, facts.positions, facts.vocabulary) == (16, 32, 261)
 
 
-def test_the_dtype_is_half_only_on_a_gpu_that_computes_in_it(monkeypatch):
+def test_the_dtype_is_bf16_only_on_a_gpu_that_supports_it(monkeypatch):
     gpu = torch.device("cuda")
     assert compute_dtype(ModelSpec(), CPU) == torch.float32
     for fast, expected in ((True, torch.bfloat16), (False, torch.float32)):
@@ -83,7 +83,7 @@ def test_the_dtype_is_half_only_on_a_gpu_that_computes_in_it(monkeypatch):
         assert compute_dtype(ModelSpec(dtype="fp32"), gpu) == torch.float32
 
 
-def test_the_place_of_a_base_is_the_testbed_a_folder_or_a_hub_name(family):
+def test_a_path_is_the_testbed_a_folder_or_a_hub_name(family):
     assert base_path(ModelSpec(path="testbed")) == str(testbed.MODEL)
     assert base_path(spec_of(family("llama"))) == str(family("llama"))
     assert base_path(ModelSpec(path="org/model")) == "org/model"
@@ -91,7 +91,7 @@ def test_the_place_of_a_base_is_the_testbed_a_folder_or_a_hub_name(family):
 
 @pytest.mark.parametrize("load", [read_facts, load_tokenizer, lambda spec: load_base(spec, CPU)])
 @pytest.mark.parametrize("place", ["missing", "empty"])
-def test_a_folder_that_is_no_model_is_refused(tmp_path, load, place):
+def test_a_folder_without_a_model_is_refused(tmp_path, load, place):
     (tmp_path / "empty").mkdir()
     words = refusal(load, spec_of(tmp_path / place))
     assert f"must be a Hugging Face folder with a config.json, got '{tmp_path / place}'" in words
@@ -102,7 +102,7 @@ def test_pickled_weights_are_refused(broken):
     assert "must hold its weights as safetensors" in refusal(load_base, spec_of(broken), CPU)
 
 
-def test_weights_that_are_cut_short_are_refused(broken):
+def test_truncated_weights_are_refused(broken):
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     assert "the weights of" in refusal(load_base, spec_of(broken), CPU)
@@ -127,18 +127,18 @@ def test_a_configuration_that_says_nothing_is_refused(broken, text):
         ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
     ],
 )
-def test_a_model_that_does_not_predict_the_next_token_is_refused(broken, fields, kind):
+def test_a_model_that_is_not_causal_is_refused(broken, fields, kind):
     edit_config(broken, **fields)
     words = refusal(read_facts, spec_of(broken))
     assert f"must be a causal language model, got a '{kind}" in words
 
 
-def test_a_configuration_without_architectures_is_taken_by_its_type(broken):
+def test_a_configuration_without_architectures_is_judged_by_its_type(broken):
     edit_config(broken, architectures=None)
     assert read_facts(spec_of(broken)).model_type == "llama"
 
 
-def test_a_tokenizer_without_padding_pads_with_its_end(family, broken):
+def test_a_tokenizer_without_padding_pads_with_its_end_of_text_token(family, broken):
     path = broken / "tokenizer_config.json"
     config = json.loads(path.read_text())
     del config["pad_token"]
@@ -156,7 +156,7 @@ def test_a_folder_without_a_tokenizer_is_refused(family, tmp_path, model_type):
     assert "tokenizer" in words
 
 
-def test_a_tokenizer_whose_end_the_model_does_not_embed_is_refused(broken):
+def test_a_tokenizer_whose_end_of_text_token_is_not_embedded_is_refused(broken):
     edit_config(broken, vocab_size=1)
     words = refusal(load_tokenizer, spec_of(broken))
     assert "must have an end-of-text token below the model's 1 embedded tokens, got 1" in words

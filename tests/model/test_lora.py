@@ -113,7 +113,9 @@ def test_a_target_set_is_exactly_the_layers_of_its_name(load, name, targets):
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("targets", TARGET_SETS)
-def test_an_adapter_layer_tells_its_features_and_how_its_weight_lies(load, name, targets):
+def test_an_adapter_layer_knows_its_features_and_whether_its_weight_is_transposed(
+    load, name, targets
+):
     model = load(name)
     layers = adapter_layers(model, targets)
     told = {layer.name: (layer.inputs, layer.outputs) for layer in layers}
@@ -133,7 +135,7 @@ def test_a_model_with_other_layers_is_refused_with_their_names(targets):
         assert str(caught.value).endswith("its linear layers are 0")
 
 
-def test_all_is_refused_where_only_half_of_it_is_known():
+def test_all_is_refused_if_only_half_of_it_is_found():
     model = nn.ModuleDict({"q_proj": nn.Linear(2, 2), "fc_in": nn.Linear(2, 2)})
     assert target_modules(model, "attention") == ["q_proj"]
     with pytest.raises(ModelError, match="'all' finds no mlp layer in this model; its linear"):
@@ -141,7 +143,7 @@ def test_all_is_refused_where_only_half_of_it_is_known():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_ungated_is_all_but_the_gates_and_needs_some(load, name):
+def test_ungated_is_all_but_the_gates_and_needs_gates(load, name):
     model = load(name)
     everything = target_modules(model, "all")
     ungated = [layer for layer in everything if not layer.endswith("gate_proj")]
@@ -155,7 +157,7 @@ def test_ungated_is_all_but_the_gates_and_needs_some(load, name):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("targets", TARGET_SETS)
 @pytest.mark.parametrize(("rank", "seed"), [(1, 0), (3, 1), (16, 2), (17, 2**31 - 1)])
-def test_an_adapter_begins_as_peft_would_begin_it_bit_for_bit(load, name, targets, rank, seed):
+def test_an_adapter_is_initialised_as_by_peft_bit_for_bit(load, name, targets, rank, seed):
     hyperparameters = LoraHyperparameters(rank=rank, targets=targets)
     theirs = trained_by(peft_of(load(name), hyperparameters, seed))
     torch.rand(3)  # whatever else is drawn
@@ -167,7 +169,7 @@ def test_an_adapter_begins_as_peft_would_begin_it_bit_for_bit(load, name, target
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_an_adapter_of_a_bf16_base_begins_as_on_fp32_where_peft_rounds_it(load, name):
+def test_an_adapter_of_a_bf16_base_is_initialised_in_fp32_where_peft_rounds_it(load, name):
     theirs = trained_by(peft_of(load(name, "bf16"), LoraHyperparameters(rank=5), 3))
     exact = initial_adapter(adapter_layers(load(name), "all"), 5, 3)
     ours = initial_adapter(adapter_layers(load(name, "bf16"), "all"), 5, 3)
@@ -176,7 +178,7 @@ def test_an_adapter_of_a_bf16_base_begins_as_on_fp32_where_peft_rounds_it(load, 
         assert torch.equal(ours[key].bfloat16().float(), value)
 
 
-def test_the_seed_alone_decides_how_an_adapter_begins(load):
+def test_the_seed_alone_determines_an_initial_adapter(load):
     layers = adapter_layers(load("llama"), "all")
     before = torch.get_rng_state()
     first, again, other = (initial_adapter(layers, 16, seed) for seed in (0, 0, 1))
@@ -201,7 +203,7 @@ def saved(load, family, tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("alpha", ["1r", 7.5, "rslora:8"])
 @pytest.mark.parametrize("targets", TARGET_SETS)
-def test_a_saved_adapter_is_an_ordinary_peft_folder(load, family, saved, name, alpha, targets):
+def test_peft_loads_a_saved_adapter(load, family, saved, name, alpha, targets):
     hyperparameters = LoraHyperparameters(rank=3, alpha=alpha, dropout=0.1, targets=targets)
     folder, adapter = saved(name, hyperparameters)
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -247,13 +249,13 @@ def test_a_saved_adapter_is_what_peft_itself_would_save(load, saved, tmp_path, n
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_saved_adapter_changes_what_the_base_says(load, saved, name):
+def test_a_saved_adapter_changes_the_logits_of_the_base(load, saved, name):
     folder, _ = saved(name, LoraHyperparameters(rank=2))
     before = logits(load(name))
     assert not torch.allclose(logits(PeftModel.from_pretrained(load(name), str(folder))), before)
 
 
-def test_saving_asks_no_hub_about_the_base(load, tmp_path, monkeypatch):
+def test_saving_does_not_ask_the_hub_about_the_base(load, tmp_path, monkeypatch):
     import peft.utils.save_and_load as saving
 
     def ask(*arguments):
@@ -267,7 +269,7 @@ def test_saving_asks_no_hub_about_the_base(load, tmp_path, monkeypatch):
     assert config["base_model_name_or_path"] == "org/model"
 
 
-def test_what_is_saved_is_the_adapter_alone_and_not_what_it_is_a_view_of(load, tmp_path):
+def test_only_the_adapter_is_saved_and_not_the_stack_it_is_a_view_of(load, tmp_path):
     layers = adapter_layers(load("llama"), "attention")
     held = {name: torch.zeros(9, *v.shape) for name, v in initial_adapter(layers, 2, 0).items()}
     views = {name: value[4] for name, value in held.items()}

@@ -102,7 +102,7 @@ def test_ranks_are_padded_to_powers_of_two_from_eight(rank, bucket):
 
 
 @given(st.integers(1, 65536))
-def test_a_bucket_is_the_least_that_holds_the_rank(rank):
+def test_a_bucket_is_the_smallest_that_fits_the_rank(rank):
     bucket = rank_bucket(rank)
     assert rank <= bucket
     assert bucket == SMALLEST_BUCKET or bucket < 2 * rank
@@ -134,7 +134,7 @@ def test_named_matrices_are_views_of_one_vector_and_its_gradient(load):
     assert not padded(adapter).any()
 
 
-def test_targets_that_the_model_lacks_are_refused_when_they_are_asked_for():
+def test_targets_that_the_model_lacks_are_refused_only_when_a_trial_has_them():
     packed = PackedModel(nn.ModuleDict({"q_proj": nn.Linear(2, 2), "fc_in": nn.Linear(2, 2)}), CPU)
     assert packed.adapter(LoraHyperparameters(targets="attention"), 0).trainable == 16 * 4
     for targets in ("mlp", "all"):
@@ -154,7 +154,7 @@ def test_a_packed_base_alone_is_the_base_bit_for_bit(load, name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_fresh_adapter_leaves_the_base_as_it_is(load, name):
+def test_a_fresh_adapter_does_not_change_the_base(load, name):
     before = load(name)(IDS_BT).logits
     packed = PackedModel(load(name), CPU)
     (adapter,) = packed.stack([packed.adapter(LoraHyperparameters(rank=4), 0)])
@@ -182,7 +182,7 @@ def test_every_row_goes_through_its_own_adapter_as_in_peft(load, name, tmp_path)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_adapter_takes_the_gradient_that_autograd_gives_it_in_peft(load, name, tmp_path):
+def test_every_adapter_gets_the_gradient_that_autograd_computes_in_peft(load, name, tmp_path):
     packed = PackedModel(load(name), CPU)
     adapters = several(packed)
     ids_BT = repeated(adapters)
@@ -227,7 +227,7 @@ def test_gradients_of_several_passes_add_up(load):
         torch.testing.assert_close(twice, 2 * once)
 
 
-def test_parts_may_have_rows_of_any_number(load):
+def test_trials_may_have_any_number_of_rows(load):
     packed = PackedModel(load("qwen2"), CPU)
     adapters = several(packed, *SEVERAL[:3])
     rows = [3, 1, 2]
@@ -240,7 +240,7 @@ def test_parts_may_have_rows_of_any_number(load):
             torch.testing.assert_close(found, model(ids).logits, atol=1e-6, rtol=1e-5)
 
 
-def test_a_batch_that_the_parts_do_not_add_up_to_is_refused(load):
+def test_a_batch_is_refused_if_the_trials_rows_do_not_add_up_to_it(load):
     packed = PackedModel(load("llama"), CPU)
     adapters = several(packed)
     for parts in ([TrialRows(adapters[0], 8)], [TrialRows(adapter) for adapter in adapters]):
@@ -251,7 +251,7 @@ def test_a_batch_that_the_parts_do_not_add_up_to_is_refused(load):
             model(IDS_BT)
 
 
-def test_held_adapters_are_grouped_by_shape_and_keep_their_values(load):
+def test_stacked_adapters_are_grouped_by_shape_and_keep_their_values(load):
     packed = PackedModel(load("llama"), CPU)
     made = [stir(packed.adapter(h, seed), seed) for seed, h in enumerate(SEVERAL)]
     before = [adapter.weights_P.clone() for adapter in made]
@@ -267,7 +267,7 @@ def test_held_adapters_are_grouped_by_shape_and_keep_their_values(load):
         assert adapter.weights_P.equal(values)
 
 
-def test_an_adapter_that_is_not_finite_spoils_no_other(load):
+def test_an_adapter_that_is_not_finite_affects_no_other(load):
     packed = PackedModel(load("gpt_neox"), CPU)
     adapters = several(packed)
     ids_BT = repeated(adapters)
@@ -292,7 +292,7 @@ def test_an_adapter_that_is_not_finite_spoils_no_other(load):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_dropout_falls_on_the_input_of_the_adapter_alone(load, name):
+def test_dropout_applies_to_the_input_of_the_adapter_alone(load, name):
     packed = PackedModel(load(name), CPU)
     plain, dropped = several(packed, SEVERAL[0], SEVERAL[3])
     with packed.route(
@@ -308,7 +308,7 @@ def test_dropout_falls_on_the_input_of_the_adapter_alone(load, name):
     assert all(gradient.any() for gradient in plain.views(plain.gradients_P).values())
 
 
-def test_dropout_is_asked_for_by_layer_and_width(load):
+def test_dropout_is_drawn_by_layer_and_width(load):
     packed = PackedModel(load("llama"), CPU)
     (adapter,) = several(packed, LoraHyperparameters(rank=2, targets="mlp"))
     asked = []
@@ -343,7 +343,7 @@ def measured(packed: PackedModel, adapter: Adapter, batch: MicroBatch) -> tuple[
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_examples_in_one_row_are_what_they_are_in_rows_of_their_own(load, name, attention):
+def test_examples_in_one_row_have_the_logits_they_have_in_rows_of_their_own(load, name, attention):
     packed = PackedModel(load(name, "fp32", attention), CPU)
     assert packed.shares_rows
     (adapter,) = several(packed, LoraHyperparameters(rank=4))
@@ -396,7 +396,7 @@ def test_a_bloom_shares_no_rows():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_logits_at_some_places_are_those_of_the_whole_row(load, name):
+def test_logits_at_some_tokens_are_those_of_the_whole_row(load, name):
     packed = PackedModel(load(name), CPU)
     with torch.no_grad(), packed.route([]) as model:
         whole = model(IDS_BT).logits.flatten(0, 1)
@@ -409,7 +409,7 @@ def test_logits_at_some_places_are_those_of_the_whole_row(load, name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_copies_served_together_answer_as_each_alone_and_as_peft(load, name, tmp_path):
+def test_copies_served_together_have_the_logits_of_each_alone_and_of_peft(load, name, tmp_path):
     packed = PackedModel(load(name), CPU)
     adapters = several(packed)
     served = PackedCopies(packed, adapters)

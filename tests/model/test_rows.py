@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gpt2", "gpt_neox"])
-def test_a_plain_model_tells_whether_its_rows_are_shared(family, name: str):
+def test_whether_rows_are_shared_is_found_out_on_a_plain_model(family, name: str):
     base = load_base(ModelSpec(path=str(family(name)), dtype="fp32"), CPU).train()
     assert shares_rows(base, CPU)
     assert base.training
@@ -19,7 +19,7 @@ def test_a_plain_model_tells_whether_its_rows_are_shared(family, name: str):
     assert isinstance(shares_rows(base, CPU), bool)
 
 
-def test_a_model_that_takes_no_positions_shares_no_rows():
+def test_a_model_without_position_ids_shares_no_rows():
     from transformers import BloomConfig, BloomForCausalLM
 
     config = BloomConfig(vocab_size=261, hidden_size=16, n_layer=1, n_head=2)
@@ -33,7 +33,7 @@ def test_attention_costs_twice_the_hidden_size_in_each_layer_over_the_weights(fa
     assert attention_cost(empty_base(ModelSpec(path=str(family("llama"))))) == attention_cost(base)
 
 
-def test_a_cache_holds_keys_and_values_of_every_position(family):
+def test_the_cache_bytes_cover_keys_and_values_of_every_position(family):
     fp32, bf16 = (
         load_base(ModelSpec(path=str(family("llama")), dtype=dtype), CPU)
         for dtype in ("fp32", "bf16")

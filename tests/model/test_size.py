@@ -92,7 +92,7 @@ def test_the_adapters_are_those_of_the_papers_table(rank, targets, millions):
         ("Qwen/Qwen2.5-7B", 7.616),
     ],
 )
-def test_published_models_have_the_parameters_that_their_cards_say(name, billions):
+def test_published_models_have_the_parameters_on_their_cards(name, billions):
     assert PUBLISHED[name].parameters == pytest.approx(billions * 1e9, rel=5e-4)
 
 
@@ -180,7 +180,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_count_from_numbers_is_that_of_the_model_and_of_its_peft_adapter(kind, monkeypatch):
+def test_counts_from_a_configuration_are_those_of_the_model_and_its_peft_adapter(kind, monkeypatch):
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -213,14 +213,16 @@ def test_the_embedded_base_is_read_from_its_configuration():
     assert (shape.positions, shape.published) == (256, False)
 
 
-def test_a_published_model_that_is_not_here_is_taken_from_the_table(monkeypatch, tmp_path):
+def test_a_published_model_that_is_not_on_this_machine_is_taken_from_the_table(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     shape = read_architecture(ModelSpec(path="meta-llama/Llama-2-7b-hf"))
     assert shape.published
     assert shape.parameters == LLAMA.parameters
 
 
-def test_a_model_that_nobody_knows_is_refused_in_one_sentence(monkeypatch):
+def test_an_unknown_model_is_refused_in_one_sentence(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -228,7 +230,7 @@ def test_a_model_that_nobody_knows_is_refused_in_one_sentence(monkeypatch):
         read_architecture(ModelSpec(path="no/such"))
 
 
-def test_what_is_no_language_model_is_refused():
+def test_a_model_that_is_not_a_language_model_is_refused():
     from transformers import ViTConfig
 
     with pytest.raises(ModelError, match="must be a causal language model, got a 'vit'"):

@@ -34,7 +34,7 @@ SPEC = TrainSpec(micro_batch=2, clip=2.5)
 class Setup:
     """A trial and the way to train it.
 
-    saved: the step after which it is saved, for another engine to go on from.
+    saved: the step after which it is saved, for another engine to resume from.
     lockstep: evaluate with the model sharded, even though it would fit.
     """
 
@@ -84,7 +84,7 @@ class Trained:
     """What became of a trial, as one worker saw it.
 
     logits: of the model as it was served at the end.
-    again: what became of it when it went on from its state.
+    again: what became of it when it was resumed from its state.
     """
 
     steps: list[Progress]

@@ -40,7 +40,7 @@ def trained(trial: Trial) -> LoraSlot:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "lion"])
-def test_what_is_saved_is_what_is_loaded(trial: Trial, tmp_path: Path, optimizer: Any):
+def test_a_saved_state_is_loaded_unchanged(trial: Trial, tmp_path: Path, optimizer: Any):
     trial = replace(
         trial,
         spec=TrainSpec(optimizer=optimizer),
@@ -65,7 +65,7 @@ def test_what_is_saved_is_what_is_loaded(trial: Trial, tmp_path: Path, optimizer
     )
 
 
-def test_where_nothing_is_saved_a_trial_begins(trial: Trial, tmp_path: Path):
+def test_without_a_state_a_trial_starts_at_step_0(trial: Trial, tmp_path: Path):
     parameters, optimizer = start(trial)
     before = copied(parameters)
     assert load_state(tmp_path / "nowhere", parameters, optimizer) == (Position(), {})
@@ -101,13 +101,13 @@ def test_the_state_of_another_adapter_is_refused(trial: Trial, tmp_path: Path, c
     assert equal(before, copied(parameters))
 
 
-def test_a_state_holds_no_code(trial: Trial, tmp_path: Path):
+def test_a_state_can_be_read_without_running_code(trial: Trial, tmp_path: Path):
     trained(trial).save_state(tmp_path, NOTES)
     content = torch.load(tmp_path / "state.pt", weights_only=True)
     assert content.keys() == {"parameters", "optimizer", "position", "notes"}
 
 
-def test_dropping_a_state_is_for_good_and_may_be_repeated(trial: Trial, tmp_path: Path):
+def test_a_state_can_be_dropped_twice(trial: Trial, tmp_path: Path):
     parameters, optimizer = start(trial)
     folder = tmp_path / "state"
     save_state(folder, parameters, optimizer, Position(step=1), {})

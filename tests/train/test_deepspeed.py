@@ -238,7 +238,7 @@ def go_on_over_late_storage(setup: Setup, folder: Path, shard: Shard) -> tuple[i
     return step, loss
 
 
-def test_the_first_worker_says_from_which_state_all_go_on(
+def test_all_workers_resume_from_the_state_that_the_first_one_has(
     setup: Setup, two_workers: TwoWorkers, tmp_path: Path
 ):
     losses = scripted(setup).losses
@@ -262,12 +262,12 @@ def evaluate_unevenly(setup: Setup, shard: Shard) -> list[float]:
     return losses
 
 
-def test_workers_evaluate_a_gathered_model_each_as_it_likes(setup: Setup, two_workers: TwoWorkers):
+def test_each_worker_evaluates_a_gathered_model_on_its_own(setup: Setup, two_workers: TwoWorkers):
     one, other = two_workers(evaluate_unevenly, replace(setup, stage=3))
     assert one == other == pytest.approx(scripted(setup).losses[:3], rel=1e-5)
 
 
-def test_dropout_of_an_adapter_is_drawn_again_after_a_pause(setup: Setup, tmp_path: Path):
+def test_a_resumed_adapter_draws_the_same_dropout(setup: Setup, tmp_path: Path):
     dropping = LORA.model_copy(update={"dropout": 0.3})
     trained = run_trial(replace(setup, hyperparameters=dropping, saved=4), tmp_path / "dropping")
     check_resumed(trained, 4)
@@ -276,7 +276,7 @@ def test_dropout_of_an_adapter_is_drawn_again_after_a_pause(setup: Setup, tmp_pa
 
 
 @pytest.mark.parametrize("stage", [0, 3])
-def test_a_worker_alone_equals_the_plain_script(setup: Setup, stage: Any, tmp_path: Path):
+def test_a_single_worker_equals_the_plain_script(setup: Setup, stage: Any, tmp_path: Path):
     before = dict(os.environ)
     setup = replace(setup, stage=stage, saved=6)
     trained = run_trial(setup, tmp_path)
@@ -286,7 +286,7 @@ def test_a_worker_alone_equals_the_plain_script(setup: Setup, stage: Any, tmp_pa
     assert not torch.distributed.is_initialized()
 
 
-def test_a_saved_model_is_an_ordinary_folder(setup: Setup, tmp_path: Path):
+def test_a_saved_model_is_a_transformers_folder(setup: Setup, tmp_path: Path):
     trained = run_trial(replace(setup, hyperparameters=DROPPING, steps=2), tmp_path)
     folder = tmp_path / "model"
     assert torch.equal(logits_of(folder), trained.logits)
@@ -312,7 +312,7 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(setup: Setup, stage: An
     assert not math.isfinite(norm)
 
 
-def test_a_step_that_memory_does_not_hold_is_a_sentence(
+def test_a_step_that_does_not_fit_into_memory_is_reported_in_a_sentence(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*_: Any) -> None:
@@ -323,7 +323,7 @@ def test_a_step_that_memory_does_not_hold_is_a_sentence(
         with_engine(setup, lambda engine: engine.step())
 
 
-def test_workers_must_be_joined_as_the_trial_says(setup: Setup):
+def test_a_process_group_of_other_workers_is_refused(setup: Setup):
     with pytest.raises(LorasweepError, match=r"resources.workers: .* has joined none"):
         setup.begin(Shard(0, 2))
 
@@ -334,7 +334,7 @@ def test_a_state_of_another_kind_is_refused(setup: Setup, tmp_path: Path):
         replace(setup, stage=3).begin(Shard(), tmp_path)
 
 
-def test_a_crash_while_a_state_is_written_leaves_the_old_one(
+def test_a_crash_while_writing_a_state_leaves_the_old_one(
     setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def crash(engine: DeepSpeedEngine) -> None:
@@ -360,7 +360,7 @@ def test_a_crash_while_a_state_is_written_leaves_the_old_one(
     assert len([part for part in tmp_path.iterdir() if part.is_dir()]) == 1
 
 
-def test_it_says_nothing_and_leaves_nothing(setup: Setup, tmp_path: Path):
+def test_it_prints_nothing_and_leaves_nothing_behind(setup: Setup, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
     script = f"""

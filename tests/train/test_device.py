@@ -32,7 +32,7 @@ from tests.train.trial import CPU, Trial, engine_for, fresh_model
         MemoryError(),
     ],
 )
-def test_memory_that_runs_out_is_recognised_whoever_says_so(error: Exception):
+def test_out_of_memory_errors_of_every_source_are_recognised(error: Exception):
     assert is_out_of_memory(error)
     with CatchOutOfMemory() as caught:
         raise error
@@ -54,7 +54,7 @@ def test_an_error_of_another_kind_passes(error: Exception):
     assert caught.message is None
 
 
-def test_where_memory_suffices_there_is_no_message():
+def test_there_is_no_message_if_memory_suffices():
     with CatchOutOfMemory() as caught:
         pass
     assert caught.message is None
@@ -70,7 +70,7 @@ def _no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_collector")
-def test_what_a_failed_step_has_computed_is_gone_before_room_is_made(trial: Trial):
+def test_activations_of_a_failed_step_are_freed_before_its_error_is_handled(trial: Trial):
     model = fresh_model(trial.folder)
     engine = engine_for(trial, model=model)
     graph: list[weakref.ref[Any]] = []  # whose nodes hold the activations
@@ -97,7 +97,7 @@ def test_what_a_failed_step_has_computed_is_gone_before_room_is_made(trial: Tria
     assert not lives
 
 
-def test_a_step_waits_for_the_device_only_where_its_time_is_wanted(
+def test_a_step_waits_for_the_device_only_if_it_is_timed(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ):
     waited: list[torch.device] = []
@@ -110,7 +110,7 @@ def test_a_step_waits_for_the_device_only_where_its_time_is_wanted(
     assert waited == [CPU]
 
 
-def test_waiting_is_for_gpus(monkeypatch: pytest.MonkeyPatch):
+def test_only_gpus_are_waited_for(monkeypatch: pytest.MonkeyPatch):
     waited: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
     wait_for(CPU)

@@ -106,14 +106,14 @@ def test_the_plain_loop_is_alone_bit_for_bit_on_a_gpu(trials: list[Trial]):
         assert distance(one.adapter, other.adapter) < 1e-5, trial.name
 
 
-def test_a_gpu_comes_to_what_the_cpu_comes_to(trials: list[Trial]):
+def test_a_gpu_trains_as_the_cpu_does(trials: list[Trial]):
     undropped = [trial for trial in trials if not trial.hyperparameters.dropout]  # other draws
     found = train_on_gpu(on_gpu(trials[0].folder, trials[0].dtype), undropped, level=True)
     for trial, other in zip(undropped, found, strict=True):
         assert_near(trial, train(trial), other)
 
 
-def test_a_trial_that_is_not_finite_spoils_no_other_on_a_gpu(trials: list[Trial]):
+def test_a_trial_that_is_not_finite_affects_no_other_on_a_gpu(trials: list[Trial]):
     model = on_gpu(trials[0].folder, trials[0].dtype)
 
     def spoilt(value: float) -> list[Outcome]:
@@ -134,7 +134,7 @@ def test_a_trial_that_is_not_finite_spoils_no_other_on_a_gpu(trials: list[Trial]
         assert all(bool(value.isfinite().all()) for value in one.adapter.values())
 
 
-def test_a_trial_goes_on_from_its_saved_state_on_a_gpu(trials: list[Trial], tmp_path: Path):
+def test_a_trial_resumes_from_its_saved_state_on_a_gpu(trials: list[Trial], tmp_path: Path):
     model = on_gpu(trials[0].folder, trials[0].dtype)
     (whole,) = train_on_gpu(model, [trials[2]])
     engine = PackedEngine(model, Shard())

@@ -15,7 +15,7 @@ def test_the_learning_rate_is_the_peak_times_the_schedule(kind):
 
 
 @pytest.mark.parametrize("schedule", ["constant", "trapezoidal"])
-def test_with_warm_up_steps_runs_of_several_durations_begin_alike(schedule):
+def test_with_warm_up_steps_runs_of_different_durations_start_alike(schedule):
     hyperparameters = FullHyperparameters(lr=1.0, warmup=0.5)
     train = TrainSpec(schedule=schedule, warmup_steps=4)
     short, long = (
@@ -25,6 +25,6 @@ def test_with_warm_up_steps_runs_of_several_durations_begin_alike(schedule):
     assert short == long == [0.25, 0.5, 0.75, 1.0] + [1.0] * 12
 
 
-def test_no_warm_up_steps_is_no_warm_up():
+def test_zero_warm_up_steps_mean_no_warm_up():
     hyperparameters = FullHyperparameters(lr=1.0, warmup=0.5)
     assert learning_rate(hyperparameters, TrainSpec(warmup_steps=0), 10, 0) == 1.0

@@ -107,9 +107,7 @@ def outcomes(engine: PackedEngine, trials: list[Trial], steps: list[Any]) -> lis
     return [outcome_of(engine.slots[trial.name], steps) for trial in trials]
 
 
-def test_trials_side_by_side_come_to_what_each_comes_to_alone(
-    mixed: list[Trial], alone: list[Outcome]
-):
+def test_packed_trials_end_as_each_does_alone(mixed: list[Trial], alone: list[Outcome]):
     assert_same(mixed, alone, train_together(mixed))
     # In another order of admission, too.
     back = mixed[::-1]
@@ -117,21 +115,21 @@ def test_trials_side_by_side_come_to_what_each_comes_to_alone(
     assert distance(alone[0].adapter, alone[5].adapter) > 0.01  # they are not all one
 
 
-def test_the_plain_loop_comes_to_the_same(mixed: list[Trial], alone: list[Outcome]):
+def test_the_plain_loop_ends_the_same(mixed: list[Trial], alone: list[Outcome]):
     for trial, one, other in zip(mixed, alone, train_together(mixed, one_by_one=True), strict=True):
         assert equal(one.adapter, other.adapter), trial.name
         assert equal(one.moments, other.moments)
         assert one.losses == other.losses
 
 
-def test_equal_shares_of_the_rows_come_to_the_same_but_for_rounding(
+def test_equal_shares_of_the_rows_end_the_same_up_to_rounding(
     mixed: list[Trial], alone: list[Outcome]
 ):
     for trial, one, other in zip(mixed, alone, train_together(mixed, level=True), strict=True):
         assert near(one, other, trial.spec.optimizer), trial.name
 
 
-def test_on_a_bf16_base_trials_side_by_side_come_near_to_what_each_comes_to_alone(
+def test_on_a_bf16_base_packed_trials_end_close_to_each_alone(
     mixed: list[Trial],
 ):
     half = [replace(trial, dtype="bf16") for trial in mixed]
@@ -171,7 +169,7 @@ specs = st.builds(
     ),
     st.sampled_from([None, 48, 96]),
 )
-def test_any_mix_of_trials_comes_to_what_each_comes_to_alone(tiny_model: Path, mix, width):
+def test_any_mix_of_trials_ends_as_each_does_alone(tiny_model: Path, mix, width):
     tokens = examples(tiny_model)
     trials = [
         Trial(
@@ -190,7 +188,7 @@ def test_any_mix_of_trials_comes_to_what_each_comes_to_alone(tiny_model: Path, m
 
 
 @pytest.mark.parametrize("rank", [500, 600])
-def test_a_neighbour_that_drops_inputs_changes_nothing_at_a_rank_that_is_summed_in_blocks(
+def test_a_neighbour_with_dropout_changes_nothing_at_ranks_that_kernels_sum_in_blocks(
     trial: Trial, rank: int
 ):
     trial = replace(trial, steps=2, hyperparameters=lora(rank=rank, alpha=8))
@@ -203,7 +201,7 @@ def test_a_neighbour_that_drops_inputs_changes_nothing_at_a_rank_that_is_summed_
     assert_same(trials, [train(trial) for trial in trials], train_together(trials))
 
 
-def test_rows_that_are_full_are_the_same_beside_rows_that_are_not(trial: Trial):
+def test_full_rows_train_the_same_beside_padded_rows(trial: Trial):
     """Rows with one example each may take another path through attention."""
     documents = Tokens.pack([(list(range(3 + i, 35 + i)), 0) for i in range(20)])
     full = replace(trial, name="full", tokens=documents, width=32, steps=3)
@@ -213,7 +211,7 @@ def test_rows_that_are_full_are_the_same_beside_rows_that_are_not(trial: Trial):
     assert_same(trials, [train(trial) for trial in trials], train_together(trials))
 
 
-def test_texts_of_a_few_tokens_are_the_same_in_company(trial: Trial):
+def test_very_short_texts_train_the_same_packed(trial: Trial):
     few = Tokens.pack([([5 + i, 9 + i, 30 + i][: 2 + i % 2], 1) for i in range(20)])
     trial = replace(
         trial, tokens=few, spec=TrainSpec(micro_batch=1), hyperparameters=lora(batch_size=1)
@@ -251,7 +249,7 @@ def test_a_trial_that_is_not_finite_ends_alone(
     assert_same(mixed[:-1], alone[:-1], found[:-1])
 
 
-def test_a_diverged_trial_waits_in_its_slot_and_may_leave_it(
+def test_a_diverged_trial_waits_in_its_slot_and_can_be_retired(
     mixed: list[Trial], alone: list[Outcome]
 ):
     engine = engine_for(*mixed)
@@ -277,7 +275,7 @@ def still(slot: LoraSlot) -> list[Tensor]:
     ]
 
 
-def test_a_resting_trial_does_not_move_and_goes_on_where_it_was(
+def test_a_resting_trial_does_not_move_and_continues_where_it_was(
     mixed: list[Trial], alone: list[Outcome]
 ):
     engine = engine_for(*mixed)
@@ -298,7 +296,7 @@ def test_a_resting_trial_does_not_move_and_goes_on_where_it_was(
 
 @pytest.mark.parametrize("rests", range(3))
 @pytest.mark.parametrize("level", [False, True])
-def test_trials_of_one_stack_keep_to_their_own_places_when_one_of_them_rests(
+def test_trials_of_a_stack_keep_their_own_weights_while_one_rests(
     trial: Trial, rests: int, *, level: bool
 ):
     trial = replace(trial, steps=3, shared=False)  # so that all have equally many rows
@@ -353,7 +351,7 @@ def test_trials_come_and_go_between_any_two_steps_of_the_others(
 
 
 @pytest.mark.parametrize("at", range(5))
-def test_one_that_leaves_for_good_leaves_the_others_as_they_would_be(trial: Trial, at: int):
+def test_a_retired_trial_does_not_change_the_others(trial: Trial, at: int):
     trial = replace(trial, steps=2)
     stays = replace(trial, name="stays", hyperparameters=lora(dropout=0.2))
     leaves = replace(trial, name="leaves", seed=1)
@@ -366,7 +364,7 @@ def test_one_that_leaves_for_good_leaves_the_others_as_they_would_be(trial: Tria
     assert_same([stays], [train(stays)], outcomes(engine, [stays], steps))
 
 
-def test_a_slot_used_again_is_a_fresh_one(mixed: list[Trial], alone: list[Outcome]):
+def test_a_reused_slot_starts_fresh(mixed: list[Trial], alone: list[Outcome]):
     engine = engine_for(mixed[0], mixed[5])
     for _ in range(6):
         engine.step()
@@ -388,7 +386,7 @@ def test_a_slot_used_again_is_a_fresh_one(mixed: list[Trial], alone: list[Outcom
     assert_same([mixed[1]], [alone[1]], [found])
 
 
-def test_a_saved_trial_goes_on_in_any_company(
+def test_a_saved_trial_resumes_beside_any_others(
     mixed: list[Trial], alone: list[Outcome], tmp_path: Path
 ):
     engine = engine_for(*mixed[:4])
@@ -408,7 +406,7 @@ def test_a_saved_trial_goes_on_in_any_company(
     assert_same(mixed, alone, outcomes(engine, mixed, steps))
 
 
-def test_a_saved_state_holds_nothing_of_the_neighbours(mixed: list[Trial], tmp_path: Path):
+def test_a_saved_state_contains_nothing_of_the_neighbours(mixed: list[Trial], tmp_path: Path):
     sizes: list[int] = []
     for company in ([mixed[0]], [mixed[0], mixed[1], mixed[5]]):
         engine = engine_for(*company)
@@ -488,7 +486,7 @@ def test_every_slot_is_clipped_by_its_own_norm(trial: Trial):
     assert norms[1] == norms[2] > 1e-3  # told as it was before clipping
 
 
-def test_a_step_tells_each_trial_its_share_of_the_seconds(mixed: list[Trial]):
+def test_each_trial_is_charged_its_share_of_the_seconds_of_a_step(mixed: list[Trial]):
     engine = engine_for(*mixed)
     seconds, tokens = 0.0, 0
     while going_on(engine):
@@ -571,7 +569,9 @@ def test_running_out_of_memory_in_the_backward_pass_moves_no_trial(
     assert_same(mixed, alone, outcomes(engine, mixed, steps))
 
 
-def test_fewer_at_a_time_go_on_after_memory_has_run_out(mixed: list[Trial], alone: list[Outcome]):
+def test_fewer_trials_at_a_time_train_on_after_running_out_of_memory(
+    mixed: list[Trial], alone: list[Outcome]
+):
     model = fresh_model(mixed[0].folder)
     assert model.shares_rows
     engine = engine_for(*mixed, model=model)
@@ -589,7 +589,7 @@ def test_fewer_at_a_time_go_on_after_memory_has_run_out(mixed: list[Trial], alon
     assert_same(mixed, alone, outcomes(engine, mixed, steps))
 
 
-def test_an_adapter_that_memory_does_not_hold_leaves_the_others_as_they_are(
+def test_an_adapter_that_does_not_fit_into_memory_does_not_change_the_others(
     mixed: list[Trial], alone: list[Outcome], monkeypatch: pytest.MonkeyPatch
 ):
     engine = engine_for(*mixed)
@@ -605,7 +605,7 @@ def test_an_adapter_that_memory_does_not_hold_leaves_the_others_as_they_are(
     assert_same(mixed, alone, outcomes(engine, mixed, steps))
 
 
-def test_an_error_that_is_not_of_memory_is_told_as_it_is(trial: Trial):
+def test_errors_other_than_out_of_memory_pass_unchanged(trial: Trial):
     model = fresh_model(trial.folder)
     engine = engine_for(trial, model=model)
     model.base.forward = _Failing(model.base.forward, RuntimeError("a mistake"), 1)

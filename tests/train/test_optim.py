@@ -51,7 +51,7 @@ def test_schedules_with_warm_up_at_chosen_steps(schedule: str, step: int, factor
     assert schedule_factor(schedule, 0.1, 100, step) == pytest.approx(factor, abs=1e-4)
 
 
-def test_warm_up_takes_its_share_of_the_steps_however_floats_round():
+def test_warm_up_takes_its_share_of_the_steps_despite_rounding():
     for percent in range(1, 100):
         steps = [schedule_factor("constant", percent / 100, 100, step) for step in range(100)]
         assert sum(factor < 1 for factor in steps) == percent - 1
@@ -69,7 +69,7 @@ def test_a_single_step_takes_the_peak(schedule: str, warmup: float):
     steps=st.integers(1, 400),
     data=st.data(),
 )
-def test_every_step_learns_and_none_exceeds_the_peak(schedule, warmup, steps, data):
+def test_the_rate_of_every_step_is_above_zero_and_at_most_the_peak(schedule, warmup, steps, data):
     step = data.draw(st.integers(0, steps - 1))
     assert 0 < schedule_factor(schedule, warmup, steps, step) <= 1
 
@@ -137,7 +137,7 @@ def test_betas_are_those_of_the_optimizer_unless_they_are_given():
     assert build_optimizer(given_betas, [_weight(1)], 0.1, 0).defaults["betas"] == (0.8, 0.7)
 
 
-def test_a_weight_without_a_gradient_stays():
+def test_a_weight_without_a_gradient_stays_the_same():
     weight = _weight(1.0)
     build_optimizer(TrainSpec(optimizer="lion"), [weight], 0.1, 0.5).step()
     assert weight.item() == 1.0

@@ -133,7 +133,7 @@ def test_a_trial_equals_the_script_whatever_its_hyperparameters(
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_trial_on_a_bf16_base_is_near_the_script(trial: Trial, dropout: float):
+def test_a_trial_on_a_bf16_base_is_close_to_the_script(trial: Trial, dropout: float):
     trial = varied(replace(trial, dtype="bf16", steps=8), LORA, dropout=dropout)
     outcome, plain = train(trial), scripted(trial)
     assert outcome.losses == pytest.approx(plain.losses, rel=1e-3)
@@ -160,7 +160,7 @@ def test_a_whole_batch_equals_its_micro_batches(trial: Trial):
     assert near(whole, pieces, "adamw")
 
 
-def test_how_examples_lie_in_rows_changes_nothing(trial: Trial):
+def test_the_layout_of_examples_in_rows_changes_nothing(trial: Trial):
     trial = varied(replace(trial, spec=TrainSpec(micro_batch=8)), LORA, dropout=0.3)
     apart = train(replace(trial, shared=False))
     for width in (None, 48, 100):
@@ -244,13 +244,13 @@ def test_an_interrupted_trial_ends_as_an_uninterrupted_one(
     assert all(progress.position.train_s > train_s > 0 for progress in rest.steps)
 
 
-def test_a_trial_whose_state_is_nowhere_begins(trial: Trial, tmp_path: Path):
+def test_a_trial_without_a_saved_state_starts_at_step_0(trial: Trial, tmp_path: Path):
     engine = engine_for(trial)
     slot = engine.prepare(trial.engine_trial, tmp_path / "nowhere")
     assert (slot.position, slot.notes) == (Position(), {})
 
 
-def test_a_seed_decides_a_trial(trial: Trial):
+def test_a_seed_determines_a_trial(trial: Trial):
     trial = varied(replace(trial, steps=4), LORA, dropout=0.3)
     once, again, other = train(trial), train(trial), train(replace(trial, seed=1))
     assert [without_time(p) for p in once.steps] == [without_time(p) for p in again.steps]
@@ -259,7 +259,7 @@ def test_a_seed_decides_a_trial(trial: Trial):
     assert once.losses != other.losses
 
 
-def test_what_else_draws_random_numbers_changes_nothing(trial: Trial):
+def test_other_users_of_the_random_generator_change_nothing(trial: Trial):
     trial = varied(replace(trial, steps=4), LORA, dropout=0.3)
     alone = train(trial)
     engine = engine_for(trial)
@@ -271,7 +271,7 @@ def test_what_else_draws_random_numbers_changes_nothing(trial: Trial):
     assert equal(alone.adapter, copied(engine.slots[trial.name].adapter.named()))
 
 
-def test_progress_tells_step_rate_and_tokens(trial: Trial):
+def test_progress_has_step_rate_and_tokens(trial: Trial):
     outcome = train(trial)
     batches = trial.batches
     tokens, train_s = 0, 0.0
@@ -409,7 +409,7 @@ def test_recomputing_activations_changes_nothing(
 
 
 @pytest.mark.parametrize("alpha", ["2r", "rslora:8"])
-def test_a_trained_adapter_exported_says_in_peft_what_it_says_in_its_slot(
+def test_an_exported_adapter_has_the_same_logits_in_peft_as_in_its_slot(
     trial: Trial, alpha: str, tmp_path: Path
 ):
     trial = varied(replace(trial, steps=6), LORA, alpha=alpha, rank=5, dropout=0.2)
@@ -434,7 +434,7 @@ def test_a_trained_adapter_exported_says_in_peft_what_it_says_in_its_slot(
     assert not torch.allclose(ours, bare, atol=1e-2)
 
 
-def test_copies_are_served_in_the_order_that_is_told(trial: Trial):
+def test_copies_are_served_in_the_order_that_serving_returns(trial: Trial):
     trials = [
         varied(replace(trial, name=f"rank {rank}", steps=2), LORA, rank=rank) for rank in (9, 4, 20)
     ]
@@ -449,7 +449,7 @@ def test_copies_are_served_in_the_order_that_is_told(trial: Trial):
             torch.testing.assert_close(model(ids_BT).logits[0], logits, atol=1e-6, rtol=1e-5)
 
 
-def test_targets_that_the_model_lacks_are_refused_and_nothing_else_is_touched(
+def test_targets_that_the_model_lacks_are_refused_without_touching_other_trials(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ):
     trial = replace(trial, steps=3)
@@ -465,9 +465,7 @@ def test_targets_that_the_model_lacks_are_refused_and_nothing_else_is_touched(
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_base_that_takes_no_positions_trains_with_an_example_in_each_row(
-    trial: Trial, *, shared: bool
-):
+def test_a_base_without_position_ids_trains_with_one_example_per_row(trial: Trial, *, shared: bool):
     trial = replace(trial, steps=4, shared=False)
     model = fresh_model(trial.folder)
     expected = train(trial)
@@ -479,7 +477,7 @@ def test_a_base_that_takes_no_positions_trains_with_an_example_in_each_row(
     assert near(expected, outcome_of(engine.slots[trial.name], list(run(engine))), "adamw")
 
 
-def test_tolerances_tell_one_trial_from_another(trial: Trial):
+def test_tolerances_distinguish_one_trial_from_another(trial: Trial):
     one = train(trial)
     hardly = train(varied(trial, LORA, lr=LORA.lr * 1.001))
     assert distance(one.adapter, hardly.adapter) > 10 * SUMMED_ELSEWHERE["adamw"]

@@ -33,7 +33,7 @@ def test_the_fewest_slots_near_the_best_speed_are_chosen(speeds: dict[int, float
     assert choice.reason
 
 
-def test_a_choice_says_why():
+def test_a_choice_has_its_reason():
     assert choose_slots({1: 100, 2: 104}).reason == "packing gains 4% at most, under 10%"
     assert choose_slots({1: 100, 2: 260, 4: 262}).reason == (
         "2 slots train 2.60 times as many tokens a second as 1"
@@ -41,7 +41,7 @@ def test_a_choice_says_why():
 
 
 @given(st.dictionaries(st.sampled_from([2, 4, 8, 16]), st.floats(1, 1e6)), st.floats(1, 1e6))
-def test_more_slots_than_one_are_chosen_only_where_they_pay(rest: dict[int, float], alone: float):
+def test_several_slots_are_chosen_only_if_packing_pays(rest: dict[int, float], alone: float):
     speeds = {1: alone, **rest}
     choice = choose_slots(speeds)
     best = max(speeds.values())
@@ -91,7 +91,7 @@ def test_the_first_round_of_a_size_warms_up_and_is_not_measured():
 
 
 @pytest.mark.parametrize("busy", [1, 2])
-def test_what_else_the_machine_does_for_a_while_does_not_decide(busy: int):
+def test_a_temporary_load_on_the_machine_does_not_change_the_choice(busy: int):
     probe = SlotProbe(TRIALS[:2], 2)
     steps = 0
     while probe.choice is None:
@@ -100,12 +100,12 @@ def test_what_else_the_machine_does_for_a_while_does_not_decide(busy: int):
     assert probe.choice.tokens_per_s == {1: 10, 2: 10}
 
 
-def test_where_time_grows_with_the_tokens_one_slot_is_chosen():
+def test_one_slot_is_chosen_if_time_grows_with_the_tokens():
     choice, _ = probed(TRIALS, 8, lambda size: size * 1.0)
     assert (choice.slots, choice.reason) == (1, "packing gains 0% at most, under 10%")
 
 
-def test_where_speed_levels_off_the_fewest_slots_are_chosen():
+def test_the_fewest_slots_are_chosen_if_speed_levels_off():
     choice, _ = probed(TRIALS, 8, lambda size: max(1.0, size / 4))
     assert choice.slots == 4
 
@@ -122,12 +122,12 @@ def test_no_size_beyond_the_slots_or_the_trials_is_tried(count: int, most: int, 
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 8), (8, 1), (1, 1)])
-def test_where_there_is_one_trial_or_one_slot_nothing_is_measured(count: int, most: int):
+def test_nothing_is_measured_with_one_trial_or_one_slot(count: int, most: int):
     choice = SlotProbe(TRIALS[:count], most).choice
     assert choice == SlotChoice(1, {}, "too few trials at once to share a base")
 
 
-def test_memory_that_runs_out_ends_the_probe_with_what_is_known():
+def test_running_out_of_memory_ends_the_probe_with_the_speeds_known_so_far():
     probe = SlotProbe(TRIALS, 8)
     while len(probe.group) < 4:
         probe.record(10 * len(probe.group), 1.0)
@@ -138,7 +138,7 @@ def test_memory_that_runs_out_ends_the_probe_with_what_is_known():
     assert probe.choice.slots == 2
 
 
-def test_memory_that_runs_out_at_once_leaves_one_slot():
+def test_running_out_of_memory_at_once_leaves_one_slot():
     probe = SlotProbe(TRIALS, 8)
     probe.record(10, 1.0)
     probe.stop()
@@ -147,7 +147,7 @@ def test_memory_that_runs_out_at_once_leaves_one_slot():
 
 @pytest.mark.parametrize("groups", range(3))
 @pytest.mark.parametrize("cycles", range(CYCLES))
-def test_a_size_that_memory_ends_midway_is_not_chosen(cycles: int, groups: int):
+def test_a_size_that_runs_out_of_memory_midway_is_not_chosen(cycles: int, groups: int):
     probe = SlotProbe(TRIALS[:6], 3)
     for _ in range(cycles * (6 + 3) + 6 + groups):
         probe.record(10 * len(probe.group), 1.0 if len(probe.group) == 1 else 0.001)

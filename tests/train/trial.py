@@ -133,7 +133,7 @@ def run(engine: PackedEngine) -> Iterator[Progress]:
 
 
 def outcome_of(slot: LoraSlot, steps: Sequence[Progress]) -> Outcome:
-    """Copy what a trial has come to; `steps` may include other trials' progress."""
+    """Copy the result of a trial; `steps` may include other trials' progress."""
     state = slot.optimizer.state.get(slot.adapter.weights_P, {})
     return Outcome(
         [progress for progress in steps if progress.trial == slot.trial.id],
