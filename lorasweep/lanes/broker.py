@@ -172,7 +172,7 @@ class SlotBroker:
         await self._notify()
 
     def _fail_all(self, reason: str) -> None:
-        """Fail every trial there is and will be; the first reason is the cause of later ones."""
+        """Fail all current and future trials, for the first reason given: it caused later ones."""
         self._failure = self._failure or reason
         for lease in self._leases.values():
             self._fail(lease, self._failure)
@@ -242,8 +242,10 @@ class SlotBroker:
     async def end_lease(self, trial: str) -> None:
         """End a trial's lease, whichever client holds it."""
         lease = self._leases.pop(trial, None)
-        if lease is not None and lease.lane is not None and not lease.ended:
-            self._released.setdefault(lease.lane, []).append(trial)
+        if lease is not None:
+            lease.resolve_save(saved=False)  # the lane will answer for this lease no longer
+            if lease.lane is not None and not lease.ended:
+                self._released.setdefault(lease.lane, []).append(trial)
         await self._notify()
 
     # Calls of lanes.
@@ -255,25 +257,23 @@ class SlotBroker:
             life: the same for all workers of the lane, and another after it has died.
         """
         if self._life.get(lane, life) != life:
-            self._bury(lane)
+            self._note_death(lane)
         self._life[lane] = life
         await self._notify()
         while self._job is None and not self._closed:
             await self._wait(lambda: self._job is not None or self._closed)
         return LaneStart(self._job, self._max_slots.get(lane))
 
-    def _bury(self, lane: int) -> None:
+    def _note_death(self, lane: int) -> None:
         """Requeue the trials of a lane that died, and limit its slots if memory ran out."""
         reason = self._causes.pop(lane, "its process ended")
-        if lane in self._facts:  # without any it died before it had trials
+        if lane in self._facts:  # otherwise it died before it had trials
             slots = self._facts[lane].slots
             if "memory" in reason.lower():  # each library has its own words for it
-                slots = min(self._held(lane), slots) - 1
+                held = sum(le.lane == lane and not le.ended for le in self._leases.values())
+                slots = min(held, slots) - 1
             self._max_slots[lane] = max(1, min(slots, self._max_slots.get(lane, slots)))
         self._requeue_all(lane, reason)
-
-    def _held(self, lane: int) -> int:
-        return sum(lease.lane == lane and not lease.ended for lease in self._leases.values())
 
     async def fail_all(self, reason: str) -> None:
         """Fail every trial because none can be measured, before any trains for nothing."""

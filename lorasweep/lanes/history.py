@@ -1,4 +1,4 @@
-"""What a runner keeps of a trial besides its training, and the reports made of it."""
+"""A trial's rungs and times in a runner, and the reports built from them and its progress."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ REPORTS = 5  # progress reports of a trial, besides its rungs
 
 @dataclass
 class TrialHistory:
-    """One trial in a runner.
+    """What a runner knows of an admitted trial beyond the engine's slot.
 
-    steps: that it trains in all.
-    tokens, began: tokens trained before it was admitted here, and when that was.
-    rungs: that it has passed, where a scheduler judges them.
+    steps: to its end.
+    began: when it was admitted, by time.perf_counter; tokens: trained before that.
+    rungs: passed so far, if a scheduler judges them.
     evaluate_s: seconds spent on measuring it.
     """
 

@@ -42,7 +42,7 @@ def configure_ray_train() -> None:
     """Set the environment variables that Ray Train reads before it starts a job."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     # The resources of a stopped job are freed by an actor of Ray Train that looks for its cluster
-    # among the processes of the machine, and gives up if it finds several; so name it the cluster.
+    # among the processes of the machine, and gives up if it finds several; so name the cluster.
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
 

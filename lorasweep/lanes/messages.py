@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from lorasweep.spec.sweep import SweepSpec
 from lorasweep.spec.trial import Frozen, TrialSpec
 from lorasweep.store.records import Rung, SpectrumMeasured
 from lorasweep.store.scores import Scores
+
+if TYPE_CHECKING:  # a Tune trial's process needs none of the sweep's models
+    from lorasweep.spec.sweep import SweepSpec
 
 # From a trial, through Ray Tune, to the driver.
 
@@ -197,7 +199,7 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class LaneConfig:
-    """Settings of a lane, known before its job is.
+    """Settings of a lane, fixed before the job of its study is prepared.
 
     broker: handle of the SlotBroker actor.
     max_slots: most slots it may have.

@@ -69,7 +69,7 @@ class StepPlanner:
         self._facts = LaneFacts(lane.max_slots, reason, {})
         if died:
             slots = f"{lane.max_slots} slot{'s' if lane.max_slots > 1 else ''}"
-            self._note(f"lane {lane.number} died and began again; it has had at most {slots} since")
+            self._note(f"lane {lane.number} died and restarted; it has had at most {slots} since")
         self._ready: list[str] = []  # prepared, or being prepared, in order
         self._stages: dict[str, str] = {}
         self._admitted: tuple[str, ...] = ()  # in the step under way
@@ -95,8 +95,9 @@ class StepPlanner:
         self._empty += [0] * (len(slots) - len(staying))
         free = max(0, self._facts.slots - len(staying))
         admit, self._ready = tuple(ready[:free]), ready[free:]
-        refilled, self._empty = self._empty[: len(admit)], self._empty[len(admit) :]
-        self._facts = replace(self._facts, refills=(*self._facts.refills, *refilled))
+        if admit and self._empty:
+            refilled, self._empty = self._empty[: len(admit)], self._empty[len(admit) :]
+            self._facts = replace(self._facts, refills=(*self._facts.refills, *refilled))
         self._admitted = admit
         return LaneStep(
             prepare=commands.start,

@@ -23,8 +23,8 @@ from lorasweep.lanes.worker import run_lane
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import LaneEnded
 
-START_CPUS = 2  # that a lane keeps busy until it asks for trials
-ENDING_S = 60.0  # that lanes have to save their trials and end
+START_CPUS = 2  # CPUs that a lane keeps busy until it asks for trials
+ENDING_S = 60.0  # time that lanes have to save their trials and end
 
 
 class LanePool:
@@ -82,8 +82,8 @@ class LanePool:
 
     def _run(self, lane: LaneConfig) -> None:
         """Run one lane to its end; if it cannot continue, its trials move to others or fail."""
-        # Lanes that start together on few cores share them, and the first training step comes
-        # later than if the first lane had started alone. So there wait for earlier lanes.
+        # On few cores, lanes that start together delay the first training step of all. So each
+        # lane waits until enough of the earlier ones train.
         earlier = lane.number + 1 - max(1, int(self._cluster.cpus / START_CPUS))
         try:
             if earlier > 0 and not ray.get(self.broker.lanes_started.remote(earlier)):

@@ -67,9 +67,9 @@ def open_runner(job: SweepJob, trial: TrialSpec | None = None) -> Runner:
 
 
 class Runner:
-    """An engine with everything that its trials need besides.
+    """An engine with what its trials need besides: data, evaluation, checkpoints and reports.
 
-    engine: in whose slots the trials train.
+    engine: trains the trials in its slots.
     base_bytes: memory of the base.
     """
 
@@ -117,7 +117,7 @@ class Runner:
         self._histories: dict[str, TrialHistory] = {}
         self._trunks = Trunks(spec, self.paths)
         self._spectra = BaseSpectra()
-        self._too_large: dict[str, str] = {}  # trials that memory did not hold in this step, why
+        self._too_large: dict[str, str] = {}  # why trials did not fit into memory in this step
 
     def _sample_base(self) -> BaseSamples:
         facts, first = self._base.facts, self.tokenizer.bos_token_id

@@ -89,7 +89,7 @@ class Recorder(Callback):  # type: ignore[misc]
         """Journal the end of a trial that reported it, or that the scheduler stopped."""
         report = from_tune(trial.last_result or {})
         if isinstance(report, TrialEnded):
-            if self._pool is not None:
+            if self._pool is not None and self._base.scores is None:
                 self._base.record(self._pool.base())  # before the first end, which needs it
             self._end(trial, report.status, report.error, report)
         elif isinstance(report, TrialFailed):

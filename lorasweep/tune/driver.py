@@ -21,8 +21,8 @@ from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store import journal
 from lorasweep.store.claim import check_folder
 from lorasweep.store.paths import SweepPaths
+from lorasweep.tune.live import say
 from lorasweep.tune.prepare import check_inputs, prepare_studies, published_points
-from lorasweep.tune.say import say
 
 if TYPE_CHECKING:
     from lorasweep.tune.session import Ending

@@ -1,4 +1,4 @@
-"""The live view of a running sweep."""
+"""The live view of a running sweep, and lines of text outside of it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 class View:
-    """Table of trials and a summary; rich draws it again several times a second."""
+    """Table of trials with a summary; rich redraws it twice a second, in a thread of its own."""
 
     def __init__(
         self,
@@ -125,6 +125,11 @@ class View:
         return Text("  " + " · ".join(parts), style="bold")
 
 
+def say(console: Console, sentence: str) -> None:
+    """Print a sentence on what is going on."""
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
 def announcer(console: Console, progress: SweepProgress) -> Callable[[TrialFinished], None]:
     """Build the callback that prints a line per ended trial, if there is no terminal."""
 
@@ -136,12 +141,10 @@ def announcer(console: Console, progress: SweepProgress) -> Callable[[TrialFinis
             f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in searched.items()
         )
         domain = f"domain={record.domain} " if record.domain else ""
-        console.print(
+        say(
+            console,
             f"[{progress.ended}/{progress.planned}] {record.trial} {record.status} {domain}"
             f"{levels} learning={number(record.learning)} forgetting={number(record.forgetting)}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
 
     return announce

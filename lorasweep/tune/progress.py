@@ -65,7 +65,7 @@ class SweepProgress:
     method: str = "lora"
     domain: str = ""
     results: dict[str, list[TrialResult]] = field(default_factory=dict)
-    _best: dict[str, Best | None] = field(default_factory=dict)
+    _best: dict[str, tuple[int, Best | None]] = field(default_factory=dict)
 
     def start_study(self, method: str, domain: str) -> None:
         """Turn to the next study."""
@@ -76,15 +76,20 @@ class SweepProgress:
     def best(self) -> Best | None:
         """Best configuration of the current study, by the rule of the report."""
         name = study_name(self.method, self.domain)
-        if name not in self._best:  # the live view asks several times a second
-            found = find_best(configurations(self.results.get(name, ())))
-            self._best[name] = found[0] if found else None
-        return self._best[name]
+        results = tuple(self.results.get(name, ()))
+        # Kept, since the live view asks several times a second; with the number of results, since
+        # it asks from a thread of its own, in which a trial may end at any moment.
+        count, best = self._best.get(name, (0, None))
+        if count != len(results):
+            found = find_best(configurations(results))
+            best = found[0] if found else None
+            self._best[name] = (len(results), best)
+        return best
 
     @property
     def ended(self) -> int:
         """Trials that have ended, in this session and before."""
-        return sum(count for status, count in self.statuses.items() if status != "RUNNING")
+        return self.statuses.total()
 
     @property
     def hopeless(self) -> bool:
@@ -103,7 +108,8 @@ class SweepProgress:
     @property
     def tokens_per_s(self) -> float:
         """Training speed of all running trials together."""
-        return sum(r.latest.tokens_per_s for r in self.running.values() if r.latest is not None)
+        running = list(self.running.values())  # trials start and end in another thread
+        return sum(r.latest.tokens_per_s for r in running if r.latest is not None)
 
     def finish(self, record: TrialFinished, *, here: bool) -> None:
         """Count an ended trial.
@@ -117,7 +123,6 @@ class SweepProgress:
         self.ended_here += here
         name = study_name(record.configuration.method, record.domain)
         self.results.setdefault(name, []).append(trial_result(record))
-        self._best.pop(name, None)
 
 
 def count_known(progress: SweepProgress, journal: Journal) -> None:

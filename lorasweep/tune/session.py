@@ -1,4 +1,4 @@
-"""One session of a sweep, from opening the journal to its last trial; its only writer."""
+"""One session of a sweep, from opening the journal to its last trial."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from lorasweep.store.scores import Scores
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.tune.base import measured_base
 from lorasweep.tune.interrupt import Interrupt
-from lorasweep.tune.live import View
+from lorasweep.tune.live import View, say
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.prepare import Prepared
 from lorasweep.tune.progress import SweepProgress, count_known
 from lorasweep.tune.replay import known_trials, nothing_left
-from lorasweep.tune.say import say
 from lorasweep.tune.study import SessionContext, run_study
 
 
@@ -44,7 +43,7 @@ class Ending:
 
 
 class Session:
-    """One driver's run of a sweep; `run` reads from top to bottom."""
+    """One run of the driver, and the only writer of the journal meanwhile."""
 
     def __init__(
         self, spec: SweepSpec, paths: SweepPaths, writer: journal.Journal, console: Console

@@ -19,7 +19,6 @@ from lorasweep.lanes.client import SlotClient
 from lorasweep.lanes.cluster import TUNE_TRIAL, Cluster
 from lorasweep.lanes.job import measure_base, run_trial
 from lorasweep.lanes.messages import MeasuredBase, SweepJob, from_config
-from lorasweep.lanes.pool import LanePool
 from lorasweep.spec.grid import planned_trials
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
@@ -28,12 +27,11 @@ from lorasweep.store.scores import Scores
 from lorasweep.tune.base import BaseScores
 from lorasweep.tune.callbacks import Recorder
 from lorasweep.tune.interrupt import Interrupt
-from lorasweep.tune.live import View, announcer, live_view
+from lorasweep.tune.live import View, announcer, live_view, say
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.prepare import Prepared
 from lorasweep.tune.progress import SweepProgress
 from lorasweep.tune.replay import ordered_search, window_of
-from lorasweep.tune.say import say
 from lorasweep.tune.scheduler import OrderedScheduler, scheduler_factory
 
 
@@ -124,21 +122,13 @@ class _StudyRun:
         # Always of this study's lanes, never of those of a study before.
         context.interrupt.wake = None if allocation.pool is None else allocation.pool.cut_off
         if allocation.pool is None:
-            trainable = self._jobs(job)
+            job = self._with_base(job)
+            trainable = tune.with_parameters(run_trial, job=job, resources=allocation.resources)
         else:
-            trainable = self._lanes(job, allocation.pool)
+            known, broker = self.base.scores, allocation.pool.broker
+            allocation.pool.start(job, None if known is None else MeasuredBase(known))
+            trainable = tune.with_parameters(SlotClient, broker=broker, root=job.root)
         self._tune(trainable, width)
-
-    def _lanes(self, job: SweepJob, pool: LanePool) -> Any:
-        """Start the lanes' work, and make the trainable of trials that lease slots."""
-        known = self.base.scores
-        pool.start(job, None if known is None else MeasuredBase(known))
-        return tune.with_parameters(SlotClient, broker=pool.broker, root=job.root)
-
-    def _jobs(self, job: SweepJob) -> Any:
-        """Measure the base, and make the trainable of trials that are jobs of their own."""
-        job = self._with_base(job)
-        return tune.with_parameters(run_trial, job=job, resources=self.allocation.resources)
 
     def _with_base(self, job: SweepJob) -> SweepJob:
         """Measure the base, unless an earlier study of the domain or session did.

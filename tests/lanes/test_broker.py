@@ -353,6 +353,20 @@ def test_a_trial_that_memory_does_not_hold_is_queued_again():
     run(test)
 
 
+def test_whoever_waits_for_a_save_is_answered_when_the_lease_ends():
+    async def test(broker: Broker) -> None:
+        await broker.open(0)
+        await broker.submit("a")
+        await broker.ask(0, 1)
+        saving = asyncio.ensure_future(broker.save("a"))
+        await asyncio.sleep(0)
+        broker.clock.now = LEASE_S + 1  # a client that saves does not renew
+        assert (await broker.ask()).release == ("a",)
+        assert await asyncio.wait_for(saving, 1.0) is False
+
+    run(test)
+
+
 def test_saving_waits_until_the_lane_has_saved():
     async def test(broker: Broker) -> None:
         await broker.open(0)

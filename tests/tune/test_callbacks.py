@@ -105,6 +105,7 @@ def test_a_base_that_is_known_is_not_journalled_again(journal: Journal):
     driver.hear(ended())
     (end,) = driver.complete()
     assert end.forgetting == pytest.approx(0.9 - 0.6)
+    driver.pool.base.assert_not_called()  # each call would wait for the broker
 
 
 def test_a_base_that_nobody_measured_leaves_forgetting_open(journal: Journal):

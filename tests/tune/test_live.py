@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from lorasweep.spec.trial import LoraHyperparameters
+from lorasweep.store.best import find_best
 from lorasweep.store.records import TrialFinished
 from lorasweep.tune.live import View, announcer, duration
 from lorasweep.tune.progress import RunningTrial, SweepProgress
@@ -87,6 +88,20 @@ def test_the_best_is_of_the_study_under_way(progress):
     assert "best" not in drawn(progress)
     progress.start_study("full", "code")
     assert "best" not in drawn(progress)
+
+
+def test_a_trial_that_ends_while_the_view_looks_for_the_best_is_seen_at_the_next_look(
+    progress, monkeypatch
+):
+    def interrupted(grouped):
+        found = find_best(grouped)
+        if "eeeeee" not in str(progress.recent):
+            progress.finish(finished("eeeeeeeeee", "COMPLETE", 0.9, lr=3e-3), here=True)
+        return found
+
+    monkeypatch.setattr("lorasweep.tune.progress.find_best", interrupted)
+    assert progress.best.winner.learning == 0.5
+    assert progress.best.winner.learning == 0.9
 
 
 def test_a_further_seed_is_marked_and_the_mark_explained(progress):
