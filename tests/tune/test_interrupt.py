@@ -24,10 +24,10 @@ def test_either_reason_stops_all_trials_and_wakes_who_waits_once(reason: str):
 def test_the_first_request_after_giving_up_does_not_end_the_process():
     interrupt = Interrupt()
     interrupt.given_up = True
-    interrupt._ask(2, None)
+    interrupt._request(2, None)
     assert interrupt.requested
     with pytest.raises(KeyboardInterrupt):
-        interrupt._ask(2, None)
+        interrupt._request(2, None)
 
 
 def test_tune_may_pickle_it():
