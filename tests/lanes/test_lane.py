@@ -83,7 +83,7 @@ def lane(make_sweep, ray_address, tmp_path_factory) -> Iterator[LaneAtWork]:
         tune.with_parameters(SlotClient, broker=pool.broker, root=str(root)),
     )
     (ended,) = pool.close(keep=False)
-    assert ended.notes == ("lane 0 died and began again; it has had at most 2 slots since",)
+    assert ended.notes == ("lane 0 died and restarted; it has had at most 2 slots since",)
     assert ended.slots == 2
     assert ended.tokens > 0
     ray.shutdown()
