@@ -16,6 +16,7 @@ from lorasweep.analysis.types import Number, Result
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 TAIL = 0.05  # what an interval leaves out on each side
+INTERVAL = f"{1 - 2 * TAIL:.0%} interval"  # as people read it
 # Chance, over all tests of a kind, that one shows an effect where there is none (Bonferroni).
 SIGNIFICANCE = 0.05
 # Seed of all redraws, so that the same trials give the same report.

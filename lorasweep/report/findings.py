@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lorasweep.analysis.advice.recommend import Recommendation
-from lorasweep.analysis.intervals import fisher_bounds, rank_correlation
+from lorasweep.analysis.intervals import INTERVAL, fisher_bounds, rank_correlation
 from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
 from lorasweep.analysis.tradeoff.pareto import POOLED
@@ -23,7 +23,6 @@ from lorasweep.store.best import Standing
 from lorasweep.store.configurations import is_scored
 from lorasweep.store.results import SweepResults
 
-_INTERVAL = "90% interval"
 _RANGE = "range over seeds"
 _COMPARABLE = 0.5  # an interaction this large beside the largest main effect changes the answer
 
@@ -45,7 +44,7 @@ class Finding:
     effect: float | None
     low: float | None = None
     high: float | None = None
-    basis: str = _INTERVAL
+    basis: str = INTERVAL
 
     @property
     def rests_on(self) -> str:

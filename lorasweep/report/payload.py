@@ -10,10 +10,12 @@ from typing import Any
 from lorasweep.report.picture import Picture
 from lorasweep.report.wording import LONGEST, signed
 from lorasweep.store.results import SweepResults
+from lorasweep.store.scores import MEASURES, SCORES, label_of
 
 _COLUMNS = (
-    *("trial", "method", "status", "stage", "error", "seed", "number", "learning", "forgetting"),
-    *("source_accuracy", "response_loss", "tokens", "wall_s"),
+    *("trial", "method", "status", "stage", "error", "seed", "number"),
+    *SCORES,
+    *("tokens", "wall_s"),
 )
 _PLACES = ("number", "learning", "forgetting", "source_accuracy")  # where a figure places a trial
 _LONGEST_SENTENCE = 1500
@@ -61,6 +63,14 @@ def _part(results: SweepResults, drawn: Sequence[Picture]) -> dict[str, Any]:
         "domain": tidy(results.domain),
         "base": tidy(base and {"learning": base.learning, "source_accuracy": base.source_accuracy}),
         "columns": tidy(columns),
+        "scores": [
+            {
+                "name": name,
+                "label": label_of(name),
+                "higher_is_better": MEASURES[name].higher_is_better,
+            }
+            for name in SCORES
+        ],
         "hyperparameters": [
             {"name": tidy(name), "searched": name in results.axes, "values": tidy(values)}
             for name, values in settings.items()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lorasweep.analysis.advice.recommend import Recommendation
 from lorasweep.analysis.claims.verdict import Claim
+from lorasweep.analysis.intervals import INTERVAL
 from lorasweep.analysis.result import Analysis, ScoreNoise
 from lorasweep.analysis.sensitivity.alpha_rules import AlphaRuleRanking
 from lorasweep.analysis.sensitivity.alternatives import Alternatives
@@ -21,6 +22,7 @@ from lorasweep.report.findings import Finding
 from lorasweep.report.wording import UNKNOWN, compact, duration, interval, level, number
 from lorasweep.store.best import Standing
 from lorasweep.store.results import SweepResults, TrialResult
+from lorasweep.store.scores import SCORES, label_of
 
 MOST_ROWS = 1000  # of trials in Markdown; trials.csv and the page have them all
 _STATUSES = ("COMPLETE", "PRUNED", "DIVERGED", "FAILED", "RUNNING", "PENDING")
@@ -146,7 +148,7 @@ def alternatives_table(method: str, rows: Sequence[Alternatives]) -> Table:
                 "hyperparameter": row.hyperparameter,
                 "levels at 90%": ", ".join(own.level for own in row.levels if own.is_close),
                 "spread of the best": None if row.spread is None else compact(row.spread),
-                "90% interval": interval(row.low, row.high),
+                INTERVAL: interval(row.low, row.high),
                 "note": row.reason,
             }
             for row in rows
@@ -158,7 +160,7 @@ def stable_rate_table(method: str, rate: StableRate) -> Table:
     """Show how high the learning rate may be."""
     row = {
         "estimate": level(rate.estimate) or UNKNOWN,
-        "90% interval": interval(rate.low, rate.high, level),
+        INTERVAL: interval(rate.low, rate.high, level),
         "largest that completed": level(rate.largest_stable) or UNKNOWN,
         "smallest that diverged": level(rate.smallest_diverged) or UNKNOWN,
         "note": rate.reason,
@@ -175,7 +177,7 @@ def diverged_table(method: str, divergence: Divergence) -> Table:
             "finished": str(row.finished),
             "diverged": str(row.diverged),
             "share diverged": compact(row.share),
-            "90% interval": interval(row.low, row.high),
+            INTERVAL: interval(row.low, row.high),
         }
         for name, levels in divergence.by_level.items()
         for row in levels
@@ -194,7 +196,7 @@ def alpha_rule_table(method: str, rules: Sequence[AlphaRuleRanking]) -> Table:
                 "configurations": str(rule.configurations),
                 "hyperparameter": row.hyperparameter,
                 "share": compact(row.importance),
-                "90% interval": interval(row.low, row.high),
+                INTERVAL: interval(row.low, row.high),
             }
             for rule in rules
             for row in rule.ranking.rows
@@ -210,7 +212,7 @@ def hypervolume_table(rows: Sequence[Hypervolume]) -> Table:
             {
                 "front of": row.scope,
                 "area": compact(row.area.effect),
-                "90% interval": interval(row.area.low, row.area.high),
+                INTERVAL: interval(row.area.low, row.area.high),
                 "n": str(row.area.n),
             }
             for row in rows
@@ -227,7 +229,7 @@ def matched_table(rows: Sequence[MatchedComparison]) -> Table:
                 "difference of": f"{row.outcome} at equal {row.matched}",
                 "between": f"{row.method} minus {row.other}",
                 "difference": None if row.difference is None else compact(row.difference),
-                "90% interval": interval(row.low, row.high),
+                INTERVAL: interval(row.low, row.high),
                 "n": str(row.n),
                 "note": row.reason,
             }
@@ -264,7 +266,7 @@ def claim_table(claims: Sequence[Claim]) -> Table:
         )
         for claim in claims
     ]
-    heads = ("published finding", "verdict", "effect", "of", "90% interval", "n", "source")
+    heads = ("published finding", "verdict", "effect", "of", INTERVAL, "n", "source")
     return Table("Published findings", heads, tuple(rows))
 
 
@@ -276,14 +278,14 @@ def undecided_table(claims: Sequence[Claim]) -> Table:
 
 def trial_table(results: SweepResults) -> Table:
     """Show the trials, as many as a reader may scroll through."""
-    scores = ("learning", "forgetting", "source accuracy", "response loss")
-    heads = ("trial", "method", *results.axes, "seed", "stage", "status", *scores)
+    scores = [name for name in SCORES if any(getattr(t, name) is not None for t in results.trials)]
+    labels = [label_of(name) for name in scores]
+    heads = ("trial", "method", *results.axes, "seed", "stage", "status", *labels)
     rows = [
         (
             *(trial.trial, trial.method, *_levels(trial, results.axes)),
             *(str(trial.seed), trial.stage, trial.status),
-            *(number(score) for score in (trial.learning, trial.forgetting)),
-            *(number(score) for score in (trial.source_accuracy, trial.response_loss)),
+            *(number(getattr(trial, name)) for name in scores),
             *(str(trial.tokens), duration(trial.wall_s)),
         )
         for trial in results.trials[:MOST_ROWS]

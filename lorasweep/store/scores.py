@@ -127,6 +127,17 @@ def _declared() -> Iterator[tuple[str, FieldInfo, Measure]]:
 
 
 MEASURES = {name: measure for name, _, measure in _declared()}
-SCORES = tuple(name for name, measure in MEASURES.items() if measure.higher_is_better is not None)
+# Shares before losses; within each, as declared.
+SCORES = tuple(
+    sorted(
+        (name for name, measure in MEASURES.items() if measure.higher_is_better is not None),
+        key=lambda name: MEASURES[name].unit != "share",
+    )
+)
 COUNTS = tuple(name for name, field, _ in _declared() if field.annotation is int)
 TIMES = tuple(name for name, measure in MEASURES.items() if measure.unit == "seconds")
+
+
+def label_of(name: str) -> str:
+    """Name of a measure as people read it."""
+    return name.replace("_", " ")

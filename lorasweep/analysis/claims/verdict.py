@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import computed_field
 
 from lorasweep.analysis.evidence import Evidence
-from lorasweep.analysis.intervals import Estimate, Unfinished
+from lorasweep.analysis.intervals import INTERVAL, Estimate, Unfinished
 from lorasweep.analysis.types import Number, Result
 
 Verdict = Literal["holds here", "does not hold here", "cannot tell"]
@@ -263,9 +263,7 @@ def _sentence(part: Comparison) -> str:
     low = "open" if found.low is None else _number(found.low)
     high = "open" if found.high is None else _number(found.high)
     bounds = (
-        "no interval"
-        if found.low is None and found.high is None
-        else f"90% interval {low} to {high}"
+        "no interval" if found.low is None and found.high is None else f"{INTERVAL} {low} to {high}"
     )
     what = f"{part.what[0].upper()}{part.what[1:]}"
     return f"{what}: {_number(found.effect)} ({bounds}; {found.n} {found.n_of}; {found.basis})."

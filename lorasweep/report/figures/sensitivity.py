@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import count
 
+from lorasweep.analysis.intervals import INTERVAL
 from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.sensitivity.importance import Ranking, Sensitivity
 from lorasweep.analysis.sensitivity.interactions import Interaction
@@ -36,8 +37,8 @@ _TIMES = "\N{MULTIPLICATION SIGN}"
 _MOST_BARS = 12  # pairs of hyperparameters are many; the table has them all
 
 RANKING_HEADS = (
-    *("hyperparameter", "rank", "share of variance", "90% interval", "by chance up to"),
-    *("rank holds in", "best minus worst level", "90% interval of that"),
+    *("hyperparameter", "rank", "share of variance", INTERVAL, "by chance up to"),
+    *("rank holds in", "best minus worst level", f"{INTERVAL} of that"),
     *("best level", "worst level"),
 )
 
@@ -189,7 +190,7 @@ def _shares(
         ],
         caption,
         table=Table(
-            heads=("method", *heads, "90% interval", *(["by chance up to"] if has_chance else [])),
+            heads=("method", *heads, INTERVAL, *(["by chance up to"] if has_chance else [])),
             rows=rows,
             names=2,
         ),

@@ -26,8 +26,7 @@ function describe(trial) {
     .filter(([, value]) => known(value));
   const rows = [true, false].flatMap((searched) =>
     settings.filter((setting) => setting[2] === searched).map(([name, value]) => [short(name), short(level(value), 40)]));
-  const scores = [["learning", trial.learning], ["forgetting", trial.forgetting],
-    ["source accuracy", trial.source_accuracy], ["response loss", trial.response_loss]];
+  const scores = part.scores.map((of) => [of.label, trial[of.name]]);
   return [
     ["method", short(trial.method)],
     ...rows,

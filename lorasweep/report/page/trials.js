@@ -134,10 +134,7 @@ function columnsOf(parts, all) {
   });
   const any = (value) => all.some((t) => known(value(t)));
   const scores = [
-    measured("learning", (t) => t.learning),
-    measured("forgetting", (t) => t.forgetting, score, { score: false }),
-    measured("source accuracy", (t) => t.source_accuracy),
-    measured("response loss", (t) => t.response_loss, score, { score: false }),
+    ...parts[0].scores.map((of) => measured(of.label, (t) => t[of.name], score, { score: of.higher_is_better })),
     measured("tokens", (t) => t.tokens || null, count),
     measured("time", (t) => t.wall_s || null, seconds),
   ];
