@@ -6,12 +6,13 @@ bucket), P numbers of an adapter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from lorasweep.model.lora import AdapterLayer, initial_adapter
+from lorasweep.model.lora import AdapterLayer, initial_adapter, parameters_per_layer
 from lorasweep.spec.trial import LoraHyperparameters
 
 SMALLEST_BUCKET = 8
@@ -32,7 +33,7 @@ class Adapter:
     zero, so are both gradients, and optimizers do not move a zero weight without a gradient.
 
     layers: that are adapted, in the order of the model.
-    scaling: factor on the adapter's output.
+    padded: the hyperparameters, with the bucket as the rank.
     weights_P, gradients_P: padded; rows of a `Stack` while the adapter is packed.
     """
 
@@ -40,30 +41,30 @@ class Adapter:
         self, layers: tuple[AdapterLayer, ...], hyperparameters: LoraHyperparameters, seed: int
     ) -> None:
         """Initialise an adapter as PEFT would."""
-        self.layers = layers
-        self.rank, self.scaling = hyperparameters.rank, hyperparameters.scaling
-        self.bucket = rank_bucket(self.rank)
+        self.layers, self.hyperparameters = layers, hyperparameters
+        bucket = rank_bucket(hyperparameters.rank)
+        self.padded = hyperparameters.model_copy(update={"rank": bucket})
         # What must agree for adapters to share a stack. Finer buckets would mean smaller stacks.
-        self.shape = (hyperparameters.targets, self.bucket)
-        size = sum(self.bucket * (layer.inputs + layer.outputs) for layer in layers)
-        self.weights_P = torch.zeros(size)
-        self.gradients_P = torch.zeros(size)
-        self.fill(initial_adapter(layers, self.rank, seed))
+        self.shape = (hyperparameters.targets, bucket)
+        self.weights_P = torch.zeros(_parameters(layers, self.padded))
+        self.gradients_P = torch.zeros_like(self.weights_P)
+        self.fill(initial_adapter(layers, hyperparameters, seed))
 
     def named(self) -> dict[str, Tensor]:
-        """View the weights A and B of every layer at their real rank, by PEFT's names."""
+        """View the weights of every layer at their real rank, by PEFT's names."""
         return self.views(self.weights_P)
 
     def views(self, flat_P: Tensor) -> dict[str, Tensor]:
-        """View a vector of the adapter's layout as A and B of every layer at their real rank."""
+        """View a vector of the adapter's layout as the tensors of every layer, at its real rank."""
         views = {}
-        for layer, a_RI, b_OR in matrices(flat_P, self.layers, self.bucket):
-            views[layer.a] = a_RI[: self.rank]
-            views[layer.b] = b_OR[:, : self.rank]
+        for layer, padded in layer_tensors(flat_P, self.layers, self.padded):
+            shapes = layer.shapes(self.hyperparameters)
+            for (name, shape), tensor in zip(shapes.items(), padded, strict=True):
+                views[name] = tensor[tuple(map(slice, shape))]
         return views
 
     def fill(self, values: Mapping[str, Tensor]) -> None:
-        """Copy matrices of the real rank into the adapter."""
+        """Copy tensors of the real rank into the adapter."""
         for name, view in self.named().items():
             view.copy_(values[name])
 
@@ -75,22 +76,27 @@ class Adapter:
     @property
     def trainable(self) -> int:
         """Number of trained parameters, padding left out."""
-        return sum(self.rank * (layer.inputs + layer.outputs) for layer in self.layers)
+        return _parameters(self.layers, self.hyperparameters)
 
 
-def matrices(
-    flat: Tensor, layers: Sequence[AdapterLayer], rank: int
-) -> Iterator[tuple[AdapterLayer, Tensor, Tensor]]:
-    """View the last dimension of `flat` as A (R x I) and B (O x R) of every layer."""
+def _parameters(layers: Sequence[AdapterLayer], hyperparameters: LoraHyperparameters) -> int:
+    sizes = (parameters_per_layer(hyperparameters, one.inputs, one.outputs) for one in layers)
+    return sum(sizes)
+
+
+def layer_tensors(
+    flat: Tensor, layers: Sequence[AdapterLayer], hyperparameters: LoraHyperparameters
+) -> Iterator[tuple[AdapterLayer, tuple[Tensor, ...]]]:
+    """View the last dimension of `flat` as the tensors of every layer, such as A and B."""
     first = 0
-    # A vector holds A and then B of the first layer, A and B of the second, and so on.
+    # A vector holds all tensors of the first layer, then all of the second, and so on.
     for layer in layers:
-        middle = first + rank * layer.inputs
-        last = middle + rank * layer.outputs
-        a = flat[..., first:middle].view(*flat.shape[:-1], rank, layer.inputs)
-        b = flat[..., middle:last].view(*flat.shape[:-1], layer.outputs, rank)
-        yield layer, a, b
-        first = last
+        tensors = []
+        for shape in layer.shapes(hyperparameters).values():
+            last = first + math.prod(shape)
+            tensors.append(flat[..., first:last].view(*flat.shape[:-1], *shape))
+            first = last
+        yield layer, tuple(tensors)
 
 
 class Stack:
@@ -106,8 +112,8 @@ class Stack:
             # Through .data, so that weights_P stays the tensor that the optimizer updates.
             adapter.weights_P.data = weights_SP[i]
             adapter.gradients_P = gradients_SP[i]
-        layers, bucket = adapters[0].layers, adapters[0].bucket  # the same for all of one shape
-        scaling = [adapter.scaling for adapter in adapters]
+        layers, padded = adapters[0].layers, adapters[0].padded  # of the same shapes for all
+        scaling = [adapter.hyperparameters.scaling for adapter in adapters]
         self.scaling_S11 = torch.tensor(scaling, device=device)[:, None, None]
-        self.weights = {la.name: (a, b) for la, a, b in matrices(weights_SP, layers, bucket)}
-        self.gradients = {la.name: (a, b) for la, a, b in matrices(gradients_SP, layers, bucket)}
+        self.weights = {la.name: own for la, own in layer_tensors(weights_SP, layers, padded)}
+        self.gradients = {la.name: own for la, own in layer_tensors(gradients_SP, layers, padded)}

@@ -1,108 +1,42 @@
-"""LoRA on named sets of layers, initialised, named and saved as PEFT does it."""
+"""A LoRA adapter as PEFT defines it: its tensors, their start, the update they make, its files.
+
+A variant of LoRA is declared here: training, counting, saving and measuring of adapters follow it.
+Only the forward and backward pass of many adapters at once are elsewhere, in `packed.py`.
+
+Shape legend: O outputs and I inputs of a layer, R rank of its adapter.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from lorasweep.errors import LorasweepError
+from lorasweep.spec.trial import LoraHyperparameters
 
-from lorasweep.errors import ModelError
-from lorasweep.spec.trial import GATE, TARGET_SECTIONS, UNGATED, LoraHyperparameters
+if TYPE_CHECKING:  # `lorasweep plan` counts parameters without loading torch
+    from torch import Tensor
 
-# Names of linear layers in the families of models: Llama, Mistral, Qwen and Gemma first, then Phi,
-# GPT-NeoX, GPT-2, OPT, Falcon and Bloom. `attention` is q, k, v, o and `mlp` is gate, up, down
-# (Biderman et al. 2024, v2, appendix A).
-ATTENTION = frozenset(
-    [
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "qkv_proj",
-        "out_proj",
-        "query_key_value",
-        "c_attn",
-        "Wqkv",
-    ]
-)
-MLP = frozenset(
-    [
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-        "gate_up_proj",
-        "fc1",
-        "fc2",
-        "dense_h_to_4h",
-        "dense_4h_to_h",
-        "c_fc",
-    ]
-)
-_GATE_LAYER = "gate_proj"
-# These names occur in attention and in the MLP, so the parent module decides.
-AMBIGUOUS = frozenset({"dense", "c_proj"})
-_ATTENTION_PARTS = ("attention", "self_attn", "attn", "self_attention")
+# What PEFT's files call the tensors of a layer's adapter, after the layer's own name.
+A = "lora_A.weight"
+B = "lora_B.weight"
+_PREFIX = "base_model.model."
 
 
-def layer_sections(model: Any) -> dict[str, str]:
-    """Find the linear layers that can be adapted, each with its section of a block.
-
-    Returns:
-        `attention`, `mlp` or `gate` by the full name of the layer, in the order of the model.
-    """
-    sections = {}
-    for name, _ in _linear_layers(model):
-        *parents, leaf = name.split(".")
-        in_attention = any(part in _ATTENTION_PARTS for part in parents[-1:])
-        if leaf in ATTENTION or (leaf in AMBIGUOUS and in_attention):
-            sections[name] = "attention"
-        elif leaf in MLP or leaf in AMBIGUOUS:
-            sections[name] = GATE if leaf == _GATE_LAYER else "mlp"
-    return sections
+def tensor_shapes(
+    hyperparameters: LoraHyperparameters, inputs: int, outputs: int
+) -> dict[str, tuple[int, ...]]:
+    """Shape the trained tensors of one layer's adapter, in the order that `Adapter` keeps them."""
+    return {A: (hyperparameters.rank, inputs), B: (outputs, hyperparameters.rank)}
 
 
-def _linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
-    from transformers.pytorch_utils import Conv1D
-
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear | Conv1D):
-            yield name, module
-
-
-def target_modules(model: Any, targets: str) -> list[str]:
-    """List the full names of the linear layers in a named set, sorted.
-
-    Args:
-        model: the base model.
-        targets: `attention`, `mlp`, `all` or `ungated`.
-
-    Raises:
-        ModelError: the model lacks layers of known names for all or half of the set, or has no
-            gate to leave out.
-    """
-    sections = layer_sections(model)
-    wanted, found = TARGET_SECTIONS[targets], set(sections.values())
-    if GATE in found:
-        found.add("mlp")
-    # `all` with one half missing would be the other half under a wrong name.
-    if missing := [section for section in wanted if section not in {*found, GATE}]:
-        linear = {name.rpartition(".")[2] for name, _ in _linear_layers(model)}
-        raise ModelError(
-            f"space.targets: {targets!r} finds no {' or '.join(missing)} layer in this model; its "
-            f"linear layers are {', '.join(sorted(linear)) or 'none'}"
-        )
-    if targets == UNGATED and GATE not in found:
-        raise ModelError(
-            f"space.targets: {UNGATED!r} leaves out the layers called {_GATE_LAYER} (version 1 of "
-            "Biderman et al.), and this model has none; use 'all'"
-        )
-    return sorted(name for name, section in sections.items() if section in wanted)
+def parameters_per_layer(hyperparameters: LoraHyperparameters, inputs: int, outputs: int) -> int:
+    """Count the trained parameters of one layer's adapter."""
+    return sum(map(math.prod, tensor_shapes(hyperparameters, inputs, outputs).values()))
 
 
 @dataclass(frozen=True)
@@ -119,34 +53,18 @@ class AdapterLayer:
     outputs: int
     transposed: bool = False
 
-    @property
-    def a(self) -> str:
-        """The name PEFT saves A under."""
-        return f"base_model.model.{self.name}.lora_A.weight"
+    @classmethod
+    def of(cls, name: str, linear: Any) -> AdapterLayer:
+        """Read the shape of a model's layer."""
+        rows, columns = linear.weight.shape
+        if stores_transposed(linear):
+            return cls(name, rows, columns, transposed=True)
+        return cls(name, columns, rows)
 
-    @property
-    def b(self) -> str:
-        """The name PEFT saves B under."""
-        return f"base_model.model.{self.name}.lora_B.weight"
-
-
-def adapter_layers(model: Any, targets: str) -> tuple[AdapterLayer, ...]:
-    """List the layers of a named set in the order of the model, in which PEFT initialises them.
-
-    Raises:
-        ModelError: as `target_modules`.
-    """
-    wanted = set(target_modules(model, targets))
-    return tuple(
-        _adapter_layer(name, module) for name, module in model.named_modules() if name in wanted
-    )
-
-
-def _adapter_layer(name: str, linear: Any) -> AdapterLayer:
-    rows, columns = linear.weight.shape
-    if stores_transposed(linear):
-        return AdapterLayer(name, rows, columns, transposed=True)
-    return AdapterLayer(name, columns, rows)
+    def shapes(self, hyperparameters: LoraHyperparameters) -> dict[str, tuple[int, ...]]:
+        """Shape its adapter's tensors, by the names that PEFT saves them under."""
+        shapes = tensor_shapes(hyperparameters, self.inputs, self.outputs)
+        return {saved_name(self.name, tensor): shape for tensor, shape in shapes.items()}
 
 
 def stores_transposed(linear: Any) -> bool:
@@ -156,7 +74,26 @@ def stores_transposed(linear: Any) -> bool:
     return isinstance(linear, Conv1D)
 
 
-def initial_adapter(layers: tuple[AdapterLayer, ...], rank: int, seed: int) -> dict[str, Tensor]:
+def saved_name(layer: str, tensor: str) -> str:
+    """Name a layer's tensor as PEFT's files do."""
+    return f"{_PREFIX}{layer}.{tensor}"
+
+
+def saved_name_of(parameter: str) -> str:
+    """Convert a parameter's name among PEFT's inserted layers to the one in its files."""
+    return _PREFIX + parameter.replace(".default.", ".")
+
+
+def adapted_layers(saved: Iterable[str]) -> list[str]:
+    """List the names of the layers that a saved adapter has tensors of."""
+    ending = f".{A}"
+    found = (name for name in saved if name.endswith(ending))
+    return [name.removeprefix(_PREFIX).removesuffix(ending) for name in found]
+
+
+def initial_adapter(
+    layers: tuple[AdapterLayer, ...], hyperparameters: LoraHyperparameters, seed: int
+) -> dict[str, Tensor]:
     """Draw the adapter that PEFT would draw after `torch.manual_seed(seed)`; B is zero.
 
     PEFT creates both matrices as linear layers, which initialise themselves, and then draws A
@@ -164,18 +101,21 @@ def initial_adapter(layers: tuple[AdapterLayer, ...], rank: int, seed: int) -> d
     draws are repeated here in that order, from a generator of the trial's own instead of the global
     one, so that an adapter can be made while others train.
     """
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
 
-    def draw(rows: int, columns: int) -> Tensor:
-        empty = torch.empty(rows, columns)
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        empty = torch.empty(shape)
         return torch.nn.init.kaiming_uniform_(empty, a=math.sqrt(5), generator=generator)
 
     adapter = {}
     for layer in layers:
-        draw(rank, layer.inputs)
-        draw(layer.outputs, rank)
-        adapter[layer.a] = draw(rank, layer.inputs)
-        adapter[layer.b] = torch.zeros(layer.outputs, rank)
+        (a, a_shape), (b, b_shape) = layer.shapes(hyperparameters).items()
+        draw(a_shape)
+        draw(b_shape)
+        adapter[a] = draw(a_shape)
+        adapter[b] = torch.zeros(b_shape)
     return adapter
 
 
@@ -218,3 +158,53 @@ def save_adapter(
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     content = json.dumps(config, indent=2, sort_keys=True) + "\n"
     (folder / "adapter_config.json").write_text(content, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class SavedAdapter:
+    """What the configuration in a PEFT folder says of the adapter, which others may have trained.
+
+    tensors: that each of its layers has.
+    transposed: whether the base's weights are inputs x outputs.
+    """
+
+    alpha: float
+    uses_rslora: bool
+    transposed: bool
+    tensors: tuple[str, ...] = (A, B)
+
+    @classmethod
+    def of(cls, config: Mapping[str, object], path: Path) -> SavedAdapter:
+        """Read the content of an `adapter_config.json`.
+
+        Raises:
+            LorasweepError: it describes another adapter than this module can compute.
+        """
+        odd = [key for key in ("use_dora", "alpha_pattern") if config.get(key)]
+        alpha = config.get("lora_alpha")
+        if config.get("peft_type") != "LORA" or not isinstance(alpha, int | float) or odd:
+            raise LorasweepError(
+                f"{str(path)!r}: must describe plain LoRA with one lora_alpha, got peft_type "
+                f"{config.get('peft_type')!r} with lora_alpha {alpha!r}"
+                + "".join(f" and {key}" for key in odd)
+            )
+        uses_rslora, transposed = config.get("use_rslora"), config.get("fan_in_fan_out")
+        return cls(float(alpha), bool(uses_rslora), bool(transposed))
+
+    def weight_shape(self, tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+        """Shape of the base's weight that a layer's tensors update."""
+        outputs, inputs = tensors[B].shape[0], tensors[A].shape[1]
+        return (inputs, outputs) if self.transposed else (outputs, inputs)
+
+    def merge(
+        self, base_OI: Tensor, tensors: Mapping[str, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Add a layer's update to its weight.
+
+        Returns:
+            The tuned weight, and two matrices whose product is the update: O x R and R x I.
+        """
+        a_RI, b_OR = tensors[A], tensors[B]
+        rank = a_RI.shape[0]  # of this layer, which `rank_pattern` may set
+        b_OR = b_OR * self.alpha / (math.sqrt(rank) if self.uses_rslora else rank)
+        return base_OI + b_OR @ a_RI, (b_OR, a_RI)

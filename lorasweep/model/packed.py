@@ -22,14 +22,10 @@ from torch import Tensor, nn
 
 from lorasweep.errors import ModelError
 from lorasweep.model.adapter import Adapter, Stack
-from lorasweep.model.lora import (
-    AdapterLayer,
-    adapter_layers,
-    layer_sections,
-    stores_transposed,
-)
+from lorasweep.model.lora import AdapterLayer, stores_transposed
 from lorasweep.model.routing import Group, Routing, TrialRows
 from lorasweep.model.rows import attention_cost, cache_bytes, shares_rows, vocabulary_of
+from lorasweep.model.targets import adapter_layers, layer_sections
 from lorasweep.spec.trial import TARGET_SECTIONS, LoraHyperparameters
 
 

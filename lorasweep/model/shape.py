@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lorasweep.spec.trial import GATE, TARGET_SECTIONS
+from lorasweep.model.lora import parameters_per_layer
+from lorasweep.spec.trial import GATE, TARGET_SECTIONS, LoraHyperparameters
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,12 @@ class Architecture:
         """Number of weights that each token is multiplied with: linear layers and output head."""
         return sum(linear.weights for linear in self.linears) + self.vocabulary * self.hidden_size
 
-    def trainable(self, targets: str, rank: int) -> int:
-        """Count the parameters of a LoRA adapter: rank x (inputs + outputs), summed over layers.
-
-        Args:
-            targets: `attention`, `mlp`, `all` or `ungated`.
-        """
-        return rank * sum(
-            (linear.inputs + linear.outputs) * linear.count
+    def trainable(self, hyperparameters: LoraHyperparameters) -> int:
+        """Count the parameters of a LoRA adapter."""
+        return sum(
+            parameters_per_layer(hyperparameters, linear.inputs, linear.outputs) * linear.count
             for linear in self.linears
-            if linear.section in TARGET_SECTIONS[targets]
+            if linear.section in TARGET_SECTIONS[hyperparameters.targets]
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorasweep.model.lora import AdapterLayer, initial_adapter, peft_fields
+from lorasweep.model.lora import AdapterLayer, initial_adapter, peft_fields, saved_name_of
 from lorasweep.model.rows import cache_bytes
 from lorasweep.spec.trial import LoraHyperparameters
 
@@ -29,7 +29,7 @@ def insert_adapter(
     dtype = next(base.parameters()).dtype
     inject_adapter_in_model(LoraConfig(**peft_fields(layers, hyperparameters)), base)
     # PEFT has drawn from the global generator, and under stage 3 on each worker for itself.
-    drawn = initial_adapter(layers, hyperparameters.rank, seed)
+    drawn = initial_adapter(layers, hyperparameters, seed)
     for name, parameter in adapter_of(base).items():
         parameter.data = drawn[name].to(parameter.device, dtype)
 
@@ -37,7 +37,7 @@ def insert_adapter(
 def adapter_of(model: Any) -> dict[str, nn.Parameter]:
     """Collect the parameters of an inserted adapter, named as in PEFT's files."""
     return {
-        "base_model.model." + name.replace(".default.", "."): parameter
+        saved_name_of(name): parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }

@@ -64,7 +64,7 @@ def _on_meta_device(config: Any, *, trust_remote_code: bool) -> Architecture:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from lorasweep.model.lora import adapter_layers, layer_sections
+    from lorasweep.model.targets import adapter_layers, layer_sections
 
     try:
         with torch.device("meta"):

@@ -24,12 +24,15 @@ from lorasweep.service.throughput import START_S, Throughput, assumed_throughput
 from lorasweep.spec.grid import grid_points, planned_trials
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
-from lorasweep.spec.trial import DURATIONS, Hyperparameters, LoraHyperparameters
+from lorasweep.spec.trial import (
+    DURATIONS,
+    HYPERPARAMETERS,
+    Hyperparameters,
+    LoraHyperparameters,
+)
 from lorasweep.train.optim import COOLDOWN
 
 GPUS = (1, 8, 16, 32, 64)  # the columns of the paper's appendix H
-# Axes that change what a trial takes; each of them is a list of levels.
-_COSTLY = ("targets", "rank", "batch_size", "epochs", "tokens")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def configurations(study: SweepSpec) -> list[Hyperparameters]:
     if study.search.is_grid:
         points = grid_points(study)
     else:
-        levels = {name: values for name, values in _levels(study).items() if name in _COSTLY}
+        costly = {name for name, declared in HYPERPARAMETERS.items() if declared.changes_cost}
+        levels = {name: values for name, values in _levels(study).items() if name in costly}
         crossed = itertools.product(*levels.values())
         points = [dict(zip(levels, values, strict=True)) for values in crossed]
     return [type(fixed).model_validate({**fixed.model_dump(), **point}) for point in points]
@@ -77,7 +81,7 @@ def trial_cost(
     """Estimate what one configuration takes."""
     trained = shape.parameters
     if isinstance(chosen, LoraHyperparameters):
-        trained = shape.trainable(chosen.targets, chosen.rank)
+        trained = shape.trainable(chosen)
     steps, tokens = _duration(study, chosen, size, seq_len)
     return TrialCost(trained, steps, tokens, flops_per_token(shape, study.method, trained))
 

@@ -20,6 +20,7 @@ class Declaration:
     scale: how an interval of it is searched; None where it takes levels only.
     full_factor: full finetuning takes LoRA's value and default axis times this.
     is_duration: it sets how long a trial is; only one such hyperparameter applies to a trial.
+    changes_cost: a trial's parameters, steps or tokens depend on it, so a plan needs its levels.
     held_equal: methods are compared at equal values of it; the others are tuned for each method.
     is_later: added after trials had been named; at its default it is left out of a trial's hash, so
         that those trials keep their names.
@@ -32,6 +33,7 @@ class Declaration:
     unit: str = ""
     full_factor: float = 1.0
     is_duration: bool = False
+    changes_cost: bool = False
     held_equal: bool = False
     is_later: bool = False
 

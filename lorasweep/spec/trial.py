@@ -69,6 +69,7 @@ class _Shared(Frozen):
             help="sequences in one optimizer step, over all workers",
             levels=(8, 16, 32),
             unit="sequences",
+            changes_cost=True,
             held_equal=True,
         ),
     ] = 16
@@ -80,6 +81,7 @@ class _Shared(Frozen):
             levels=(1.0, 2.0, 4.0),
             unit="passes",
             is_duration=True,
+            changes_cost=True,
             held_equal=True,
         ),
     ] = 1.0
@@ -90,6 +92,7 @@ class _Shared(Frozen):
             levels=(250_000_000, 500_000_000, 1_000_000_000),
             unit="tokens",
             is_duration=True,
+            changes_cost=True,
             held_equal=True,
         ),
     ] = None
@@ -130,10 +133,13 @@ class LoraHyperparameters(_Shared):
             help="modules that get adapters: `attention` (q, k, v, o), `mlp` (gate, up, down), "
             "`all`, or `ungated` (all but the gate, as in version 1 of Biderman et al. 2024)",
             levels=TARGET_SETS,
+            changes_cost=True,
         ),
     ] = "all"
     rank: Annotated[
-        int, Field(ge=1, le=65536), Declaration(help="rank of every adapter", levels=(4, 16, 64))
+        int,
+        Field(ge=1, le=65536),
+        Declaration(help="rank of every adapter", levels=(4, 16, 64), changes_cost=True),
     ] = 16
     alpha: Annotated[
         float | str,

@@ -28,10 +28,11 @@ from lorasweep.data.batches import IGNORED, MicroBatch
 from lorasweep.data.shard import Shard
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model.base import compute_dtype, empty_base, load_base
-from lorasweep.model.lora import AdapterLayer, adapter_layers
+from lorasweep.model.lora import AdapterLayer
 from lorasweep.model.rows import attention_cost, forward_inputs, numel, shares_rows, vocabulary_of
 from lorasweep.model.served import Served, logits_at
 from lorasweep.model.single import SingleModel, insert_adapter
+from lorasweep.model.targets import adapter_layers
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec, TrainSpec
 from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
 from lorasweep.train import zero

@@ -148,7 +148,7 @@ def _check_targets(study: SweepSpec, base: BaseReader) -> None:
     levels = study.levels_of("targets")
     if base.facts.model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
         return  # these families have attention and MLP layers; no need to load torch to find out
-    from lorasweep.model.lora import target_modules
+    from lorasweep.model.targets import target_modules
 
     model = empty_base(study.model)
     for targets in levels:

@@ -8,7 +8,8 @@ from torch import nn
 
 from lorasweep.errors import ModelError
 from lorasweep.model.base import load_base
-from lorasweep.model.lora import adapter_layers, initial_adapter, save_adapter, target_modules
+from lorasweep.model.lora import initial_adapter, save_adapter
+from lorasweep.model.targets import adapter_layers, target_modules
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
 
@@ -161,7 +162,9 @@ def test_an_adapter_is_initialised_as_by_peft_bit_for_bit(load, name, targets, r
     hyperparameters = LoraHyperparameters(rank=rank, targets=targets)
     theirs = trained_by(peft_of(load(name), hyperparameters, seed))
     torch.rand(3)  # whatever else is drawn
-    ours = initial_adapter(adapter_layers(load(name), targets), rank, seed)
+    ours = initial_adapter(
+        adapter_layers(load(name), targets), LoraHyperparameters(rank=rank), seed
+    )
     assert ours.keys() == theirs.keys()
     assert {value.dtype for value in ours.values()} == {torch.float32}
     for key, value in theirs.items():
@@ -171,8 +174,9 @@ def test_an_adapter_is_initialised_as_by_peft_bit_for_bit(load, name, targets, r
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_an_adapter_of_a_bf16_base_is_initialised_in_fp32_where_peft_rounds_it(load, name):
     theirs = trained_by(peft_of(load(name, "bf16"), LoraHyperparameters(rank=5), 3))
-    exact = initial_adapter(adapter_layers(load(name), "all"), 5, 3)
-    ours = initial_adapter(adapter_layers(load(name, "bf16"), "all"), 5, 3)
+    hyperparameters = LoraHyperparameters(rank=5)
+    exact = initial_adapter(adapter_layers(load(name), "all"), hyperparameters, 3)
+    ours = initial_adapter(adapter_layers(load(name, "bf16"), "all"), hyperparameters, 3)
     for key, value in theirs.items():
         assert torch.equal(ours[key], exact[key])
         assert torch.equal(ours[key].bfloat16().float(), value)
@@ -181,7 +185,9 @@ def test_an_adapter_of_a_bf16_base_is_initialised_in_fp32_where_peft_rounds_it(l
 def test_the_seed_alone_determines_an_initial_adapter(load):
     layers = adapter_layers(load("llama"), "all")
     before = torch.get_rng_state()
-    first, again, other = (initial_adapter(layers, 16, seed) for seed in (0, 0, 1))
+    first, again, other = (
+        initial_adapter(layers, LoraHyperparameters(), seed) for seed in (0, 0, 1)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     for name, value in first.items():
         assert value.equal(again[name])
@@ -193,7 +199,7 @@ def test_the_seed_alone_determines_an_initial_adapter(load):
 def saved(load, family, tmp_path):
     def save(name, hyperparameters):
         layers = adapter_layers(load(name), hyperparameters.targets)
-        adapter = stirred(initial_adapter(layers, hyperparameters.rank, 0))
+        adapter = stirred(initial_adapter(layers, hyperparameters, 0))
         save_adapter(tmp_path / "adapter", adapter, layers, hyperparameters, str(family(name)))
         return tmp_path / "adapter", adapter
 
@@ -263,7 +269,7 @@ def test_saving_does_not_ask_the_hub_about_the_base(load, tmp_path, monkeypatch)
 
     monkeypatch.setattr(saving, "check_file_exists_on_hf_hub", ask)
     layers = adapter_layers(load("llama"), "all")
-    adapter = initial_adapter(layers, 16, 0)
+    adapter = initial_adapter(layers, LoraHyperparameters(), 0)
     save_adapter(tmp_path, adapter, layers, LoraHyperparameters(), "org/model")
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "org/model"
@@ -271,7 +277,8 @@ def test_saving_does_not_ask_the_hub_about_the_base(load, tmp_path, monkeypatch)
 
 def test_only_the_adapter_is_saved_and_not_the_stack_it_is_a_view_of(load, tmp_path):
     layers = adapter_layers(load("llama"), "attention")
-    held = {name: torch.zeros(9, *v.shape) for name, v in initial_adapter(layers, 2, 0).items()}
+    initial = initial_adapter(layers, LoraHyperparameters(rank=2), 0)
+    held = {name: torch.zeros(9, *value.shape) for name, value in initial.items()}
     views = {name: value[4] for name, value in held.items()}
     save_adapter(tmp_path, views, layers, LoraHyperparameters(rank=2), "org/model")
     numbers = sum(2 * (layer.inputs + layer.outputs) for layer in layers)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from lorasweep.data.batches import MicroBatch, collate
 from lorasweep.data.tokens import Tokens
 from lorasweep.errors import ModelError
-from lorasweep.model.adapter import SMALLEST_BUCKET, Adapter, matrices, rank_bucket
+from lorasweep.model.adapter import SMALLEST_BUCKET, Adapter, layer_tensors, rank_bucket
 from lorasweep.model.base import load_base
 from lorasweep.model.lora import initial_adapter, save_adapter
 from lorasweep.model.packed import PackedCopies, PackedModel
@@ -73,12 +73,7 @@ def repeated(adapters: list[Adapter]) -> Tensor:
 
 def in_peft(load: Callable[..., Any], name: str, adapter: Adapter, folder: Path) -> Any:
     """Load an adapter into a plain base by PEFT's own means."""
-    hyperparameters = next(
-        h
-        for h in SEVERAL
-        if (h.rank, h.scaling, h.targets) == (adapter.rank, adapter.scaling, adapter.shape[0])
-    )
-    save_adapter(folder, adapter.named(), adapter.layers, hyperparameters, name)
+    save_adapter(folder, adapter.named(), adapter.layers, adapter.hyperparameters, name)
     return PeftModel.from_pretrained(load(name), str(folder), is_trainable=True)
 
 
@@ -89,8 +84,9 @@ def losses_of(logits_BTV: Tensor, ids_BT: Tensor) -> Tensor:
 def padded(adapter: Adapter) -> Tensor:
     """Collect the padding between the real rank and the bucket."""
     parts = []
-    for _, a_RI, b_OR in matrices(adapter.weights_P, adapter.layers, adapter.bucket):
-        parts += [a_RI[adapter.rank :].flatten(), b_OR[:, adapter.rank :].flatten()]
+    rank = adapter.hyperparameters.rank
+    for _, (a_RI, b_OR) in layer_tensors(adapter.weights_P, adapter.layers, adapter.padded):
+        parts += [a_RI[rank:].flatten(), b_OR[:, rank:].flatten()]
     return torch.cat(parts)
 
 
@@ -114,7 +110,7 @@ def test_a_bucket_is_the_smallest_that_fits_the_rank(rank):
 def test_an_adapter_is_pefts_with_zeros_up_to_its_bucket(load, name, rank):
     packed = PackedModel(load(name), CPU)
     adapter = packed.adapter(LoraHyperparameters(rank=rank), seed=5)
-    expected = initial_adapter(adapter.layers, rank, 5)
+    expected = initial_adapter(adapter.layers, adapter.hyperparameters, 5)
     assert adapter.named().keys() == expected.keys()
     assert all(value.equal(expected[key]) for key, value in adapter.named().items())
     assert adapter.trainable == sum(value.numel() for value in expected.values())

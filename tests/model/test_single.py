@@ -9,8 +9,9 @@ from peft import PeftModel
 
 from lorasweep.errors import ModelError
 from lorasweep.model.base import empty_base, load_base, save_tuned
-from lorasweep.model.lora import adapter_layers, initial_adapter, save_adapter
+from lorasweep.model.lora import initial_adapter, save_adapter
 from lorasweep.model.single import SingleModel, adapter_of, insert_adapter
+from lorasweep.model.targets import adapter_layers
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 
@@ -27,7 +28,7 @@ def test_an_inserted_adapter_is_the_one_that_peft_loads(family, tmp_path: Path, 
     base = load_base(spec, CPU)
     assert adapter_layers(base, "all") == layers
     insert_adapter(base, layers, LORA, seed=7)
-    adapter, drawn = adapter_of(base), initial_adapter(layers, 3, 7)
+    adapter, drawn = adapter_of(base), initial_adapter(layers, LoraHyperparameters(rank=3), 7)
     assert adapter.keys() == drawn.keys()
     assert all(torch.equal(adapter[name], drawn[name]) for name in drawn)
     with torch.no_grad():

@@ -14,6 +14,7 @@ from lorasweep.model.size import (
     read_architecture,
 )
 from lorasweep.spec.sweep import ModelSpec
+from lorasweep.spec.trial import LoraHyperparameters
 
 LLAMA = PUBLISHED["meta-llama/Llama-2-7b-hf"]
 SHARE = 27  # the rank at which adapters on all linear layers hold 1% of Llama-2-7B's parameters
@@ -52,9 +53,9 @@ def gigabytes(parameters, trained, optimizer, method, gpus, stage=3):
 
 def test_the_parameters_of_llama_2_are_those_of_the_paper():
     assert LLAMA.parameters == pytest.approx(6.74e9, rel=5e-4)
-    assert LLAMA.trainable("attention", 1) == 1_048_576
-    assert LLAMA.trainable("mlp", 1) == 1_449_984
-    assert LLAMA.trainable("all", 1) == 2_498_560
+    assert LLAMA.trainable(LoraHyperparameters(targets="attention", rank=1)) == 1_048_576
+    assert LLAMA.trainable(LoraHyperparameters(targets="mlp", rank=1)) == 1_449_984
+    assert LLAMA.trainable(LoraHyperparameters(targets="all", rank=1)) == 2_498_560
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,9 @@ def test_the_parameters_of_llama_2_are_those_of_the_paper():
     ],
 )
 def test_the_adapters_are_those_of_the_papers_table(rank, targets, millions):
-    assert LLAMA.trainable(targets, rank) == pytest.approx(millions * 1e6, rel=5e-3)
+    assert LLAMA.trainable(LoraHyperparameters(targets=targets, rank=rank)) == pytest.approx(
+        millions * 1e6, rel=5e-3
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_state_memory_of_larger_models_is_that_of_appendix_h(
 @pytest.mark.parametrize(("optimizer", "method"), APPENDIX_H)
 @pytest.mark.parametrize("gpus", GPUS)
 def test_the_real_llama_2_is_within_5_percent_of_appendix_h(optimizer, method, gpus):
-    trained = LLAMA.trainable("all", SHARE)
+    trained = LLAMA.trainable(LoraHyperparameters(targets="all", rank=SHARE))
     assert trained / LLAMA.parameters == pytest.approx(0.01, rel=5e-3)
     table = APPENDIX_H[optimizer, method][GPUS.index(gpus)]
     ours = gigabytes(LLAMA.parameters, trained, optimizer, method, gpus)
@@ -138,7 +141,10 @@ def test_slots_share_the_base_and_nothing_else():
 def test_lora_takes_slightly_over_two_thirds_of_the_flops():
     full = flops_per_token(LLAMA, "full", 0)
     assert full == 6 * (LLAMA.parameters - 32_000 * 4096 - 4096 * 65)  # embedding and norms apart
-    share = flops_per_token(LLAMA, "lora", LLAMA.trainable("all", 16)) / full
+    share = (
+        flops_per_token(LLAMA, "lora", LLAMA.trainable(LoraHyperparameters(targets="all", rank=16)))
+        / full
+    )
     assert 2 / 3 < share < 0.68
     # Attention scores, which are left out: as in Chowdhery et al. (2022, PaLM), appendix B.
     assert 12 * LLAMA.layers * LLAMA.hidden_size * 4096 / full == pytest.approx(0.16, abs=0.005)
@@ -185,7 +191,7 @@ def test_counts_from_a_configuration_are_those_of_the_model_and_its_peft_adapter
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from lorasweep.model.lora import target_modules
+    from lorasweep.model.targets import target_modules
 
     config = configurations()[kind]
     shape = architecture_of(config)
@@ -198,13 +204,15 @@ def test_counts_from_a_configuration_are_those_of_the_model_and_its_peft_adapter
             fan = kind == "gpt2"
             adapter = LoraConfig(r=3, target_modules=modules, fan_in_fan_out=fan)
             trained = get_peft_model(model, adapter).get_nb_trainable_parameters()[0]
-            assert shape.trainable(targets, 3) == trained
+            assert shape.trainable(LoraHyperparameters(targets=targets, rank=3)) == trained
     # What transformers lays out agrees with the arithmetic, where both can be had.
     monkeypatch.delitem(FAMILIES, config.model_type)
     laid_out = architecture_of(config)
     assert laid_out.parameters == shape.parameters
     assert laid_out.multiplied == shape.multiplied
-    assert laid_out.trainable("all", 3) == shape.trainable("all", 3)
+    assert laid_out.trainable(LoraHyperparameters(targets="all", rank=3)) == shape.trainable(
+        LoraHyperparameters(targets="all", rank=3)
+    )
 
 
 def test_the_embedded_base_is_read_from_its_configuration():

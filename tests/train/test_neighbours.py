@@ -18,7 +18,7 @@ from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model import packed as packed_layers
-from lorasweep.model.adapter import Stack, matrices
+from lorasweep.model.adapter import Stack, layer_tensors
 from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import TARGET_SETS, UNGATED, LoraHyperparameters
 from lorasweep.train.lora_slot import LoraSlot
@@ -420,8 +420,9 @@ def test_a_saved_state_contains_nothing_of_the_neighbours(mixed: list[Trial], tm
 def padding(slot: LoraSlot, flat_P: Tensor) -> Tensor:
     """Collect the padding between an adapter's rank and its bucket, of weights or gradients."""
     parts = []
-    for _, a_RI, b_OR in matrices(flat_P, slot.adapter.layers, slot.adapter.bucket):
-        parts += [a_RI[slot.adapter.rank :].flatten(), b_OR[:, slot.adapter.rank :].flatten()]
+    rank = slot.adapter.hyperparameters.rank
+    for _, (a_RI, b_OR) in layer_tensors(flat_P, slot.adapter.layers, slot.adapter.padded):
+        parts += [a_RI[rank:].flatten(), b_OR[:, rank:].flatten()]
     return torch.cat(parts)
 
 
@@ -448,7 +449,9 @@ def test_padding_stays_zero_in_weights_gradients_and_moments(trial: Trial, optim
             for flat_P in (slot.adapter.weights_P, slot.adapter.gradients_P, *moments):
                 assert not padding(slot, flat_P).any()
     for slot in engine.slots.values():
-        assert (len(padding(slot, slot.adapter.weights_P)) == 0) == (slot.adapter.rank == 8)
+        assert (len(padding(slot, slot.adapter.weights_P)) == 0) == (
+            slot.adapter.hyperparameters.rank == 8
+        )
 
 
 def test_every_matrix_of_every_slot_moves(mixed: list[Trial]):

@@ -3,7 +3,7 @@
 One matrix at a time is read, decomposed and freed, so that no model needs to fit in memory. A large
 model takes hours, so the matrices are split over all workers.
 
-Shape legend: O outputs and I inputs of a layer, K the smaller of both, R rank of an adapter.
+Shape legend: O outputs and I inputs of a layer, K the smaller of both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from lorasweep.evaluate.spectra.svd import (
     singular_values,
 )
 from lorasweep.evaluate.spectra.weights import Weights, layer_number, read_json
-from lorasweep.model.lora import AMBIGUOUS, ATTENTION, MLP
+from lorasweep.model.lora import SavedAdapter, adapted_layers, saved_name
+from lorasweep.model.targets import AMBIGUOUS, ATTENTION, MLP
 from lorasweep.store.records import MatrixSpectrum
 
 PROJECTIONS = ATTENTION | MLP | AMBIGUOUS
@@ -96,36 +97,18 @@ class _Adapter:
     """Reads a PEFT folder of a LoRA adapter: the layers that have one."""
 
     def __init__(self, base: Weights, folder: Path, device: torch.device) -> None:
-        self.base, self.factors, self.device = base, Weights(folder, stem="adapter_model"), device
-        config = read_json(folder / "adapter_config.json")
-        odd = [key for key in ("use_dora", "alpha_pattern") if config.get(key)]
-        alpha = config.get("lora_alpha")
-        if config.get("peft_type") != "LORA" or not isinstance(alpha, int | float) or odd:
-            raise LorasweepError(
-                f"{str(folder / 'adapter_config.json')!r}: must describe plain LoRA with one "
-                f"lora_alpha, got peft_type {config.get('peft_type')!r} with lora_alpha {alpha!r}"
-                + "".join(f" and {key}" for key in odd)
-            )
-        self.alpha = float(alpha)
-        self.uses_rslora = bool(config.get("use_rslora"))
-        self.is_transposed = bool(config.get("fan_in_fan_out"))
-        ending = ".lora_A.weight"
-        self.names = [
-            name.removeprefix("base_model.model.").removesuffix(ending)
-            for name in self.factors.files
-            if name.endswith(ending)
-        ]
+        self.base, self.tuned, self.device = base, Weights(folder, stem="adapter_model"), device
+        config = folder / "adapter_config.json"
+        self.saved = SavedAdapter.of(read_json(config), config)
+        self.names = adapted_layers(self.tuned.files)
 
     def read(self, name: str) -> _Change:
-        stem = f"base_model.model.{name}.lora_"
-        a_RI = self.factors.read(f"{stem}A.weight").to(self.device).double()
-        b_OR = self.factors.read(self.factors.find(f"{stem}B.weight")).to(self.device).double()
-        rank, inputs = a_RI.shape  # rank of this layer, which `rank_pattern` may set
-        b_OR = b_OR * self.alpha / (math.sqrt(rank) if self.uses_rslora else rank)
-        shape = (b_OR.shape[0], inputs)
-        base = _read_base(self.base, name, shape[::-1] if self.is_transposed else shape)
-        base_OI = (base.T if self.is_transposed else base).to(self.device).double()
-        return _Change(base_OI, base_OI + b_OR @ a_RI, product_values(b_OR, a_RI))
+        found = {of: self.tuned.find(saved_name(name, of)) for of in self.saved.tensors}
+        tensors = {of: self.tuned.read(it).to(self.device).double() for of, it in found.items()}
+        base = _read_base(self.base, name, self.saved.weight_shape(tensors))
+        base_OI = (base.T if self.saved.transposed else base).to(self.device).double()
+        tuned_OI, factors = self.saved.merge(base_OI, tensors)
+        return _Change(base_OI, tuned_OI, product_values(*factors))
 
 
 def _read_base(base: Weights, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -14,7 +14,8 @@ from lorasweep import testbed
 from lorasweep.analysis.tradeoff.spectral import is_rounded
 from lorasweep.errors import LorasweepError
 from lorasweep.evaluate.spectra.spectrum import BaseSpectra, spectrum_of_update
-from lorasweep.model.lora import adapter_layers, initial_adapter, save_adapter
+from lorasweep.model.lora import initial_adapter, save_adapter
+from lorasweep.model.targets import adapter_layers
 from lorasweep.spec.trial import LoraHyperparameters
 
 BASE = testbed.MODEL
@@ -211,13 +212,15 @@ def test_only_projections_inside_of_blocks_are_measured(tmp_path):
 def adapter_of(model, folder, hyperparameters, targets="all", seed=0):
     """Save an adapter whose B is not zero, and compute its update of every layer."""
     layers = adapter_layers(model, targets)
-    adapter = initial_adapter(layers, hyperparameters.rank, seed)
+    adapter = initial_adapter(layers, hyperparameters, seed)
     generator = torch.Generator().manual_seed(seed)
+    products = {}
     for layer in layers:
-        adapter[layer.b] = 0.3 * torch.randn(adapter[layer.b].shape, generator=generator)
+        a, b = layer.shapes(hyperparameters)
+        adapter[b] = 0.3 * torch.randn(adapter[b].shape, generator=generator)
+        products[layer.name] = adapter[b].double() @ adapter[a].double()
     save_adapter(folder, adapter, layers, hyperparameters, "base")
     scaling = hyperparameters.scaling
-    products = {la.name: adapter[la.b].double() @ adapter[la.a].double() for la in layers}
     return {name: scaling * product.numpy() for name, product in products.items()}
 
 
