@@ -1,4 +1,4 @@
-"""The lanes of a study: started, watched and ended by the driver."""
+"""The lanes of a study: sized for the cluster, started, watched and ended by the driver."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import statistics
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +14,14 @@ import ray
 from ray.train import FailureConfig, RunConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from lorasweep.errors import in_a_line
+from lorasweep.errors import ResourceError, in_a_line
 from lorasweep.lanes.broker import SlotBroker
-from lorasweep.lanes.capacity import Capacity, JobResources
+from lorasweep.lanes.capacity import Capacity, JobResources, capacity, fit
 from lorasweep.lanes.cluster import TUNE_TRIAL, Cluster
 from lorasweep.lanes.job import RESTARTS, configure_ray_train, train_job
 from lorasweep.lanes.messages import LaneConfig, LaneFacts, MeasuredBase, SweepJob
 from lorasweep.lanes.worker import run_lane
+from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import LaneEnded
 
@@ -39,7 +41,7 @@ class LanePool:
         root: Path,
         cluster: Cluster,
         resources: JobResources,
-        capacity: Capacity,
+        size: Capacity,
         *,
         probed: bool,
         judged: bool,
@@ -58,15 +60,15 @@ class LanePool:
             .remote()
         )
         self._name, self._root, self._cluster, self._resources = name, root, cluster, resources
-        self._alive = capacity.lanes
+        self._alive = size.lanes
         self._lock = threading.Lock()
         self._threads = [
             threading.Thread(
                 target=self._run,
-                args=[LaneConfig(number, self.broker, capacity.max_slots, probed, judged)],
+                args=[LaneConfig(number, self.broker, size.max_slots, probed, judged)],
                 daemon=True,
             )
-            for number in range(capacity.lanes)
+            for number in range(size.lanes)
         ]
         for thread in self._threads:
             thread.start()
@@ -134,6 +136,60 @@ class LanePool:
             thread.join(max(0.0, deadline - time.monotonic()))
         facts: dict[int, LaneFacts] = ray.get(self.broker.facts.remote())
         return [_record(lane, facts[lane]) for lane in sorted(facts)]
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Share of the cluster that a study has.
+
+    resources: of one job, be it a lane or a trial.
+    in_flight: trials that may be under way; slots: how many of them can train at a time.
+    pool: the lanes; None if every trial is a job of its own.
+    """
+
+    cluster: Cluster
+    resources: JobResources
+    in_flight: int
+    slots: int
+    pool: LanePool | None
+
+
+def allocate(
+    name: str, spec: SweepSpec, planned: int, paths: SweepPaths, cluster: Cluster
+) -> Allocation:
+    """Size a study for the cluster, and start its lanes.
+
+    Args:
+        name: of the study, in what Ray shows and writes.
+
+    Raises:
+        ResourceError: the cluster cannot hold the study.
+    """
+    # Tune's own result files, signal handler and terminal output would double ours.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    resources = fit(spec.resources, cluster)
+    judged = spec.search.scheduler != "none"
+    if spec.slots == 1 or spec.sharding is not None:
+        if cluster.dashboard is None and judged:
+            raise ResourceError(
+                "search.scheduler: must be none if every trial is a job of its own and the cluster "
+                "has no dashboard, which Ray needs to free the resources of stopped trials, got "
+                f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
+            )
+        return Allocation(cluster, resources, resources.jobs, resources.jobs, None)
+    size = capacity(spec, resources, planned, cluster.cpus)
+    pool = LanePool(
+        name,
+        paths.root.resolve(),
+        cluster,
+        resources,
+        size,
+        probed=spec.slots == "auto",
+        judged=judged,
+    )
+    return Allocation(cluster, resources, size.in_flight, size.lanes * size.max_slots, pool)
 
 
 def _on_head_node() -> dict[str, float]:

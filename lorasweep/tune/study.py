@@ -13,12 +13,12 @@ from rich.console import Console
 
 from lorasweep.errors import LorasweepError
 from lorasweep.evaluate.tasks import BASE_AGREEMENT
-from lorasweep.lanes.allocation import Allocation, allocate
 from lorasweep.lanes.capacity import window
 from lorasweep.lanes.client import SlotClient
 from lorasweep.lanes.cluster import TUNE_TRIAL, Cluster
 from lorasweep.lanes.job import measure_base, run_trial
 from lorasweep.lanes.messages import MeasuredBase, SweepJob, from_config
+from lorasweep.lanes.pool import Allocation, allocate
 from lorasweep.spec.grid import planned_trials
 from lorasweep.store.journal import Journal
 from lorasweep.store.paths import SweepPaths
