@@ -39,6 +39,8 @@ def embed(parts: Sequence[SweepResults], drawn: Sequence[Sequence[Picture]]) -> 
 
 def tidy(value: Any, longest: int = LONGEST) -> Any:
     """Cut long text, round numbers to seven digits, and replace infinity and NaN by None."""
+    if value is None or isinstance(value, int):  # most often; a test for a sequence takes longer
+        return value
     if isinstance(value, str):
         return value if len(value) <= longest else f"{value[: longest - 1]}…"
     if isinstance(value, float):

@@ -88,13 +88,8 @@ def learning_rate(results: SweepResults, analysis: Analysis) -> Picture:
             for label in series.labels:
                 looks.look(f"{looks.name} {label}")
         x = _x_axis(scale, having)
-        for facet in facets.labels if facets else ("",):
-            of = f"{method}, targets {facet}" if facets else method
-            here = [
-                found
-                for found in (*scored, *lost)
-                if facets is None or facets.label(found[1]) == facet
-            ]
+        for facet, here in _facets(facets, [*scored, *lost]).items():
+            of = f"{method}, targets {facet}" if facet else method
             panels.append(_panel(of, scale, here, series, looks, (x, y)))
         listed += [*scored, *lost]
         best = max(scored, key=learning)
@@ -114,6 +109,16 @@ def learning_rate(results: SweepResults, analysis: Analysis) -> Picture:
         legend=looks.keys(),
         trials=tuple(index for index, _ in listed),
     )
+
+
+def _facets(grouping: Grouping | None, trials: list[Numbered]) -> dict[str, list[Numbered]]:
+    """Divide trials among the panels of a method; all in one, without a name, if not grouped."""
+    if grouping is None:
+        return {"": trials}
+    found: dict[str, list[Numbered]] = {label: [] for label in grouping.labels}
+    for index, trial in trials:
+        found[grouping.label(trial)].append((index, trial))
+    return found
 
 
 def _x_scale(scales: Mapping[str, Scale]) -> Scale | None:

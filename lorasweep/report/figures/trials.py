@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lorasweep.analysis.scale import Scale
 from lorasweep.report.picture import LOOKS, Axis, Key, Series
@@ -37,15 +37,19 @@ def labels(scale: Scale) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """How one hyperparameter divides trials into groups; `labels` names those that occur."""
+    """How one hyperparameter divides trials into groups.
+
+    names: of all levels of the scale; labels: of the groups that occur.
+    """
 
     scale: Scale
+    names: tuple[str, ...]
     labels: tuple[str, ...]
 
     def label(self, trial: TrialResult) -> str:
         """Name the group of a trial; `none` where it lacks the hyperparameter."""
         value = trial.hyperparameters.get(self.scale.name)
-        return "none" if value is None else labels(self.scale)[self.scale.part(value)]
+        return "none" if value is None else self.names[self.scale.part(value)]
 
 
 def group_by(
@@ -54,13 +58,13 @@ def group_by(
     """Group trials by the first of these hyperparameters that makes 2 to `LOOKS` groups."""
     for name in names:
         scale = scales.get(name)
-        if scale is None or not 1 < len(labels(scale)) <= LOOKS:
+        if scale is None or not 1 < len(named := labels(scale)) <= LOOKS:
             continue
-        every = Grouping(scale, labels(scale))
+        every = Grouping(scale, named, named)
         present = {every.label(trial) for _, trial in trials}
         if len(present) > 1:
-            found = (*every.labels, *(["none"] if "none" not in every.labels else []))
-            return Grouping(scale, tuple(label for label in found if label in present))
+            found = dict.fromkeys((*named, "none"))
+            return replace(every, labels=tuple(label for label in found if label in present))
     return None
 
 

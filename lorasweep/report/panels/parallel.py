@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lorasweep.report.panels.style import MOST_OUTLINES, RAMP, plain, ticks
+from lorasweep.report.panels.style import RAMP, plain, ticks
 from lorasweep.report.picture import Axis, Parallel
 from lorasweep.report.wording import level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_LINES = 3000
+_MOST_LINES = 150  # more would only cover each other
 
 
 def draw_parallel(axes: Axes, panel: Parallel) -> None:
@@ -21,34 +21,33 @@ def draw_parallel(axes: Axes, panel: Parallel) -> None:
     from matplotlib.collections import LineCollection
 
     axes.set_axis_off()
-    count, last = len(panel.trials), max(1, len(panel.trials) - 1)
-    heights = [
-        [
-            # At a level the lines fan out in the order of learning, or they would coincide.
-            math.nan if value is None else _height(axis, value, 0.6 * (place / last - 0.5))
-            for place, value in enumerate(values)
-        ]
-        for axis, values in zip(panel.axes, panel.values, strict=True)
-    ]
-    # More lines would only cover each other, and take seconds to draw; the best one is kept.
-    every = -(-count // _MOST_LINES)
-    kept = slice((count - 1) % every, None, every)
-    if every > 1:
+    count, shown = len(panel.trials), _spread(len(panel.trials))
+    if len(shown) < count:
         axes.text(
             len(panel.axes) - 1,
             -0.04,
-            f"1 trial in {every} is drawn",
+            f"{len(shown)} of {count:,} trials are drawn, evenly from the worst to the best",
             ha="right",
             va="top",
             fontsize=8,
         )
+    lines = []
+    for place in shown:
+        # At a level the lines fan out in the order of learning, or they would coincide.
+        fan = 0.6 * (place / max(1, count - 1) - 0.5)
+        values = (values[place] for values in panel.values)
+        lines.append(
+            [
+                (x, math.nan if value is None else _height(axis, value, fan))
+                for x, (axis, value) in enumerate(zip(panel.axes, values, strict=True))
+            ]
+        )
+    shades = panel.shades
     axes.add_collection(
         LineCollection(
-            [list(enumerate(line)) for line in zip(*heights, strict=True)][kept],
-            colors=colormaps[RAMP](panel.shades[kept]),
-            linewidths=1.4 if count <= 60 else 1.0 if count <= 400 else 0.6,
-            alpha=None if count <= 400 else 0.35,
-            rasterized=count > MOST_OUTLINES,
+            lines,
+            colors=colormaps[RAMP]([shades[place] for place in shown]),
+            linewidths=1.4 if count <= 60 else 1.0,
         )
     )
     ends = len(panel.axes) - 1
@@ -72,6 +71,14 @@ def draw_parallel(axes: Axes, panel: Parallel) -> None:
             )
     axes.set_xlim(-0.05, ends + 0.05)
     axes.set_ylim(0, 1)
+
+
+def _spread(count: int) -> list[int]:
+    """Choose which lines to draw: at equal distances in their order, with the first and the last."""
+    if count <= _MOST_LINES:
+        return list(range(count))
+    step = (count - 1) / (_MOST_LINES - 1)
+    return [round(step * place) for place in range(_MOST_LINES)]
 
 
 def _height(axis: Axis, value: float, fan: float) -> float:
