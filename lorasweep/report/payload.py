@@ -39,19 +39,16 @@ def embed(parts: Sequence[SweepResults], drawn: Sequence[Sequence[Picture]]) -> 
 
 def tidy(value: Any, longest: int = LONGEST) -> Any:
     """Cut long text, round numbers to seven digits, and replace infinity and NaN by None."""
-    if value is None or isinstance(value, int):  # most often; a test for a sequence takes longer
-        return value
     if isinstance(value, str):
         return value if len(value) <= longest else f"{value[: longest - 1]}…"
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
         return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.7g}")
-    if isinstance(value, Mapping):
+    # Most values are None or whole numbers; the tests for any Mapping and Sequence take longest.
+    if isinstance(value, dict):
         return {tidy(str(key), longest): tidy(item, longest) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [tidy(item, longest) for item in value]
-    return value
+    return [tidy(item, longest) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _part(results: SweepResults, drawn: Sequence[Picture]) -> dict[str, Any]:

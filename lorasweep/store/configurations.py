@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from lorasweep.spec.space import Level
 from lorasweep.store.results import TrialResult
@@ -16,7 +17,7 @@ def mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that its properties can be cached
 class Configuration:
     """All trials of one configuration: search before confirmation, then by number and seed."""
 
@@ -24,17 +25,17 @@ class Configuration:
     hyperparameters: Mapping[str, Level]
     trials: tuple[TrialResult, ...]
 
-    @property
+    @cached_property
     def scored(self) -> tuple[TrialResult, ...]:
         """Trials that completed with a learning score."""
         return tuple(trial for trial in self.trials if is_scored(trial))
 
-    @property
+    @cached_property
     def learning(self) -> float | None:
         """Mean learning over the trials that completed."""
         return mean(trial.learning for trial in self.scored)
 
-    @property
+    @cached_property
     def replicates(self) -> tuple[float, ...]:
         """Learning seed by seed; a run repeated with the same seed is no further replicate."""
         by_seed: dict[int, list[float]] = {}

@@ -96,12 +96,14 @@ class Row:
     def whole(self, column: str) -> int | None:
         """Read a whole number, None for an empty cell; 2e9 and 16.0 are whole."""
         value = self.number(column)
-        if value is not None and not value.is_integer():
+        if value is None:
+            return None
+        if not value.is_integer():
             raise self.fail(column, "must be a whole number")
         try:
             return int(self.text(column))  # exact also where a float would round
         except ValueError:
-            return None if value is None else int(value)
+            return int(value)
 
     def choice(self, column: str, choices: Sequence[str], default: str) -> str:
         """Read one of a few words in any case."""

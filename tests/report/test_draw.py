@@ -151,7 +151,7 @@ def test_an_image_of_very_many_trials_has_a_line_for_some_and_a_note():
     assert len(paths) == 150
     ends = [np.asarray(path.vertices)[-1, 1] for path in paths]
     assert (ends[0], ends[-1]) == pytest.approx((0.03, 0.97))
-    assert np.diff(ends) == pytest.approx(0.94 / 149, rel=0.02)
+    assert np.diff(ends) == pytest.approx(0.94 / 149, rel=0.03)
     note = "150 of 7,001 trials are drawn, evenly from the worst to the best"
     assert note in [text.get_text() for text in axes.texts]
 

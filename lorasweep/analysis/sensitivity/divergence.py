@@ -154,11 +154,18 @@ def _likelihood(logs: Floats, lost: Floats) -> tuple[Floats, Floats, float]:
 
     def log_likelihood(places: Floats) -> Floats:
         found = np.empty((len(_SLOPES), len(places)))
+        distances = values - places[:, None]
+        odds, soft = np.empty_like(distances), np.empty_like(distances)
         for i, slope in enumerate(_SLOPES):
-            odds = slope * (values - places[:, None])
-            # The log of 1 + exp(x), which does not overflow.
-            soft = np.log1p(np.exp(-np.abs(odds))) + np.maximum(odds, 0.0)
-            found[i] = odds @ bad - soft @ tried
+            np.multiply(slope, distances, out=odds)
+            # The log of 1 + exp(x), which does not overflow; in place, as the arrays are large.
+            np.abs(odds, out=soft)
+            np.negative(soft, out=soft)
+            np.exp(soft, out=soft)
+            np.log1p(soft, out=soft)
+            found[i] = odds @ bad
+            soft += np.maximum(odds, 0.0, out=odds)
+            found[i] -= soft @ tried
         return found
 
     margin = 0.5 * max(1.0, float(np.ptp(logs)))

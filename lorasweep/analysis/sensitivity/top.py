@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import computed_field
@@ -25,6 +26,9 @@ from lorasweep.analysis.scale import Scale
 from lorasweep.analysis.sensitivity.forest import quiet
 from lorasweep.analysis.types import Result
 from lorasweep.store.configurations import Configuration
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 # Optuna advises at least five trials above the quantile.
 _TOP = 5
@@ -99,15 +103,16 @@ def rank_near_top(
     rng = np.random.default_rng(SEED)
     rows = np.arange(n) if n <= _MOST_ROWS else np.sort(rng.permutation(n)[:_MOST_ROWS])
     points, scores = factors.points[rows], factors.scores[rows]
-    found = _divergences(factors, points, scores, quantile)
+    spaces = _spaces(factors)
+    found = _divergences(factors, spaces, points, scores, quantile)
     noise = math.sqrt(factors.noise[0]) if factors.noise else 0.0
     redrawn, feigned = [], []
     for _ in range(_DRAWS):
         drawn: Codes = rng.integers(0, len(rows), size=len(rows))
         again = scores[drawn] + noise * rng.standard_normal(len(rows))
-        redrawn.append(_divergences(factors, points[drawn], again, quantile))
+        redrawn.append(_divergences(factors, spaces, points[drawn], again, quantile))
         shuffled = rng.permutation(scores)
-        feigned.append(_divergences(factors, points, shuffled, quantile))
+        feigned.append(_divergences(factors, spaces, points, shuffled, quantile))
     # The divergence by chance is that of shuffled scores (a permutation test). Its far quantile is
     # unsteady over a few dozen draws, so it is read from a normal tail on the scale of the root,
     # where the draws are nearly symmetric.
@@ -143,17 +148,14 @@ def _shares(divergences: Floats) -> Floats:
     return shares
 
 
-def _divergences(factors: Factors, points: Floats, scores: Floats, quantile: float) -> Floats:
-    """Compute each hyperparameter's divergence, by Optuna's evaluator."""
-    import optuna
+def _spaces(factors: Factors) -> dict[str, BaseDistribution]:
+    """Declare to Optuna what values each hyperparameter has."""
     from optuna.distributions import (
-        BaseDistribution,
         CategoricalDistribution,
         FloatDistribution,
         IntDistribution,
     )
 
-    found = np.zeros(points.shape[1])
     spaces: dict[str, BaseDistribution] = {}
     for i, scale in enumerate(factors.scales):
         whole = factors.points[:, i]
@@ -164,6 +166,20 @@ def _divergences(factors: Factors, points: Floats, scores: Floats, quantile: flo
             spaces[str(i)] = FloatDistribution(low, high)
         else:
             spaces[str(i)] = IntDistribution(int(low), int(high))
+    return spaces
+
+
+def _divergences(
+    factors: Factors,
+    spaces: dict[str, BaseDistribution],
+    points: Floats,
+    scores: Floats,
+    quantile: float,
+) -> Floats:
+    """Compute each hyperparameter's divergence, by Optuna's evaluator."""
+    import optuna
+
+    found = np.zeros(points.shape[1])
     if np.ptp(scores) == 0:
         return found
     values = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.scale import Scale
@@ -27,7 +28,7 @@ _FIGURE = Picture(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Pair:
     """The trials with one pair of levels, at their place in the grid."""
 
@@ -35,11 +36,11 @@ class _Pair:
     column: int
     trials: Sequence[Numbered]
 
-    @property
+    @cached_property
     def best(self) -> float:
         return max(learning(found) for found in self.trials)
 
-    @property
+    @cached_property
     def mean(self) -> float:
         return sum(learning(found) for found in self.trials) / len(self.trials)
 

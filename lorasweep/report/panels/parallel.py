@@ -74,7 +74,7 @@ def draw_parallel(axes: Axes, panel: Parallel) -> None:
 
 
 def _spread(count: int) -> list[int]:
-    """Choose which lines to draw: at equal distances in their order, with the first and the last."""
+    """Choose the lines to draw, evenly spread from the first to the last."""
     if count <= _MOST_LINES:
         return list(range(count))
     step = (count - 1) / (_MOST_LINES - 1)
