@@ -14,7 +14,7 @@ from lorasweep.store.paths import TrialPaths, write_atomically
 from lorasweep.store.records import Rung, SpectrumMeasured
 from lorasweep.store.scores import Scores
 from lorasweep.train.engine import Slot
-from lorasweep.train.progress import Progress
+from lorasweep.train.progress import Progress, TrialNotes
 
 REPORTS = 5  # progress reports of a trial, besides its rungs
 
@@ -45,14 +45,13 @@ class TrialHistory:
             paths,
             slot.trial.steps,
             slot.position.tokens,
-            [Rung.model_validate(rung) for rung in slot.notes.get("rungs", [])],
-            float(slot.notes.get("evaluate_s", 0.0)),
+            list(slot.notes.rungs),
+            slot.notes.evaluate_s,
         )
 
-    def notes(self) -> dict[str, Any]:
-        """Plain values that a saved state keeps of the history."""
-        rungs = [rung.model_dump() for rung in self.rungs]
-        return {"rungs": rungs, "evaluate_s": self.evaluate_s}
+    def notes(self) -> TrialNotes:
+        """What a checkpoint keeps of the history."""
+        return TrialNotes(rungs=tuple(self.rungs), evaluate_s=self.evaluate_s)
 
     def percent(self, step: int) -> int:
         """Share of the trial's steps done, in percent, rounded down."""

@@ -16,7 +16,7 @@ from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
 from lorasweep.train.engine import Slot
 from lorasweep.train.optim import decay_start
-from lorasweep.train.progress import Progress
+from lorasweep.train.progress import Progress, TrialNotes
 
 
 class Trunks:
@@ -47,4 +47,4 @@ class Trunks:
             state = self._leave_at.get(progress.trial)
             if state is not None and int(state.name) == progress.position.step:
                 del self._leave_at[progress.trial]
-                slots[progress.trial].save_state(state, {})
+                slots[progress.trial].save_state(state, TrialNotes())

@@ -79,7 +79,7 @@ def vocabulary_of(base: Any) -> int:
 
 def forward_inputs(
     ids_BT: Tensor, positions_BT: Tensor, device: torch.device, *, shared: bool
-) -> dict[str, Any]:
+) -> dict[str, Tensor | bool]:
     """Collect the arguments of a training forward pass.
 
     Args:
@@ -87,7 +87,7 @@ def forward_inputs(
             some models take none.
         shared: whether examples share rows.
     """
-    inputs: dict[str, Any] = {"input_ids": ids_BT.to(device), "use_cache": False}
+    inputs: dict[str, Tensor | bool] = {"input_ids": ids_BT.to(device), "use_cache": False}
     if shared:
         inputs["position_ids"] = positions_BT.to(device)
     return inputs

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lorasweep.errors import LorasweepError
-from lorasweep.train.progress import Position
+from lorasweep.train.progress import Position, TrialNotes
 
 
 def save_state(
@@ -19,13 +18,9 @@ def save_state(
     parameters: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
     position: Position,
-    notes: dict[str, Any],
+    notes: TrialNotes,
 ) -> None:
-    """Write a checkpoint over an earlier one; a crash leaves either the old or the new one.
-
-    Args:
-        notes: plain values to store with it, such as the rungs that the trial has passed.
-    """
+    """Write a checkpoint over an earlier one; a crash leaves either the old or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".state.pt"
     content = {
@@ -33,7 +28,7 @@ def save_state(
         "parameters": {name: p.detach().cpu().clone() for name, p in parameters.items()},
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
-        "notes": notes,
+        "notes": notes.model_dump(mode="json"),
     }
     torch.save(content, temporary)
     temporary.replace(folder / "state.pt")
@@ -41,7 +36,7 @@ def save_state(
 
 def load_state(
     folder: Path, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer
-) -> tuple[Position, dict[str, Any]]:
+) -> tuple[Position, TrialNotes]:
     """Restore a checkpoint into an adapter and its optimizer; without one, start at step 0.
 
     Raises:
@@ -49,7 +44,7 @@ def load_state(
     """
     file = folder / "state.pt"
     if not file.is_file():
-        return Position(), {}
+        return Position(), TrialNotes()
     content = torch.load(file, map_location="cpu", weights_only=True)
     held = {name: value.shape for name, value in content["parameters"].items()}
     if held != {name: parameter.shape for name, parameter in parameters.items()}:
@@ -61,7 +56,7 @@ def load_state(
         for name, parameter in parameters.items():
             parameter.copy_(content["parameters"][name])
     optimizer.load_state_dict(content["optimizer"])
-    return Position(**content["position"]), dict(content["notes"])
+    return Position(**content["position"]), TrialNotes.model_validate(content["notes"])
 
 
 def drop_state(folder: Path) -> None:

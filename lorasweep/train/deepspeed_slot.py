@@ -17,7 +17,7 @@ from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.store.paths import TrialPaths
 from lorasweep.train import sharded_state, zero
-from lorasweep.train.progress import Position, Trial
+from lorasweep.train.progress import Position, Trial, TrialNotes
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class DeepSpeedSlot:
         """
         self.trial, self._model = trial, model
         self.position = Position()
-        self.notes: dict[str, Any] = {}
+        self.notes = TrialNotes()
         self.diverged: str | None = None
         state = model.shard.broadcast(state)
         if state is not None:
@@ -77,7 +77,7 @@ class DeepSpeedSlot:
         """Number of trained parameters."""
         return self._model.trainable
 
-    def save_state(self, folder: Path, notes: dict[str, Any]) -> None:
+    def save_state(self, folder: Path, notes: TrialNotes) -> None:
         """Write a checkpoint over an earlier one; every worker must call it.
 
         A crash leaves either the old one or the new one.

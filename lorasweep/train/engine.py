@@ -11,18 +11,18 @@ import torch
 
 from lorasweep.model.served import Served
 from lorasweep.store.paths import TrialPaths
-from lorasweep.train.progress import Position, Progress, Trial
+from lorasweep.train.progress import Position, Progress, Trial, TrialNotes
 
 
 class Slot(Protocol):
     """One trial in training: its parameters, optimizer state and position.
 
-    notes: plain values stored with the state that the trial was resumed from.
+    notes: stored with the state that the trial was resumed from.
     diverged: why the trial ended early, or None.
     """
 
     position: Position
-    notes: dict[str, Any]
+    notes: TrialNotes
     diverged: str | None
 
     @property
@@ -33,7 +33,7 @@ class Slot(Protocol):
     def trainable(self) -> int:
         """Number of trained parameters."""
 
-    def save_state(self, folder: Path, notes: dict[str, Any]) -> None:
+    def save_state(self, folder: Path, notes: TrialNotes) -> None:
         """Write a checkpoint to resume from; every worker must call it."""
 
     def save_trained(self, paths: TrialPaths, tokenizer: Any) -> Path:

@@ -16,7 +16,7 @@ from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.store.paths import TrialPaths
 from lorasweep.train.checkpoint import save_state
 from lorasweep.train.optim import build_optimizer, learning_rate
-from lorasweep.train.progress import Position, Trial
+from lorasweep.train.progress import Position, Trial, TrialNotes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LoraSlot:
             trial.hyperparameters.weight_decay,
         )
         self.position = Position()
-        self.notes: dict[str, Any] = {}
+        self.notes = TrialNotes()
         self.diverged: str | None = None
         self.begin_step()
 
@@ -84,7 +84,7 @@ class LoraSlot:
         """Number of trained parameters."""
         return self.adapter.trainable
 
-    def save_state(self, folder: Path, notes: dict[str, Any]) -> None:
+    def save_state(self, folder: Path, notes: TrialNotes) -> None:
         """Write a checkpoint, from the first worker, since all hold the same.
 
         What the current step has accumulated is left out: resuming begins that step again.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lorasweep.data.batches import Batches
 from lorasweep.spec.sweep import TrainSpec
-from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
+from lorasweep.spec.trial import Frozen, FullHyperparameters, LoraHyperparameters
+from lorasweep.store.records import Rung
 
 SMOOTHED_STEPS = 10
 # A model that guesses every token at even odds has loss ln(vocabulary). Twice that, averaged over
@@ -28,6 +29,17 @@ class Trial:
     train: TrainSpec
     batches: Batches
     steps: int
+
+
+class TrialNotes(Frozen):
+    """What a checkpoint keeps of a trial beside its training state.
+
+    rungs: passed so far, if a scheduler judges them.
+    evaluate_s: seconds spent on measuring it.
+    """
+
+    rungs: tuple[Rung, ...] = ()
+    evaluate_s: float = 0.0
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch.serialization import safe_globals
 
 from lorasweep.data.shard import Shard
 from lorasweep.errors import LorasweepError
-from lorasweep.train.progress import Position
+from lorasweep.train.progress import Position, TrialNotes
 from lorasweep.train.zero import environment_variables
 
 _FILE = "state.json"
@@ -25,14 +25,13 @@ _TAG = "workers"
 
 
 def save(
-    engine: Any, folder: Path, shard: Shard, kind: str, position: Position, notes: dict[str, Any]
+    engine: Any, folder: Path, shard: Shard, kind: str, position: Position, notes: TrialNotes
 ) -> None:
     """Write a checkpoint over an earlier one; every worker must call it.
 
     Args:
         engine: DeepSpeed's.
         kind: must be the same when the checkpoint is loaded.
-        notes: plain values to store with it, such as the rungs that the trial has passed.
     """
     current = _read(folder, shard)
     part = "b" if current is not None and current["part"] == "a" else "a"
@@ -49,7 +48,7 @@ def save(
             "workers": shard.workers,
             "kind": kind,
             "position": asdict(position),
-            "notes": notes,
+            "notes": notes.model_dump(mode="json"),
         }
         temporary = folder / f".{_FILE}"
         temporary.write_text(json.dumps(content), encoding="utf-8")
@@ -59,7 +58,7 @@ def save(
     torch.distributed.barrier()
 
 
-def load(engine: Any, folder: Path, shard: Shard, kind: str) -> tuple[Position, dict[str, Any]]:
+def load(engine: Any, folder: Path, shard: Shard, kind: str) -> tuple[Position, TrialNotes]:
     """Restore a checkpoint; without one, start at step 0. Every worker must call it.
 
     Raises:
@@ -67,7 +66,7 @@ def load(engine: Any, folder: Path, shard: Shard, kind: str) -> tuple[Position, 
     """
     content = _read(folder, shard)
     if content is None:
-        return Position(), {}
+        return Position(), TrialNotes()
     if content["workers"] != shard.workers:
         raise LorasweepError(
             f"resources.workers: must be {content['workers']}, as when {folder} was written, since "
@@ -88,7 +87,8 @@ def load(engine: Any, folder: Path, shard: Shard, kind: str) -> tuple[Position, 
             load_lr_scheduler_states=False,
         )
     position = content["position"]
-    return Position(**{**position, "losses": tuple(position["losses"])}), content["notes"]
+    restored = Position(**{**position, "losses": tuple(position["losses"])})
+    return restored, TrialNotes.model_validate(content["notes"])
 
 
 def _plain_classes() -> list[Any]:

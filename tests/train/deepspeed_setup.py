@@ -18,9 +18,10 @@ from lorasweep.model.base import load_tokenizer
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec, TrainSpec
 from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
 from lorasweep.store.paths import TrialPaths
+from lorasweep.store.records import Rung
 from lorasweep.train.deepspeed import DeepSpeedEngine
 from lorasweep.train.deepspeed_slot import DeepSpeedSlot
-from lorasweep.train.progress import Progress, Trial, micro_batch_size
+from lorasweep.train.progress import Progress, Trial, TrialNotes, micro_batch_size
 from tests.train.cleanup import close
 from tests.train.trial import CPU, pad_of
 
@@ -101,7 +102,7 @@ class Trained:
 
 
 IDS_BT = torch.tensor([[5, 9, 200, 17, 33, 250, 8, 1], [1, 2, 3, 5, 8, 13, 21, 34]])
-NOTES = {"rungs": [{"step": 3}], "evaluate_s": 0.5}
+NOTES = TrialNotes(rungs=(Rung(percent=25, step=3, response_loss=1.5),), evaluate_s=0.5)
 
 
 def slot_of(engine: DeepSpeedEngine) -> DeepSpeedSlot:

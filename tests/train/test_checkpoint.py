@@ -10,12 +10,13 @@ from torch import Tensor
 
 from lorasweep.errors import LorasweepError
 from lorasweep.spec.sweep import TrainSpec
+from lorasweep.store.records import Rung
 from lorasweep.train.checkpoint import drop_state, load_state, save_state
 from lorasweep.train.lora_slot import LoraSlot
-from lorasweep.train.progress import Position
+from lorasweep.train.progress import Position, TrialNotes
 from tests.train.trial import LION, LORA, Trial, copied, engine_for, equal, run
 
-NOTES = {"rungs": [{"percent": 25, "step": 3, "response_loss": 1.5}], "evaluate_s": 0.25}
+NOTES = TrialNotes(rungs=(Rung(percent=25, step=3, response_loss=1.5),), evaluate_s=0.25)
 
 
 @pytest.fixture
@@ -68,14 +69,14 @@ def test_a_saved_state_is_loaded_unchanged(trial: Trial, tmp_path: Path, optimiz
 def test_without_a_state_a_trial_starts_at_step_0(trial: Trial, tmp_path: Path):
     parameters, optimizer = start(trial)
     before = copied(parameters)
-    assert load_state(tmp_path / "nowhere", parameters, optimizer) == (Position(), {})
+    assert load_state(tmp_path / "nowhere", parameters, optimizer) == (Position(), TrialNotes())
     assert equal(before, copied(parameters))
 
 
 def test_a_later_state_replaces_an_earlier_one(trial: Trial, tmp_path: Path):
     parameters, optimizer = start(trial)
     for step in (1, 2):
-        save_state(tmp_path, parameters, optimizer, Position(step=step), {})
+        save_state(tmp_path, parameters, optimizer, Position(step=step), TrialNotes())
     assert load_state(tmp_path, parameters, optimizer)[0].step == 2
     assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
 
@@ -83,8 +84,8 @@ def test_a_later_state_replaces_an_earlier_one(trial: Trial, tmp_path: Path):
 def test_a_half_written_state_is_ignored(trial: Trial, tmp_path: Path):
     parameters, optimizer = start(trial)
     (tmp_path / ".state.pt").write_bytes(b"PK\x03\x04 cut off")
-    assert load_state(tmp_path, parameters, optimizer) == (Position(), {})
-    save_state(tmp_path, parameters, optimizer, Position(step=1), {})
+    assert load_state(tmp_path, parameters, optimizer) == (Position(), TrialNotes())
+    save_state(tmp_path, parameters, optimizer, Position(step=1), TrialNotes())
     (tmp_path / ".state.pt").write_bytes(b"PK\x03\x04 cut off")
     assert load_state(tmp_path, parameters, optimizer)[0].step == 1
 
@@ -93,7 +94,7 @@ def test_a_half_written_state_is_ignored(trial: Trial, tmp_path: Path):
 @pytest.mark.parametrize("change", [{"targets": "mlp"}, {"rank": 8}, {"rank": 1}])
 def test_the_state_of_another_adapter_is_refused(trial: Trial, tmp_path: Path, change):
     parameters, optimizer = start(replace(trial, hyperparameters=LORA.model_copy(update=change)))
-    save_state(tmp_path, parameters, optimizer, Position(step=1), {})
+    save_state(tmp_path, parameters, optimizer, Position(step=1), TrialNotes())
     parameters, optimizer = start(trial)
     before = copied(parameters)
     with pytest.raises(LorasweepError, match=r"must hold this trial's adapter.*delete the folder"):
@@ -110,11 +111,11 @@ def test_a_state_can_be_read_without_running_code(trial: Trial, tmp_path: Path):
 def test_a_state_can_be_dropped_twice(trial: Trial, tmp_path: Path):
     parameters, optimizer = start(trial)
     folder = tmp_path / "state"
-    save_state(folder, parameters, optimizer, Position(step=1), {})
+    save_state(folder, parameters, optimizer, Position(step=1), TrialNotes())
     drop_state(folder)
     drop_state(folder)
     assert not folder.exists()
-    assert load_state(folder, parameters, optimizer) == (Position(), {})
+    assert load_state(folder, parameters, optimizer) == (Position(), TrialNotes())
 
 
 def test_a_state_holds_the_adapter_at_its_real_rank(trial: Trial, tmp_path: Path):

@@ -27,6 +27,7 @@ from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train import sharded_state
 from lorasweep.train.deepspeed import DeepSpeedEngine
+from lorasweep.train.progress import TrialNotes
 from tests.examples import examples
 from tests.reference_full import Finetuned, finetune
 from tests.train.cleanup import close
@@ -230,7 +231,7 @@ def go_on_over_late_storage(setup: Setup, folder: Path, shard: Shard) -> tuple[i
     with mock.patch.object(sharded_state, "_FILE", name):
         for _ in range(2):
             engine.step()
-            slot_of(engine).save_state(folder, {})
+            slot_of(engine).save_state(folder, TrialNotes())
     close(engine)
     engine = setup.begin(shard, None if is_late else folder)
     step, loss = slot_of(engine).position.step, one_step(engine).position.losses[-1]
@@ -329,7 +330,7 @@ def test_a_process_group_of_other_workers_is_refused(setup: Setup):
 
 
 def test_a_state_of_another_kind_is_refused(setup: Setup, tmp_path: Path):
-    with_engine(setup, lambda engine: slot_of(engine).save_state(tmp_path, {}))
+    with_engine(setup, lambda engine: slot_of(engine).save_state(tmp_path, TrialNotes()))
     with pytest.raises(LorasweepError, match=r"must hold the state of full under stage 3"):
         replace(setup, stage=3).begin(Shard(), tmp_path)
 
@@ -339,7 +340,7 @@ def test_a_crash_while_writing_a_state_leaves_the_old_one(
 ):
     def crash(engine: DeepSpeedEngine) -> None:
         engine.step()
-        slot_of(engine).save_state(tmp_path, {"whole": True})
+        slot_of(engine).save_state(tmp_path, TrialNotes(evaluate_s=1.0))
         engine.step()
 
         def write_half(folder: str, **_: Any) -> None:
@@ -348,14 +349,14 @@ def test_a_crash_while_writing_a_state_leaves_the_old_one(
 
         monkeypatch.setattr(engine._model.engine, "save_checkpoint", write_half)
         with pytest.raises(KeyboardInterrupt):
-            slot_of(engine).save_state(tmp_path, {"whole": False})
+            slot_of(engine).save_state(tmp_path, TrialNotes(evaluate_s=2.0))
 
     with_engine(setup, crash)
     engine = setup.begin(Shard(), tmp_path)
     assert slot_of(engine).position.step == 1
-    assert slot_of(engine).notes == {"whole": True}
+    assert slot_of(engine).notes == TrialNotes(evaluate_s=1.0)
     engine.step()
-    slot_of(engine).save_state(tmp_path, {})  # over what the crash has left
+    slot_of(engine).save_state(tmp_path, TrialNotes())  # over what the crash has left
     close(engine)
     assert len([part for part in tmp_path.iterdir() if part.is_dir()]) == 1
 

@@ -19,6 +19,7 @@ from lorasweep.model.packed import PackedModel
 from lorasweep.spec.sweep import ModelSpec, TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train.packed import PackedEngine
+from lorasweep.train.progress import TrialNotes
 from tests.train.trial import Outcome, Trial, distance, engine_for, equal, outcome_of, run, train
 
 pytestmark = [
@@ -141,7 +142,7 @@ def test_a_trial_resumes_from_its_saved_state_on_a_gpu(trials: list[Trial], tmp_
     engine.admit(engine.prepare(trials[2].engine_trial))
     for _ in range(5):
         engine.step()
-    engine.slots["dropping"].save_state(tmp_path, {})
+    engine.slots["dropping"].save_state(tmp_path, TrialNotes())
     engine = PackedEngine(model, Shard())
     slot = engine.prepare(trials[2].engine_trial, tmp_path)
     assert slot.position.step == 2

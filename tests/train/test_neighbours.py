@@ -23,6 +23,7 @@ from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import TARGET_SETS, UNGATED, LoraHyperparameters
 from lorasweep.train.lora_slot import LoraSlot
 from lorasweep.train.packed import PackedEngine
+from lorasweep.train.progress import TrialNotes
 from tests.examples import examples
 from tests.train.trial import (
     Outcome,
@@ -394,12 +395,12 @@ def test_a_saved_trial_resumes_beside_any_others(
     for _ in range(5):  # in the middle of steps: what is accumulated is done again
         steps += engine.step()
     for trial in mixed[:4]:
-        engine.slots[trial.name].save_state(tmp_path / trial.name, {"seen": 1})
+        engine.slots[trial.name].save_state(tmp_path / trial.name, TrialNotes(evaluate_s=1.0))
     engine = engine_for(*mixed[4:], model=fresh_model(mixed[0].folder))
     steps += engine.step()
     for trial in mixed[:4]:
         slot = engine.prepare(trial.engine_trial, tmp_path / trial.name)
-        assert slot.notes == {"seen": 1}
+        assert slot.notes == TrialNotes(evaluate_s=1.0)
         engine.admit(slot)
         steps += engine.step()
     steps += run(engine)
@@ -412,7 +413,7 @@ def test_a_saved_state_contains_nothing_of_the_neighbours(mixed: list[Trial], tm
         engine = engine_for(*company)
         for _ in range(5):
             engine.step()
-        engine.slots["plain"].save_state(tmp_path / str(len(sizes)), {})
+        engine.slots["plain"].save_state(tmp_path / str(len(sizes)), TrialNotes())
         sizes.append((tmp_path / str(len(sizes)) / "state.pt").stat().st_size)
     assert sizes[0] == pytest.approx(sizes[1], abs=200)
 

@@ -20,7 +20,7 @@ from lorasweep.model.lora import save_adapter
 from lorasweep.model.packed import PackedCopies
 from lorasweep.spec.sweep import ModelSpec, TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
-from lorasweep.train.progress import SMOOTHED_STEPS, Position
+from lorasweep.train.progress import SMOOTHED_STEPS, Position, TrialNotes
 from tests.reference import Finetuned, finetune
 from tests.train.trial import (
     CPU,
@@ -229,11 +229,11 @@ def test_an_interrupted_trial_ends_as_an_uninterrupted_one(
     while engine.slots[trial.name].position.step < rung:
         engine.step()
     engine.step()  # a micro-batch of the next step, which will be done again
-    engine.slots[trial.name].save_state(tmp_path, {"rungs": []})
+    engine.slots[trial.name].save_state(tmp_path, TrialNotes(evaluate_s=0.5))
 
     engine = engine_for(model=fresh_model(trial.folder))
     slot = engine.prepare(trial.engine_trial, tmp_path)
-    assert (slot.position.step, slot.notes) == (rung, {"rungs": []})
+    assert (slot.position.step, slot.notes) == (rung, TrialNotes(evaluate_s=0.5))
     train_s = slot.position.train_s
     engine.admit(slot)
     rest = outcome_of(slot, list(run(engine)))
@@ -247,7 +247,7 @@ def test_an_interrupted_trial_ends_as_an_uninterrupted_one(
 def test_a_trial_without_a_saved_state_starts_at_step_0(trial: Trial, tmp_path: Path):
     engine = engine_for(trial)
     slot = engine.prepare(trial.engine_trial, tmp_path / "nowhere")
-    assert (slot.position, slot.notes) == (Position(), {})
+    assert (slot.position, slot.notes) == (Position(), TrialNotes())
 
 
 def test_a_seed_determines_a_trial(trial: Trial):
