@@ -24,14 +24,13 @@ _TOP = Picture(
     name="top",
     section="sensitivity",
     title="What it takes to be among the best",
-    missing="What sets the best trials apart needs several hyperparameters and enough completed "
-    "trials.",
+    missing="A ranking near the top needs several hyperparameters and more completed trials.",
 )
 _INTERACTIONS = Picture(
     name="interactions",
     section="sensitivity",
     title="Which hyperparameters work together",
-    missing="What two hyperparameters do together needs more completed trials.",
+    missing="Interactions of two hyperparameters need more completed trials.",
 )
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _MOST_BARS = 12  # pairs of hyperparameters are many; the table has them all

@@ -98,7 +98,7 @@ def _caption(pooled: Sequence[FrontPoint], height: _Height) -> str:
     if pooled:
         most = pooled[-1]
         sentences = [
-            f"The most learned was {number(most.learning)}, at {height.word} "
+            f"The best trial learned {number(most.learning)}, at {height.word} "
             f"{number(height.of(most))}; {plural(len(pooled), 'trial')} on the pooled front.",
             *sentences,
             "Circled trials are those that no other trial beats on both.",
