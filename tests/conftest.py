@@ -160,7 +160,8 @@ class RayCluster(NamedTuple):
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[RayCluster]:
     """Start one small cluster for all tests, with a token and a temporary folder of its own."""
-    port, dashboard_port = free_port(), free_port()
+    # Ray's own ports are the same for every cluster of a machine, and another one may run here.
+    port, dashboard_port, client_port, agent_port = (free_port() for _ in range(4))
     # A socket's path may have 107 characters, which pytest's own folders nearly fill.
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
         words = "start --head --block --num-cpus=2 --include-dashboard=true --disable-usage-stats"
@@ -170,6 +171,8 @@ def ray_cluster() -> Iterator[RayCluster]:
             "--node-ip-address=127.0.0.1",
             f"--port={port}",
             f"--dashboard-port={dashboard_port}",
+            f"--ray-client-server-port={client_port}",
+            f"--dashboard-agent-listen-port={agent_port}",
             f"--temp-dir={folder}",
             f"--object-store-memory={200 * 2**20}",
         ]

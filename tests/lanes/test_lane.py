@@ -166,11 +166,9 @@ def test_a_stopped_trial_gives_its_slot_to_the_next(lane: LaneAtWork):
 
 
 def _lane_processes() -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "RayTrainWorker" in " ".join(process.info["cmdline"] or []):
-            found.append(process)
-    return [p for p in found if p.is_running()]
+    """Workers of the Ray that this process has started; another sweep may run beside the tests."""
+    children = psutil.Process().children(recursive=True)
+    return [p for p in children if p.is_running() and "RayTrainWorker" in " ".join(p.cmdline())]
 
 
 def test_a_lane_that_is_killed_begins_again_and_its_trials_end_as_ever(
