@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # `lorasweep plan` counts parameters without loading torch
 A = "lora_A.weight"
 B = "lora_B.weight"
 _PREFIX = "base_model.model."
+# Files of a PEFT folder.
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def tensor_shapes(
@@ -46,20 +48,23 @@ class AdapterLayer:
     name: in the model.
     inputs, outputs: its features.
     transposed: whether its weight is inputs x outputs, as in GPT-2.
+    by_weight: whether PEFT's files have to name its weight instead of the layer itself, whose name
+        PEFT would take for that of experts (`peft_names.py`).
     """
 
     name: str
     inputs: int
     outputs: int
     transposed: bool = False
+    by_weight: bool = False
 
     @classmethod
-    def of(cls, name: str, linear: Any) -> AdapterLayer:
+    def of(cls, name: str, linear: Any, *, by_weight: bool = False) -> AdapterLayer:
         """Read the shape of a model's layer."""
         rows, columns = linear.weight.shape
         if stores_transposed(linear):
-            return cls(name, rows, columns, transposed=True)
-        return cls(name, columns, rows)
+            return cls(name, rows, columns, transposed=True, by_weight=by_weight)
+        return cls(name, columns, rows, by_weight=by_weight)
 
     def shapes(self, hyperparameters: LoraHyperparameters) -> dict[str, tuple[int, ...]]:
         """Shape its adapter's tensors, by the names that PEFT saves them under."""
@@ -135,6 +140,28 @@ def peft_fields(
     }
 
 
+def saved_config(
+    layers: tuple[AdapterLayer, ...], hyperparameters: LoraHyperparameters, base_name: str
+) -> dict[str, Any]:
+    """Build the content of `adapter_config.json`, by which PEFT takes an adapter back."""
+    # Written by hand: importing peft for its LoraConfig takes longer than a short trial.
+    config = {
+        **peft_fields(layers, hyperparameters),
+        "peft_type": "LORA",
+        "base_model_name_or_path": base_name,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    by_weight = sorted(layer.name for layer in layers if layer.by_weight)
+    if by_weight:
+        config["target_modules"] = sorted(layer.name for layer in layers if not layer.by_weight)
+        config["target_parameters"] = [f"{name}.weight" for name in by_weight]
+        # PEFT adds such an update to the weight itself, where no input is left to drop, and refuses
+        # a probability other than 0. It would only matter if somebody trained the adapter further.
+        config["lora_dropout"] = 0.0
+    return config
+
+
 def save_adapter(
     folder: Path,
     adapter: Mapping[str, Tensor],
@@ -145,19 +172,16 @@ def save_adapter(
     """Save an adapter as a PEFT folder that names its base."""
     from safetensors.torch import save_file
 
-    # Written by hand: importing peft for its LoraConfig takes longer than a short trial.
-    config = {
-        **peft_fields(layers, hyperparameters),
-        "peft_type": "LORA",
-        "base_model_name_or_path": base_name,
-        "bias": "none",
-        "inference_mode": True,
-    }
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in adapter.items()}
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_config(folder, saved_config(layers, hyperparameters, base_name))
+
+
+def save_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `adapter_config.json` into a PEFT folder."""
     content = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / "adapter_config.json").write_text(content, encoding="utf-8")
+    (folder / CONFIG).write_text(content, encoding="utf-8")
 
 
 @dataclass(frozen=True)

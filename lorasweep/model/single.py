@@ -27,7 +27,10 @@ def insert_adapter(
     from peft import LoraConfig, inject_adapter_in_model
 
     dtype = next(base.parameters()).dtype
-    inject_adapter_in_model(LoraConfig(**peft_fields(layers, hyperparameters)), base)
+    # PEFT may take layers of a mixture-of-experts model for experts (`peft_names.py`). It asks the
+    # model's configuration for the family, so it inserts into a module that has none.
+    config = LoraConfig(**peft_fields(layers, hyperparameters))
+    inject_adapter_in_model(config, nn.ModuleDict({"base": base}))
     # PEFT has drawn from the global generator, and under stage 3 on each worker for itself.
     drawn = initial_adapter(layers, hyperparameters, seed)
     for name, parameter in adapter_of(base).items():

@@ -9,6 +9,7 @@ import torch
 
 from lorasweep.errors import ModelError
 from lorasweep.model.lora import AdapterLayer
+from lorasweep.model.peft_names import taken_for_experts
 from lorasweep.spec.trial import GATE, TARGET_SECTIONS, UNGATED
 
 # Names of linear layers in the families of models: Llama, Mistral, Qwen and Gemma first, then Phi,
@@ -108,6 +109,9 @@ def adapter_layers(model: Any, targets: str) -> tuple[AdapterLayer, ...]:
         ModelError: as `target_modules`.
     """
     wanted = set(target_modules(model, targets))
+    by_weight = taken_for_experts(model, wanted)
     return tuple(
-        AdapterLayer.of(name, module) for name, module in model.named_modules() if name in wanted
+        AdapterLayer.of(name, module, by_weight=name in by_weight)
+        for name, module in model.named_modules()
+        if name in wanted
     )

@@ -14,10 +14,12 @@ def plan_sweep(spec: SweepSpec, throughput: float | None = None) -> SweepPlan:
         throughput: tokens a second on each worker; None assumes what the paper measured.
 
     Raises:
-        UsageError: the model is neither here nor among the published ones, or local data cannot be
-            read.
+        UsageError: the model is neither here nor among the published ones, it lacks the layers of
+            the targets or their adapters could not be kept, or local data cannot be read.
     """
     from lorasweep.data.prepare import sequence_length
+    from lorasweep.model.arrival import check_targets
+    from lorasweep.model.base import read_facts
     from lorasweep.model.size import read_architecture
     from lorasweep.service.data_size import DataSize, measure_data
     from lorasweep.service.estimate import estimate
@@ -25,6 +27,10 @@ def plan_sweep(spec: SweepSpec, throughput: float | None = None) -> SweepPlan:
     if throughput is not None and not throughput > 0:
         raise SpecError([f"--throughput: must be above 0, got {throughput:g}"])
     shape = read_architecture(spec.model)
+    if not shape.published:  # else there is no configuration to make an empty model of
+        model_type = read_facts(spec.model).model_type
+        for study in spec.studies:
+            check_targets(study, model_type)
     sizes: dict[str, DataSize] = {}  # studies mostly share their data, which may take long to read
     studies = []
     for study in spec.studies:

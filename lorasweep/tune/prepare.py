@@ -11,12 +11,11 @@ from lorasweep.data.sources import check_local_files
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import SpecError
 from lorasweep.evaluate.tasks import check_tasks, resolve_suites
-from lorasweep.model.base import BaseReader, base_path, empty_base
-from lorasweep.model.shape import FAMILIES
+from lorasweep.model.arrival import check_targets
+from lorasweep.model.base import BaseReader, base_path
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import DataSpec, EvaluateSpec, SweepSpec
-from lorasweep.spec.trial import TARGET_SETS
 from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.scores import Scores
@@ -80,7 +79,7 @@ def prepare_studies(
     bases = {study.domain: measured_base(records, study.domain) for study in spec.studies}
     streamed = [study for study in spec.studies if study.data.streaming]
     for study in streamed:  # streaming may take hours, so mistakes of the user's are found first
-        _check_targets(study, base)
+        check_targets(study, base.facts.model_type)
         _suites(study, bases[study.domain])
     read: dict[DataSpec, TrainingData] = {}
     for study in streamed:
@@ -110,7 +109,7 @@ def prepare(
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
     """
     base = base or BaseReader(spec.model)
-    _check_targets(spec, base)
+    check_targets(spec, base.facts.model_type)
     if data is None:
         facts = base.facts
         data = prepare_data(spec.data, base.tokenizer, facts.positions, facts.vocabulary)
@@ -135,24 +134,6 @@ def _suites(study: SweepSpec, measured: Scores | None) -> tuple[EvaluateSpec, tu
     """Resolve a study's suites, to the same tasks as an earlier session if there was one."""
     tasks, learning = () if measured is None else measured.tasks, study.evaluate.learning
     return resolve_suites(study.evaluate, tuple(name for name in tasks if name not in learning))
-
-
-def _check_targets(study: SweepSpec, base: BaseReader) -> None:
-    """Check that the base has the layers that the study's targets stand for.
-
-    Raises:
-        ModelError: it does not, with the sentence that each of the trials would fail with.
-    """
-    if study.method != "lora":
-        return
-    levels = study.levels_of("targets")
-    if base.facts.model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
-        return  # these families have attention and MLP layers; no need to load torch to find out
-    from lorasweep.model.targets import target_modules
-
-    model = empty_base(study.model)
-    for targets in levels:
-        target_modules(model, str(targets))
 
 
 def _absolute(path: str) -> str:
