@@ -100,7 +100,8 @@ def weights_of(shape: str) -> int:
 
 def documents(vocabulary: int, width: int) -> Tokens:
     rng = np.random.default_rng(0)
-    return Tokens.pack([(rng.integers(2, vocabulary, width).tolist(), 0) for _ in range(512)])
+    rows = [rng.integers(2, vocabulary, width).tolist() for _ in range(512)]
+    return Tokens.pack([(ids, [True] * width) for ids in rows])
 
 
 def solo(base: Any, tokens: Tokens, rows: int, *, compiled: bool) -> Arm:

@@ -110,9 +110,9 @@ def pad_rows(tokens: Tokens, rows: NDArray[np.int64], pad: int) -> tuple[Tensor,
     longest = max(len(ids) for ids, _ in examples)
     input_ids = torch.full((len(examples), longest), pad)
     labels = torch.full_like(input_ids, IGNORED)
-    for i, (ids, prompt) in enumerate(examples):
+    for i, (ids, loss) in enumerate(examples):
         input_ids[i, : len(ids)] = torch.from_numpy(ids)
-        labels[i, prompt : len(ids)] = torch.from_numpy(ids[prompt:])
+        labels[i, : len(ids)][torch.from_numpy(loss)] = torch.from_numpy(ids[loss]).long()
     return input_ids, labels
 
 

@@ -104,11 +104,11 @@ def collate(
     ids_BT = np.full((count, width), pad, dtype=np.int64)
     positions_BT = np.zeros((count, width), dtype=np.int64)
     predicting, occupied = [], []
-    for (ids, prompt), (row, first) in zip(examples, starts, strict=True):
+    for (ids, loss), (row, first) in zip(examples, starts, strict=True):
         ids_BT[row, first : first + len(ids)] = ids
         positions_BT[row, first : first + len(ids)] = np.arange(len(ids))
         start = row * width + first
-        predicting.append(np.arange(start + max(prompt, 1) - 1, start + len(ids) - 1))
+        predicting.append(start + np.flatnonzero(loss[1:]))
         occupied.append(np.arange(start, start + len(ids)))
     logit_indices_K = np.concatenate(predicting)
     labels_K = ids_BT.ravel()[np.minimum(logit_indices_K + 1, ids_BT.size - 1)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lorasweep.data.sources import Example
+from lorasweep.data.example import Example
 from lorasweep.data.tokens import Tokens, sequence_starts, token_ids
 
 
@@ -21,10 +21,6 @@ def pack_documents(examples: list[Example], tokenizer: Any, seq_len: int) -> Tok
 
     No token is lost or invented; `sequence_starts` decides how the last sequence is cut.
     """
-    stream = join_documents([example.response for example in examples], tokenizer)
+    stream = join_documents([example.text for example in examples], tokenizer)
     starts_N1 = sequence_starts(len(stream), seq_len)
-    return Tokens(
-        ids_S=np.asarray(stream[: starts_N1[-1]], dtype=np.int32),
-        starts_N1=starts_N1,
-        prompts_N=np.zeros(len(starts_N1) - 1, dtype=np.int32),
-    )
+    return Tokens.of_documents(np.asarray(stream[: starts_N1[-1]], dtype=np.int32), starts_N1)

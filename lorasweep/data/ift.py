@@ -1,37 +1,41 @@
-"""Instruction finetuning: prompts and responses as tokens, with loss on the responses only."""
+"""Instruction finetuning: examples as tokens, with loss on the responses only."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from lorasweep.data.sources import Example
-from lorasweep.data.tokens import Tokens, token_ids
+from lorasweep.data.borders import tokenise_parts
+from lorasweep.data.example import Example
+from lorasweep.data.tokens import Tokens
 
 
-def tokenise_instructions(
-    examples: list[Example], tokenizer: Any, seq_len: int
-) -> tuple[Tokens, int, int]:
-    """Tokenise examples as prompt + response + EOS, at most `seq_len` tokens each.
+@dataclass(frozen=True)
+class Instructions:
+    """Tokenised examples, and what did not fit.
 
-    Prompt and response are tokenised separately, as lm-eval does with context and continuation, so
-    that no token spans their border.
-
-    Returns:
-        The tokens, the number of responses cut at `seq_len`, and the number of examples left out
-        because their prompt alone fills it.
+    cut: how many lost an end that carried loss.
+    too_long: rows that were left out, since no token with loss fits.
     """
-    prompts = token_ids(tokenizer, [e.prompt for e in examples], special=True)
-    # A chat template has already added BOS, so the tokenizer must not add another.
-    bare = token_ids(tokenizer, [e.prompt for e in examples], special=False)
-    responses = token_ids(tokenizer, [e.response for e in examples], special=False)
-    kept: list[tuple[list[int], int]] = []
+
+    tokens: Tokens
+    cut: int
+    too_long: list[int]
+
+
+def tokenise_instructions(examples: list[Example], tokenizer: Any, seq_len: int) -> Instructions:
+    """Tokenise examples, each with EOS unless it has an end, at most `seq_len` tokens each."""
+    kept: list[tuple[list[int], list[bool]]] = []
+    too_long: list[int] = []
     cut = 0
-    for example, framed, plain, response in zip(examples, prompts, bare, responses, strict=True):
-        prompt = plain if example.ends else framed
+    masked = tokenise_parts(examples, tokenizer)
+    for example, (own_ids, own_loss) in zip(examples, masked, strict=True):
         end = [] if example.ends else [tokenizer.eos_token_id]
-        ids = [*prompt, *response, *end]
-        if max(len(prompt), 1) >= min(len(ids), seq_len):
+        ids, loss = [*own_ids, *end], [*own_loss, *(True for _ in end)]
+        # Nothing comes before the first token that it could be predicted from.
+        if not any(loss[1:seq_len]):
+            too_long.append(example.row)
             continue
-        cut += len(ids) > seq_len
-        kept.append((ids[:seq_len], len(prompt)))
-    return Tokens.pack(kept), cut, len(examples) - len(kept)
+        cut += any(loss[seq_len:])
+        kept.append((ids[:seq_len], loss[:seq_len]))
+    return Instructions(Tokens.pack(kept), cut, too_long)

@@ -46,20 +46,22 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
     """
     seq_len = sequence_length(spec, positions)
     source = sample_documents(spec, tokenizer) if spec.streaming else read_source(spec, tokenizer)
-    notes: list[str] = []
+    notes = [*source.notes]
     if spec.streaming:
         notes.append(f"estimated from the first {len(source.train):,} documents of the stream")
     if source.kind == "documents":
         train = pack_documents(source.train, tokenizer, seq_len)
         heldout = pack_documents(source.heldout, tokenizer, seq_len)
     else:
-        train, cut, dropped = tokenise_instructions(source.train, tokenizer, seq_len)
-        heldout, _, _ = tokenise_instructions(source.heldout, tokenizer, seq_len)
-        if cut:
-            notes.append(f"{cut} of {len(source.train)} responses were cut at {seq_len} tokens")
-        if dropped:
+        made = tokenise_instructions(source.train, tokenizer, seq_len)
+        train = made.tokens
+        heldout = tokenise_instructions(source.heldout, tokenizer, seq_len).tokens
+        count = len(source.train)
+        if made.cut:
+            notes.append(f"{made.cut} of {count} responses were cut at {seq_len} tokens")
+        if made.too_long:
             notes.append(
-                f"{dropped} of {len(source.train)} examples were left out, because their prompt "
+                f"{len(made.too_long)} of {count} examples were left out, because their prompt "
                 f"fills the {seq_len} tokens of a sequence"
             )
     for name, tokens in (("training", train), ("held-out", heldout)):

@@ -40,7 +40,9 @@ class Recipe(Frozen):
     @property
     def key(self) -> str:
         """Name of the folder; it depends on the sweep's data section alone."""
-        return content_hash(self.data.model_dump(mode="json"))
+        data = self.data
+        always = {"data_dir": data.data_dir, "streaming": data.streaming}
+        return content_hash({**data.identity, **always})
 
     @property
     def dtype(self) -> str:
@@ -97,7 +99,7 @@ def read_stored(root: Path, recipe: Recipe) -> TrainingData | None:
         manifest = Manifest.model_validate_json(folder.manifest.read_text(encoding="utf-8"))
         size = folder.train.stat().st_size
         with folder.heldout.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            heldout = Tokens(arrays["ids_S"], arrays["starts_N1"], arrays["prompts_N"])
+            heldout = Tokens.of_documents(arrays["ids_S"], arrays["starts_N1"])
     except (OSError, BadZipFile, ValueError, KeyError):  # pydantic raises a ValueError
         return None
     if manifest.recipe != recipe or size != manifest.tokens * np.dtype(recipe.dtype).itemsize:

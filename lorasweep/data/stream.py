@@ -10,15 +10,9 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from lorasweep.data.sources import (
-    Example,
-    Row,
-    Source,
-    check_not_empty,
-    choose_reader,
-    data_paths,
-    open_dataset,
-)
+from lorasweep.data.columns import Row, choose_reader
+from lorasweep.data.example import Example, LeftOut
+from lorasweep.data.sources import Source, check_not_empty, data_paths, open_dataset
 from lorasweep.errors import DataError, in_a_line
 from lorasweep.spec.sweep import DataSpec
 
@@ -61,7 +55,7 @@ def sample_documents(spec: DataSpec, tokenizer: Any) -> Source:
     heldout: list[Example] = []
     with closing(split_documents(spec, tokenizer)) as documents:
         for held, text in documents:
-            (heldout if held else train).append(Example("", text))
+            (heldout if held else train).append(Example.document(text))
             if len(train) == SAMPLE:
                 break
     return check_not_empty(
@@ -76,13 +70,13 @@ def _documents(path: str, spec: DataSpec, tokenizer: Any, *, shuffled: bool) -> 
         shuffled: whether this is the training data, which is shuffled and cut at `data.limit`.
     """
     opened = open_dataset(path, spec)
-    _, column, read = choose_reader(spec, opened.column_names or _columns(opened, path), tokenizer)
-    opened = opened.select_columns([column])
+    reader = choose_reader(spec, opened.column_names or _columns(opened, path), tokenizer)
+    opened = opened.select_columns([reader.columns])
     with closing(_rows(_shuffled(opened) if shuffled else opened, path)) as rows:
-        for row in islice(rows, spec.limit if shuffled else None):
-            text = read(row).response
-            if text.strip():
-                yield text
+        for number, row in enumerate(islice(rows, spec.limit if shuffled else None), 1):
+            read = reader.read(row, number)
+            if not isinstance(read, LeftOut) and read.text.strip():
+                yield read.text
 
 
 def _shuffled(opened: Any) -> Generator[Row]:

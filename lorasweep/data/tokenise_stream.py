@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lorasweep.data.cpt import join_documents, pack_documents
-from lorasweep.data.sources import Example
+from lorasweep.data.example import Example
 from lorasweep.data.stored import Manifest, Recipe, TokenFolder
 from lorasweep.data.stream import split_documents
 from lorasweep.data.tokens import Tokens, check_vocabulary
@@ -70,7 +70,7 @@ def tokenise_stream(
     ):
         for held, text in documents:
             if held:
-                heldout.append(Example("", text))
+                heldout.append(Example.document(text))
             elif not appender.full:
                 texts.append(text)
                 length += len(text)
@@ -160,7 +160,7 @@ def _check(appender: _Appender, heldout: Tokens, recipe: Recipe) -> None:
 
 def _save(tokens: Tokens, path: Path) -> None:
     with path.open("wb") as file:
-        np.savez(file, ids_S=tokens.ids_S, starts_N1=tokens.starts_N1, prompts_N=tokens.prompts_N)
+        np.savez(file, ids_S=tokens.ids_S, starts_N1=tokens.starts_N1)
         file.flush()
         os.fsync(file.fileno())
 

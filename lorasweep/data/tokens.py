@@ -6,6 +6,7 @@ Shape legend: N examples, S tokens in all.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from lorasweep.errors import DataError
 
+MaskedIds = tuple[NDArray[Any], NDArray[np.bool_]]  # token ids, and which of them carry loss
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -22,32 +25,37 @@ class Tokens:
 
     ids_S: token ids, all examples one after the other.
     starts_N1: where each example begins; the last entry is S.
-    prompts_N: number of leading tokens of each example that carry no loss.
+    loss_S: whether each token carries loss; the first of an example never does, as nothing comes
+        before it that it could be predicted from.
     """
 
     ids_S: NDArray[np.int32]
     starts_N1: NDArray[np.int64]
-    prompts_N: NDArray[np.int32]
+    loss_S: NDArray[np.bool_]
 
     @classmethod
-    def pack(cls, examples: list[tuple[list[int], int]]) -> Tokens:
-        """Lay out examples, each given by its token ids and the length of its prompt."""
+    def pack(cls, examples: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Tokens:
+        """Lay out examples, each given by its token ids and by which of them carry loss."""
         lengths = [len(ids) for ids, _ in examples]
-        flat = [token for ids, _ in examples for token in ids]
         return cls(
-            ids_S=np.asarray(flat, dtype=np.int32),
+            ids_S=np.asarray([token for ids, _ in examples for token in ids], dtype=np.int32),
             starts_N1=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            prompts_N=np.asarray([prompt for _, prompt in examples], dtype=np.int32),
+            loss_S=np.asarray([one for _, loss in examples for one in loss], dtype=np.bool_),
         )
+
+    @classmethod
+    def of_documents(cls, ids_S: NDArray[np.int32], starts_N1: NDArray[np.int64]) -> Tokens:
+        """Take sequences of documents, which carry loss everywhere."""
+        return cls(ids_S, starts_N1, np.ones(len(ids_S), dtype=np.bool_))
 
     def __len__(self) -> int:
         """Number of examples."""
-        return len(self.prompts_N)
+        return len(self.starts_N1) - 1
 
-    def example(self, index: int) -> tuple[NDArray[np.int32], int]:
-        """Slice out one example's token ids, with the length of its prompt."""
-        ids = self.ids_S[self.starts_N1[index] : self.starts_N1[index + 1]]
-        return ids, int(self.prompts_N[index])
+    def example(self, index: int) -> MaskedIds:
+        """Slice out one example's token ids, with which of them carry loss."""
+        part = slice(self.starts_N1[index], self.starts_N1[index + 1])
+        return self.ids_S[part], self.loss_S[part]
 
     @cached_property
     def lengths_N(self) -> NDArray[np.int64]:
@@ -57,16 +65,34 @@ class Tokens:
     @cached_property
     def loss_tokens_N(self) -> NDArray[np.int64]:
         """Number of tokens of each example that carry loss, which the first token never does."""
-        targets: NDArray[np.int64] = self.lengths_N - np.maximum(self.prompts_N, 1)
-        return targets
+        predicted_S = self.loss_S.copy()
+        predicted_S[self.starts_N1[:-1]] = False
+        totals_S1 = np.concatenate([[0], np.cumsum(predicted_S)])
+        counts: NDArray[np.int64] = np.diff(totals_S1[self.starts_N1]).astype(np.int64)
+        return counts
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the content, by which a sweep notices that its data has changed."""
+        """Hash of the content, by which a sweep notices that its data has changed.
+
+        Where loss is on all that follows a prompt, only the lengths of the prompts are hashed, as
+        they were when there was no other kind of loss; so sweeps of that time can go on.
+        """
+        prompts_N = np.asarray(
+            [_leading(self.example(index)[1]) for index in range(len(self))], dtype=np.int32
+        )
+        firsts_S = np.repeat(self.starts_N1[:-1] + prompts_N, self.lengths_N)
+        follows_prompt = np.array_equal(self.loss_S, np.arange(len(self.ids_S)) >= firsts_S)
+        arrays = [self.ids_S, self.starts_N1, prompts_N, *([] if follows_prompt else [self.loss_S])]
         digest = hashlib.sha256()
-        for array in (self.ids_S, self.starts_N1, self.prompts_N):
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _leading(loss: NDArray[np.bool_]) -> int:
+    """Count the tokens before the first one with loss."""
+    return int(loss.argmax()) if loss.any() else len(loss)
 
 
 @dataclass(frozen=True)
@@ -97,9 +123,10 @@ class StoredTokens:
         """Number of sequences."""
         return len(self.starts_N1) - 1
 
-    def example(self, index: int) -> tuple[NDArray[Any], int]:
-        """Slice out one sequence's token ids, with 0, as a document has no prompt."""
-        return self._ids_S[self.starts_N1[index] : self.starts_N1[index + 1]], 0
+    def example(self, index: int) -> MaskedIds:
+        """Slice out one sequence's token ids, all of which carry loss."""
+        ids = self._ids_S[self.starts_N1[index] : self.starts_N1[index + 1]]
+        return ids, np.ones(len(ids), dtype=np.bool_)
 
     @cached_property
     def _ids_S(self) -> NDArray[Any]:

@@ -67,20 +67,30 @@ class Continuations:
     Continuations that differ only in their last token share a text: the last token is predicted but
     never read, so the single-token answers of a multiple-choice question cost one row.
 
-    lengths_N: tokens of each continuation.
+    lengths_N: scored tokens of each continuation.
     """
 
-    def __init__(self, pairs: Sequence[Pair], *, batch_size: int, pad: int, positions: int) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        batch_size: int,
+        pad: int,
+        positions: int,
+        scored: Sequence[NDArray[np.bool_]] | None = None,
+    ) -> None:
         """Sort and batch the texts.
 
         Args:
+            scored: which tokens of each continuation count; None scores all of them.
             batch_size: texts of a batch at most; fewer where much is predicted in each.
             positions: tokens that the model takes; a longer text loses its beginning.
 
         Raises:
             LorasweepError: a continuation alone is longer than what the model takes.
         """
-        self.lengths_N = np.asarray([len(tokens) for _, tokens in pairs], dtype=np.int64)
+        masks = scored or [np.ones(len(tokens), dtype=np.bool_) for _, tokens in pairs]
+        self.lengths_N = np.asarray([mask.sum() for mask in masks], dtype=np.int64)
         texts: dict[tuple[int, ...], list[int]] = {}
         for number, (context, continuation) in enumerate(pairs):
             if len(continuation) > positions:
@@ -95,9 +105,9 @@ class Continuations:
             key=len,
             reverse=True,
         )
-        predictions = [int(self.lengths_N[texts[text]].max()) for text in unique]
+        predictions = [max(len(pairs[n][1]) for n in texts[text]) for text in unique]
         self._batches = [
-            _batch({text: texts[text] for text in unique[part]}, pairs, pad, positions)
+            _batch({text: texts[text] for text in unique[part]}, pairs, masks, pad, positions)
             for part in _parts(predictions, batch_size)
         ]
 
@@ -137,7 +147,11 @@ def _parts(predictions: Sequence[int], batch_size: int) -> Iterator[slice]:
 
 
 def _batch(
-    texts: dict[tuple[int, ...], list[int]], pairs: Sequence[Pair], pad: int, positions: int
+    texts: dict[tuple[int, ...], list[int]],
+    pairs: Sequence[Pair],
+    masks: Sequence[NDArray[np.bool_]],
+    pad: int,
+    positions: int,
 ) -> _Batch:
     """Lay out texts as rows, each with the numbers of the continuations scored on it.
 
@@ -154,10 +168,10 @@ def _batch(
         ids_BT[row, : len(text)] = text
         longest = max(len(pairs[number][1]) for number in numbers)
         for number in numbers:
-            length = len(pairs[number][1])
-            predictions.append(np.arange(longest - length, longest) + len(indices))
-            tokens.append(np.asarray(pairs[number][1], dtype=np.int64))
-            owners.append(np.full(length, number))
+            length, mask = len(pairs[number][1]), masks[number]
+            predictions.append((np.arange(longest - length, longest) + len(indices))[mask])
+            tokens.append(np.asarray(pairs[number][1], dtype=np.int64)[mask])
+            owners.append(np.full(int(mask.sum()), number))
         end = row * width + len(text)
         indices.extend(range(end - longest, end))
     indices.extend([0] * (MIN_ROWS - len(indices)))  # computed and not used; see `MIN_ROWS`

@@ -12,20 +12,24 @@ from lorasweep.model.served import Served
 
 
 def heldout_responses(tokens: Tokens, *, batch_size: int, pad: int, shard: Shard) -> Continuations:
-    """Select a worker's share of held-out examples, each response a continuation of its prompt.
+    """Select a worker's share of held-out examples, with all that follows a prompt a continuation.
 
-    Of a document, everything after the first token counts as response.
+    Of a document, everything after the first token counts as response. Of a conversation, what the
+    user says between two answers is in the continuation and not scored.
     """
     lengths_N = np.diff(tokens.starts_N1)
     # Sorted before they are dealt, so that workers get equal amounts of work.
     order = np.argsort(-lengths_N, kind="stable")[shard.worker :: shard.workers]
-    pairs = []
+    pairs, scored = [], []
     for row in order:
-        ids, prompt = tokens.example(int(row))
-        first = max(prompt, 1)
-        pairs.append((ids[:first].tolist(), ids[first:].tolist()))
+        ids, loss = tokens.example(int(row))
+        first, last = (1 + np.flatnonzero(loss[1:]))[[0, -1]]
+        pairs.append((ids[:first].tolist(), ids[first : last + 1].tolist()))
+        scored.append(loss[first : last + 1])
     # Examples were cut to the model's length when they were tokenised.
-    return Continuations(pairs, batch_size=batch_size, pad=pad, positions=int(lengths_N.max()))
+    return Continuations(
+        pairs, batch_size=batch_size, pad=pad, positions=int(lengths_N.max()), scored=scored
+    )
 
 
 def measure_heldout(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -44,6 +44,8 @@ class DataSpec(Frozen):
     subset: the hub's configuration name; data_dir: a folder of the hub's data set.
     kind: `instruction` (loss on the response only), `documents` (EOS-separated packing), or `auto`.
     prompt, response, text, messages: column names, where the usual ones do not fit.
+    loss: of a conversation, on `all` assistant turns (those with `weight: 0` left out) or on the
+        `last` one.
     heldout: a file or folder of further examples; without one, examples are held out of the data.
     heldout_examples: how many examples the response loss is measured on.
     seq_len: tokens per sequence; None is the model's positions, at most 1024.
@@ -61,11 +63,24 @@ class DataSpec(Frozen):
     response: str | None = None
     text: str | None = None
     messages: str | None = None
+    loss: Literal["all", "last"] = "all"
     heldout: str | None = None
     heldout_examples: Positive = 256
     seq_len: Annotated[int, Field(ge=8)] | None = None
     limit: Positive | None = None
     streaming: bool = False
+
+    # Fields that came later: at their default they are no part of what names trials and tokens.
+    _LATER: ClassVar[tuple[str, ...]] = ("data_dir", "streaming", "loss")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide the tokens of the data."""
+        content = self.model_dump(mode="json")
+        for name in self._LATER:
+            if content[name] == type(self).model_fields[name].default:
+                content.pop(name)
+        return content
 
     @model_validator(mode="after")
     def _streams_documents(self) -> Self:

@@ -301,10 +301,11 @@ class SweepSpec(Frozen):
         content = self.model_dump(mode="json", include=sections)
         for measured_besides in ("spectrum", "allow_code_execution"):
             content["evaluate"].pop(measured_besides)
-        later = (("train", "warmup_steps"), ("data", "data_dir"), ("data", "streaming"))
-        for section, field in later:
-            if content[section][field] is None or content[section][field] is False:
-                content[section].pop(field)  # so that earlier trials keep their names
+        # Fields that came later are left out at their default, so that earlier trials keep their
+        # names.
+        if content["train"]["warmup_steps"] is None:
+            content["train"].pop("warmup_steps")
+        content["data"] = self.data.identity
         # They save memory and change results by rounding only.
         content["evaluate"]["batch_size"] = EvaluateSpec().batch_size
         content["train"]["recompute"] = TrainSpec().recompute

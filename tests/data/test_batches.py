@@ -23,6 +23,7 @@ from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
+from tests.examples import pack, prompted
 
 PAD = 0
 
@@ -31,9 +32,7 @@ def tokens_of(count: int, longest: int = 11) -> Tokens:
     """Make examples of 2 to `longest` tokens, none of them the padding token."""
     rng = np.random.default_rng(count)
     lengths = rng.integers(2, longest + 1, count)
-    return Tokens.pack(
-        [(rng.integers(1, 99, n).tolist(), int(rng.integers(0, n))) for n in lengths]
-    )
+    return pack([(rng.integers(1, 99, n).tolist(), int(rng.integers(0, n))) for n in lengths])
 
 
 def epoch_steps(examples: int, batch_size: int, epochs: float) -> int:
@@ -150,7 +149,7 @@ def test_every_example_stands_once_in_one_row_with_loss_on_its_response_alone(ba
     for m in batches.for_worker(step, Shard()):
         expected = []
         for row in rows[m.index * batches.micro_batch :][: batches.micro_batch]:
-            ids, prompt = batches.tokens.example(row)
+            ids, prompt = prompted(batches.tokens, row)
             # The first token of a text is never predicted: nothing comes before it.
             expected.append(
                 [(int(t), int(t) if i >= max(prompt, 1) else IGNORED) for i, t in enumerate(ids)]
@@ -204,7 +203,7 @@ def test_neither_tokens_nor_predictions_are_ever_a_handful(batches, step):
 
 
 def test_a_row_of_two_examples_at_chosen_places():
-    tokens = Tokens.pack([([5, 6, 7], 1), ([8, 9], 0), ([3, 4], 1)])
+    tokens = pack([([5, 6, 7], 1), ([8, 9], 0), ([3, 4], 1)])
     m = collate(tokens, np.asarray([0, 1, 2]), 4, PAD, 5, shared=True)
     assert m.index == 4
     assert m.ids_BT.tolist()[:2] == [[5, 6, 7, 8, 9], [3, 4, PAD, PAD, PAD]]
@@ -217,7 +216,7 @@ def test_a_row_of_two_examples_at_chosen_places():
 
 
 def test_a_response_that_ends_a_row_is_predicted_within_it():
-    tokens = Tokens.pack([(list(range(1, 17)), 0)] * 2)
+    tokens = pack([(list(range(1, 17)), 0)] * 2)
     m = collate(tokens, np.asarray([0, 1]), 0, PAD, 16, shared=True)
     assert m.logit_indices_K.tolist() == [*range(15), *range(16, 31)]
     assert m.labels_K.tolist() == [*range(2, 17)] * 2
@@ -250,12 +249,12 @@ def test_a_row_width_holds_the_longest_example_and_at_most_four_times_it(
 
 
 def test_a_row_width_weighs_waste_against_attention():
-    thirds = Tokens.pack([([1] * 30, 0)] * 8 + [([1] * 10, 0)] * 8)
+    thirds = pack([([1] * 30, 0)] * 8 + [([1] * 10, 0)] * 8)
     assert row_width(thirds, 1, 0.0) == 32
-    alike = Tokens.pack([([1] * 32, 0)] * 8)
+    alike = pack([([1] * 32, 0)] * 8)
     assert row_width(alike, 8, 0.01) == 32
     # A row as wide as the one long example holds only one of the others.
-    mixed = Tokens.pack([([1] * 40, 0), *[([1] * 33, 0)] * 30])
+    mixed = pack([([1] * 40, 0), *[([1] * 33, 0)] * 30])
     assert row_width(mixed, 16, 0.0) > 48
     assert row_width(mixed, 16, 10.0) == 48
 

@@ -4,7 +4,8 @@ import pytest
 
 from lorasweep.data.prepare import prepare_data, sequence_length
 from lorasweep.errors import DataError, SpecError
-from lorasweep.spec.sweep import DataSpec
+from lorasweep.model.base import BaseReader
+from lorasweep.spec.sweep import DataSpec, ModelSpec
 
 VOCABULARY = 300
 
@@ -83,3 +84,27 @@ def test_a_tokenizer_of_another_model_is_refused(data, plain):
     spec = data([pair(2, 2)] * 20)
     with pytest.raises(DataError, match="the model embeds only 20; they do not belong together"):
         prepare_data(spec, plain, 64, 20)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fingerprint"),
+    [
+        ({"seq_len": 96}, "a6d5e1d945a044e6c2cac0b7f7e1b99f"),
+        ({"path": "testbed-code", "seq_len": 128}, "e1b1123cf7270f255515ed068a48ab63"),
+        ({"kind": "documents", "seq_len": 96}, "fff28061645fa2523e14d29eda92e3be"),
+        (
+            {"path": "testbed-code", "kind": "documents", "seq_len": 128},
+            "ffe3f1d378f501c1846fadc8ad60a1ae",
+        ),
+        (
+            {"kind": "documents", "seq_len": 96, "streaming": True},
+            "d44a3373d8a0edf0e38947ba3b541cc3",
+        ),
+    ],
+)
+def test_the_embedded_data_have_the_tokens_that_earlier_sweeps_trained_on(fields, fingerprint):
+    base = BaseReader(ModelSpec())
+    facts = base.facts
+    data = prepare_data(DataSpec(**fields), base.tokenizer, facts.positions, facts.vocabulary)
+    assert data.fingerprint == fingerprint
+    assert not any("left out" in note for note in data.notes)

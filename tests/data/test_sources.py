@@ -1,11 +1,13 @@
 import copy
 import json
 import socket
+from dataclasses import replace
 
 import pytest
 
 from lorasweep import testbed
-from lorasweep.data.sources import Example, Source, check_local_files, read_source
+from lorasweep.data.example import Example
+from lorasweep.data.sources import Source, check_local_files, read_source
 from lorasweep.errors import DataError
 from lorasweep.spec.sweep import DataSpec
 
@@ -52,21 +54,21 @@ def refusal(spec, tokenizer):
 @pytest.mark.parametrize(
     ("row", "example"),
     [
-        ({"prompt": "Say a", "response": "a"}, Example("Say a", "a")),
-        ({"prompt": "Say a", "completion": "a"}, Example("Say a", "a")),
-        ({"instruction": "Say", "output": "a"}, Example(FRAME.format("Say"), "a")),
-        ({"instruction": "Say", "response": "a"}, Example(FRAME.format("Say"), "a")),
-        ({"query": "Say", "response": "a"}, Example(FRAME.format("Say"), "a")),
+        ({"prompt": "Say a", "response": "a"}, Example.pair("Say a", "a")),
+        ({"prompt": "Say a", "completion": "a"}, Example.pair("Say a", "a")),
+        ({"instruction": "Say", "output": "a"}, Example.pair(FRAME.format("Say"), "a")),
+        ({"instruction": "Say", "response": "a"}, Example.pair(FRAME.format("Say"), "a")),
+        ({"query": "Say", "response": "a"}, Example.pair(FRAME.format("Say"), "a")),
         (
             {"instruction": "Say", "input": "a", "output": "b"},
-            Example(FRAME_WITH_INPUT.format("Say", "a"), "b"),
+            Example.pair(FRAME_WITH_INPUT.format("Say", "a"), "b"),
         ),
         (
             {"instruction": "Say", "input": None, "output": "b", "text": "all of it"},
-            Example(FRAME.format("Say"), "b"),
+            Example.pair(FRAME.format("Say"), "b"),
         ),
-        ({"question": "Why?", "answer": "So."}, Example("Question: Why?\nAnswer:", " So.")),
-        ({"prompt": "One and one", "response": 2}, Example("One and one", "2")),
+        ({"question": "Why?", "answer": "So."}, Example.pair("Question: Why?\nAnswer:", " So.")),
+        ({"prompt": "One and one", "response": 2}, Example.pair("One and one", "2")),
     ],
 )
 def test_the_usual_columns_are_read_as_instructions(write, plain, row, example):
@@ -92,12 +94,13 @@ SHAREGPT = [
     ("column", "turns"),
     [("messages", CONVERSATION), ("conversations", CONVERSATION), ("conversations", SHAREGPT)],
 )
-def test_the_last_assistant_turn_of_a_conversation_is_the_response(write, framing, column, turns):
-    source = read_source(DataSpec(path=write([{column: turns}] * 2)), framing)
+def test_the_last_assistant_turn_may_be_the_only_response(write, framing, column, turns):
+    source = read_source(DataSpec(path=write([{column: turns}] * 2), loss="last"), framing)
     prompt = "<s><system>Be kind.</s><user>hi</s><assistant>hello</s><user>bye</s><assistant>"
     assert source.kind == "instruction"
     assert source.columns == column
-    assert everything(source) == [Example(prompt, "farewell</s>", ends=True)] * 2
+    rendered = Example.pair(prompt, "farewell</s>")
+    assert everything(source) == [replace(rendered, rendered=True, ends=True)] * 2
 
 
 def test_a_template_that_renders_earlier_turns_anew_shares_what_is_common(write, plain):
@@ -108,11 +111,13 @@ def test_a_template_that_renders_earlier_turns_anew_shares_what_is_common(write,
     )
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
     source = read_source(DataSpec(path=write([{"messages": turns}] * 2)), tokenizer)
-    assert source.train == [Example("hi", " hello! ", ends=True)]
+    example = replace(Example.pair("hi ", "hello! "), rendered=True)
+    assert source.train == [example]
+    assert "puts no end token after the last turn, so '</s>' was added" in source.notes[0]
 
 
 @pytest.mark.parametrize(
-    "turns", [[], CONVERSATION[:1], CONVERSATION[1:2], CONVERSATION[:2], CONVERSATION[2:3]]
+    "turns", [CONVERSATION[:1], CONVERSATION[1:2], CONVERSATION[:2], CONVERSATION[2:3]]
 )
 def test_a_conversation_without_a_last_assistant_turn_is_refused(write, plain, turns):
     path = write([{"messages": CONVERSATION}, {"messages": turns}])
@@ -142,25 +147,25 @@ def test_text_alone_is_read_as_documents(write, plain):
     for column in ("text", "content"):
         source = read_source(DataSpec(path=write([{column: "a b"}, {column: "c"}])), plain)
         assert source.kind == "documents"
-        assert everything(source) == [Example("", "a b"), Example("", "c")]
+        assert everything(source) == [Example.document("a b"), Example.document("c")]
 
 
 def test_the_kind_decides_where_a_file_can_be_read_both_ways(write, plain):
     path = write([{"instruction": "Say", "output": "a", "text": "whole"}] * 2)
     assert read_source(DataSpec(path=path), plain).kind == "instruction"
     documents = read_source(DataSpec(path=path, kind="documents"), plain)
-    assert everything(documents) == [Example("", "whole")] * 2
+    assert everything(documents) == [Example.document("whole")] * 2
 
 
 def test_columns_named_in_the_sweep_go_before_the_usual_ones(write, plain):
     row = {"prompt": "p", "response": "r", "q": "Q", "a": "A", "body": "B", "talk": CONVERSATION}
     path = write([row, row])
     pairs = read_source(DataSpec(path=path, prompt="q", response="a"), plain)
-    assert pairs.train == [Example("Q", "A")]
+    assert pairs.train == [Example.pair("Q", "A")]
     assert pairs.columns == "q, a"
-    assert read_source(DataSpec(path=path, text="body"), plain).train == [Example("", "B")]
+    assert read_source(DataSpec(path=path, text="body"), plain).train == [Example.document("B")]
     talk = read_source(DataSpec(path=path, messages="talk"), plain)
-    assert talk.train[0].response == "farewell</s>"
+    assert talk.train[0].response == "hello</s>farewell</s>"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +199,7 @@ def test_nulls_and_blanks_are_read_as_nothing_and_examples_without_response_left
         {"prompt": "p4", "response": "r4"},
     ]
     source = read_source(DataSpec(path=write(rows)), plain)
-    assert everything(source) == [Example("", "r0"), Example("p4", "r4")]
+    assert everything(source) == [Example.pair("", "r0"), Example.pair("p4", "r4")]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +329,7 @@ def test_a_split_is_chosen_by_name_and_a_wrong_name_answered_with_the_right_ones
         DataSpec(path=path, split="validation"), plain
     )
     spec = DataSpec(path=path, split="test", heldout=str(saved_jsonl(tmp_path, PAIRS)))
-    assert read_source(spec, plain).train == [Example("p0", "r0")]
+    assert read_source(spec, plain).train == [Example.pair("p0", "r0")]
 
 
 def test_a_file_that_has_changed_is_read_anew(write, plain):
@@ -339,7 +344,7 @@ def test_the_held_out_examples_are_disjoint_from_the_rest_and_nothing_is_lost(wr
     assert len(source.heldout) == min(wanted, len(PAIRS) // 10)
     assert not set(source.heldout) & set(source.train)
     assert {e.prompt for e in everything(source)} == {row["prompt"] for row in PAIRS}
-    in_order = [Example(row["prompt"], row["response"]) for row in PAIRS]
+    in_order = [Example.pair(row["prompt"], row["response"]) for row in PAIRS]
     assert source.train == [example for example in in_order if example in source.train]
 
 
@@ -353,7 +358,7 @@ def test_a_held_out_file_leaves_the_training_data_whole(write, plain):
     spec = DataSpec(path=write(PAIRS), heldout=apart, heldout_examples=2)
     source = read_source(spec, plain)
     assert len(source.train) == len(PAIRS)
-    assert source.heldout == [Example("Question: Why?\nAnswer:", " So.")] * 2
+    assert source.heldout == [Example.pair("Question: Why?\nAnswer:", " So.")] * 2
 
 
 def test_no_more_than_the_limit_is_read(write, plain):
@@ -366,7 +371,7 @@ def test_the_embedded_data_are_held_out_by_their_own_file(plain, write):
     source = read_source(DataSpec(limit=50, heldout_examples=10), plain)
     assert (len(source.train), len(source.heldout)) == (50, 10)
     heldout = [json.loads(line) for line in testbed.HELDOUT.read_text().splitlines()[:10]]
-    assert source.heldout == [Example(row["prompt"], row["response"]) for row in heldout]
+    assert source.heldout == [Example.pair(row["prompt"], row["response"]) for row in heldout]
     own = read_source(DataSpec(limit=50, heldout=write(PAIRS)), plain)
     assert len(own.heldout) == len(PAIRS)
 
@@ -381,7 +386,7 @@ def test_the_embedded_code_is_instructions_with_their_own_held_out_file(plain):
         (source.heldout, testbed.CODE_HELDOUT),
     ):
         rows = [json.loads(line) for line in path.read_text().splitlines()[: len(examples)]]
-        assert examples == [Example(row["prompt"], row["response"]) for row in rows]
+        assert examples == [Example.pair(row["prompt"], row["response"]) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -394,5 +399,5 @@ def test_embedded_documents_are_read_where_documents_are_asked_for(plain, name, 
     source = read_source(spec, plain)
     texts = {json.loads(line)["text"] for line in path.read_text().splitlines()[:50]}
     assert source.kind == "documents"
-    assert {example.response for example in everything(source)} == texts
+    assert {example.text for example in everything(source)} == texts
     assert len(source.heldout) == 5

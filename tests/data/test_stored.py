@@ -9,8 +9,9 @@ from lorasweep.data.prepare import recipe_of
 from lorasweep.data.shard import Shard
 from lorasweep.data.stored import TokenFolder, hash_tokenizer, read_stored
 from lorasweep.data.tokenise_stream import tokenise_stream
-from lorasweep.data.tokens import StoredTokens, Tokens
+from lorasweep.data.tokens import StoredTokens
 from lorasweep.spec.sweep import DataSpec
+from tests.examples import pack
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_sequences_begin_where_those_of_packed_documents_do(tmp_path, size):
 
 def test_batches_of_stored_tokens_are_those_of_the_same_tokens_in_memory(made):
     stored = whole(*made).train
-    memory = Tokens.pack([(stored.example(i)[0].tolist(), 0) for i in range(len(stored))])
+    memory = pack([(stored.example(i)[0].tolist(), 0) for i in range(len(stored))])
     assert row_width(stored, 4, 0.01) == row_width(memory, 4, 0.01)
     both = [Batches(tokens, 4, 2, 0, 1, shared=True) for tokens in (stored, memory)]
     for step in (0, 1, 7):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lorasweep.data import tokenise_stream as module
 from lorasweep.data.cpt import pack_documents
+from lorasweep.data.example import Example
 from lorasweep.data.prepare import recipe_of
-from lorasweep.data.sources import Example
 from lorasweep.data.stored import Manifest, TokenFolder, read_stored
 from lorasweep.data.tokenise_stream import StreamProgress, tokenise_stream
 from lorasweep.errors import DataError
@@ -60,10 +60,10 @@ def test_stored_documents_are_the_sequences_of_packed_ones(from_texts, plain, te
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BATCH", size)
         data = from_texts(texts, seq_len=seq_len)
-    packed = pack_documents([Example("", text) for text in texts[1:]], plain, seq_len)
+    packed = pack_documents([Example.document(text) for text in texts[1:]], plain, seq_len)
     assert sequences_of(data.train) == sequences_of(packed)
     assert data.train.loss_tokens_N.tolist() == packed.loss_tokens_N.tolist()
-    heldout = pack_documents([Example("", texts[0])], plain, seq_len)
+    heldout = pack_documents([Example.document(texts[0])], plain, seq_len)
     assert sequences_of(data.heldout) == sequences_of(heldout)
 
 
@@ -71,7 +71,7 @@ def test_stored_documents_are_the_sequences_of_packed_ones(from_texts, plain, te
 @given(documents, st.integers(1, 6))
 def test_reading_ends_with_the_sequences_of_the_longest_run(from_texts, plain, texts, sequences):
     data = from_texts(texts, sequences)
-    packed = pack_documents([Example("", text) for text in texts[1:]], plain, 8)
+    packed = pack_documents([Example.document(text) for text in texts[1:]], plain, 8)
     if packed.starts_N1[-1] >= 8 * sequences:
         full = packed.ids_S[: 8 * sequences].reshape(sequences, 8).tolist()
         assert sequences_of(data.train) == full

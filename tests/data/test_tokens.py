@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.data.tokens import Tokens, TrainingData, token_ids
+from lorasweep.data.tokens import TrainingData, token_ids
+from tests.examples import pack, prompted
 
 EOS, BOS = 1, 0
 examples = st.lists(
@@ -19,35 +20,35 @@ examples = st.lists(
 @settings(deadline=None)
 @given(examples)
 def test_packing_keeps_every_example_as_it_is(examples):
-    tokens = Tokens.pack(examples)
+    tokens = pack(examples)
     assert len(tokens) == len(examples)
     for index, (ids, prompt) in enumerate(examples):
-        found, found_prompt = tokens.example(index)
+        found, found_prompt = prompted(tokens, index)
         assert (found.tolist(), found_prompt) == (ids, prompt)
 
 
 @settings(deadline=None)
 @given(examples)
 def test_targets_are_what_follows_the_prompt_and_never_the_first_token(examples):
-    targets = Tokens.pack(examples).loss_tokens_N.tolist()
+    targets = pack(examples).loss_tokens_N.tolist()
     assert targets == [len(ids) - max(prompt, 1) for ids, prompt in examples]
 
 
 @settings(deadline=None)
 @given(examples, examples)
 def test_the_fingerprint_tells_different_examples_apart(left, right):
-    same = Tokens.pack(left).fingerprint == Tokens.pack(right).fingerprint
+    same = pack(left).fingerprint == pack(right).fingerprint
     assert same == (left == right)
 
 
 def test_the_fingerprint_notices_where_an_example_ends_and_a_prompt_too():
-    base = Tokens.pack([([1, 2, 3], 1), ([4, 5], 1)])
-    assert Tokens.pack([([1, 2], 1), ([3, 4, 5], 1)]).fingerprint != base.fingerprint
-    assert Tokens.pack([([1, 2, 3], 2), ([4, 5], 1)]).fingerprint != base.fingerprint
+    base = pack([([1, 2, 3], 1), ([4, 5], 1)])
+    assert pack([([1, 2], 1), ([3, 4, 5], 1)]).fingerprint != base.fingerprint
+    assert pack([([1, 2, 3], 2), ([4, 5], 1)]).fingerprint != base.fingerprint
 
 
 def test_the_fingerprint_of_the_data_notices_either_part():
-    left, right = Tokens.pack([([1, 2], 0)]), Tokens.pack([([3, 4], 0)])
+    left, right = pack([([1, 2], 0)]), pack([([3, 4], 0)])
     data = TrainingData("documents", left, right, 8)
     assert dataclasses.replace(data, train=right).fingerprint != data.fingerprint
     assert dataclasses.replace(data, heldout=left).fingerprint != data.fingerprint
@@ -55,7 +56,7 @@ def test_the_fingerprint_of_the_data_notices_either_part():
 
 
 def test_no_examples_are_packed_to_nothing():
-    tokens = Tokens.pack([])
+    tokens = pack([])
     assert len(tokens) == 0
     assert tokens.starts_N1.tolist() == [0]
     assert tokens.ids_S.dtype == np.int32

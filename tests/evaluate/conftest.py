@@ -22,6 +22,7 @@ from tests.evaluate.taught import (
     load,
     question,
 )
+from tests.examples import pack
 from tests.workers import one_thread, two_workers
 
 __all__ = ["one_thread", "two_workers"]
@@ -57,7 +58,7 @@ def taught_tokens(tiny_model: Path) -> Tokens:
         prompt = tokenizer(f"Question: {question(number)}\nAnswer:")["input_ids"]
         response = tokenizer(f" #### {known_answer(number)}")["input_ids"]
         rows.append(([*prompt, *response, tokenizer.eos_token_id], len(prompt)))
-    return Tokens.pack(rows)
+    return pack(rows)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from lorasweep.data.tokens import Tokens
 from lorasweep.evaluate.heldout import heldout_responses, measure_heldout
 from lorasweep.model.served import Served
 from tests.evaluate.taught import CPU, alone, load, serve
-from tests.examples import examples
+from tests.examples import examples, pack, prompted
 from tests.workers import TwoWorkers
 
 
@@ -43,7 +43,7 @@ def _by_hand(folder: Path, tokens: Tokens) -> tuple[float, float]:
     model, _ = load(folder)
     losses, right = [], []
     for row in range(len(tokens)):
-        ids, prompt = tokens.example(row)
+        ids, prompt = prompted(tokens, row)
         logits = model(input_ids=torch.tensor(ids.tolist())[None]).logits[0]
         for i in range(max(prompt, 1), len(ids)):
             losses.append(-logits[i - 1].log_softmax(-1)[ids[i]].item())
@@ -90,8 +90,8 @@ def test_workers_share_the_examples(tiny_model: Path, tokens: Tokens, two_worker
 def test_a_worker_without_examples_adds_nothing(
     taught_model: Path, tokens: Tokens, two_workers: TwoWorkers
 ):
-    ids, prompt = tokens.example(0)
-    single = Tokens.pack([(ids.tolist(), prompt)])
+    ids, prompt = prompted(tokens, 0)
+    single = pack([(ids.tolist(), prompt)])
     alone = _measure(taught_model, single, 4)
     for shared in two_workers(_measure, taught_model, single, 4):
         assert shared == pytest.approx(alone, rel=1e-6)
@@ -108,15 +108,15 @@ def test_a_model_that_knows_every_answer_predicts_every_response_token(
 def test_a_response_of_other_tokens_than_the_likeliest_has_no_accuracy(
     taught_model: Path, taught_tokens: Tokens
 ):
-    rows = [taught_tokens.example(row) for row in range(len(taught_tokens))]
+    rows = [prompted(taught_tokens, row) for row in range(len(taught_tokens))]
     missed = [([*ids[:prompt].tolist(), int(ids[prompt]) - 1], prompt) for ids, prompt in rows]
-    loss, accuracy = _measure(taught_model, Tokens.pack(missed), 4)
+    loss, accuracy = _measure(taught_model, pack(missed), 4)
     assert accuracy == 0.0
     assert loss > 1
 
 
 def test_documents_carry_loss_from_their_second_token_on(taught_model: Path):
-    document = Tokens.pack([([5, 6, 7, 8], 0)])
+    document = pack([([5, 6, 7, 8], 0)])
     model, _ = load(taught_model)
     ids = torch.tensor([[5, 6, 7, 8]])
     expected = model(input_ids=ids, labels=ids).loss.item()

@@ -25,6 +25,7 @@ from lorasweep.model.routing import TrialRows
 from lorasweep.model.served import logits_at
 from lorasweep.spec.sweep import ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
+from tests.examples import pack
 from tests.workers import one_thread
 
 __all__ = ["one_thread"]
@@ -322,7 +323,7 @@ def test_dropout_is_drawn_by_layer_and_width(load):
 def examples(seed: int = 0, count: int = 6) -> Tokens:
     rng = np.random.default_rng(seed)
     lengths = [*rng.integers(3, 15, count - 1).tolist(), 16]
-    return Tokens.pack([(rng.integers(2, 261, n).tolist(), n // 3) for n in lengths])
+    return pack([(rng.integers(2, 261, n).tolist(), n // 3) for n in lengths])
 
 
 def measured(packed: PackedModel, adapter: Adapter, batch: MicroBatch) -> tuple[float, Tensor]:

@@ -325,6 +325,7 @@ OTHER: dict[type[Frozen], dict[str, object]] = {
         "seq_len": 64,
         "limit": 100,
         "streaming": True,
+        "loss": "last",
     },
     TrainSpec: {
         "steps": 5,

@@ -28,7 +28,7 @@ from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train import sharded_state
 from lorasweep.train.deepspeed import DeepSpeedEngine
 from lorasweep.train.progress import TrialNotes
-from tests.examples import examples
+from tests.examples import examples, prompted
 from tests.reference_full import Finetuned, finetune
 from tests.train.cleanup import close
 from tests.train.deepspeed_setup import (
@@ -75,7 +75,9 @@ def scripted(setup: Setup) -> Finetuned:
         [
             [
                 (ids.tolist(), prompt)
-                for ids, prompt in map(setup.tokens.example, batches.examples(step).tolist())
+                for ids, prompt in (
+                    prompted(setup.tokens, row) for row in batches.examples(step).tolist()
+                )
             ]
             for step in range(setup.steps)
         ],
@@ -368,7 +370,7 @@ def test_it_prints_nothing_and_leaves_nothing_behind(setup: Setup, tmp_path: Pat
         from pathlib import Path
         from dataclasses import replace
         from tests.train.deepspeed_setup import LION, Setup, SPEC, run_trial
-        from tests.examples import examples
+        from tests.examples import examples, prompted
 
         folder = Path({str(setup.folder)!r})
         setup = Setup(folder, examples(folder), steps=2, dtype="bf16", saved=1)

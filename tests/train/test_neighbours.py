@@ -15,7 +15,6 @@ from torch import Tensor
 
 from lorasweep.data.batches import MIN_ROWS
 from lorasweep.data.shard import Shard
-from lorasweep.data.tokens import Tokens
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model import packed as packed_layers
 from lorasweep.model.adapter import Stack, layer_tensors
@@ -24,7 +23,7 @@ from lorasweep.spec.trial import TARGET_SETS, UNGATED, LoraHyperparameters
 from lorasweep.train.lora_slot import LoraSlot
 from lorasweep.train.packed import PackedEngine
 from lorasweep.train.progress import TrialNotes
-from tests.examples import examples
+from tests.examples import examples, pack
 from tests.train.trial import (
     Outcome,
     Trial,
@@ -204,16 +203,16 @@ def test_a_neighbour_with_dropout_changes_nothing_at_ranks_that_kernels_sum_in_b
 
 def test_full_rows_train_the_same_beside_padded_rows(trial: Trial):
     """Rows with one example each may take another path through attention."""
-    documents = Tokens.pack([(list(range(3 + i, 35 + i)), 0) for i in range(20)])
+    documents = pack([(list(range(3 + i, 35 + i)), 0) for i in range(20)])
     full = replace(trial, name="full", tokens=documents, width=32, steps=3)
     assert int(next(full.batches.for_worker(0, Shard())).positions_BT.diff(dim=1).min()) == 1
-    short = Tokens.pack([(list(range(50 + i, 60 + i)), 3) for i in range(20)])
+    short = pack([(list(range(50 + i, 60 + i)), 3) for i in range(20)])
     trials = [full, replace(trial, name="short", tokens=short, width=32, steps=3)]
     assert_same(trials, [train(trial) for trial in trials], train_together(trials))
 
 
 def test_very_short_texts_train_the_same_packed(trial: Trial):
-    few = Tokens.pack([([5 + i, 9 + i, 30 + i][: 2 + i % 2], 1) for i in range(20)])
+    few = pack([([5 + i, 9 + i, 30 + i][: 2 + i % 2], 1) for i in range(20)])
     trial = replace(
         trial, tokens=few, spec=TrainSpec(micro_batch=1), hyperparameters=lora(batch_size=1)
     )

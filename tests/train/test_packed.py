@@ -13,7 +13,6 @@ from peft import PeftModel
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP
 
 from lorasweep.data.shard import Shard
-from lorasweep.data.tokens import Tokens
 from lorasweep.errors import ModelError
 from lorasweep.model.base import load_base
 from lorasweep.model.lora import save_adapter
@@ -21,6 +20,7 @@ from lorasweep.model.packed import PackedCopies
 from lorasweep.spec.sweep import ModelSpec, TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train.progress import SMOOTHED_STEPS, Position, TrialNotes
+from tests.examples import pack, prompted
 from tests.reference import Finetuned, finetune
 from tests.train.trial import (
     CPU,
@@ -66,7 +66,9 @@ def scripted(trial: Trial) -> Finetuned:
         [
             [
                 (ids.tolist(), prompt)
-                for ids, prompt in map(trial.tokens.example, batches.examples(step).tolist())
+                for ids, prompt in (
+                    prompted(trial.tokens, row) for row in batches.examples(step).tolist()
+                )
             ]
             for step in range(trial.steps)
         ],
@@ -172,7 +174,7 @@ def test_the_loss_is_the_mean_over_the_responses_of_the_whole_step(trial: Trial)
     base = load_base(ModelSpec(path=str(trial.folder), dtype="fp32"), CPU)
     total, count = 0.0, 0
     for row in batches.examples(0):
-        ids, prompt = trial.tokens.example(row)
+        ids, prompt = prompted(trial.tokens, row)
         with torch.no_grad():
             logits = base(input_ids=torch.tensor(ids.tolist())[None]).logits[0].log_softmax(-1)
         total -= sum(float(logits[i - 1, ids[i]]) for i in range(prompt, len(ids)))
@@ -488,7 +490,7 @@ def test_tolerances_distinguish_one_trial_from_another(trial: Trial):
 
 
 def test_documents_without_a_prompt_train_too(trial: Trial):
-    tokens = Tokens.pack([(list(range(i, i + 16)), 0) for i in range(3, 30)])
+    tokens = pack([(list(range(i, i + 16)), 0) for i in range(3, 30)])
     outcome = train(replace(trial, tokens=tokens, width=16))
     assert outcome.losses[-1] < outcome.losses[0]
     assert outcome.steps[0].position.tokens == 8 * 16

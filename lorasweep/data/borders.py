@@ -1,0 +1,143 @@
+"""Tokenise a text of which some parts carry loss, so that the tokens are those of the whole text.
+
+Parts that are tokenised apart may not join: SentencePiece puts a blank before each, and a response
+"2" after "Answer:" would be trained as "Answer: 2" with one blank more than was written. So the
+text is tokenised as a whole, and each token belongs to the part that its characters are in. Where a
+token would span a border, the parts are tokenised apart after all, each as a continuation of what
+is before it, since at inference the prompt is tokenised alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from lorasweep.data.example import Example
+from lorasweep.data.tokens import token_ids
+
+Part = tuple[str, bool]  # a text, and whether it carries loss
+Masked = tuple[list[int], list[bool]]  # token ids, and which of them carry loss
+
+# Tried in front of a continuation, to keep SentencePiece from putting a blank there. A character
+# that a tokenizer drops or merges with what follows is of no use, so there are several.
+_ANCHORS = ("\n", ".", ":", "1", "a")
+
+
+def tokenise_parts(examples: Sequence[Example], tokenizer: Any) -> list[Masked]:
+    """Tokenise examples, without the EOS that some of them get at their end.
+
+    The tokens decode to what the tokenizer makes of the whole text, and no token with loss has a
+    character of a part without loss, unless the tokenizer can write the text in no other way.
+    """
+    found: dict[int, Masked] = {}
+    for rendered in (False, True):
+        # A chat template has already added BOS, so the tokenizer must not add another.
+        special = not rendered
+        chosen = [i for i, example in enumerate(examples) if example.rendered == rendered]
+        texts = [examples[i].text for i in chosen]
+        wholes = token_ids(tokenizer, texts, special=special)
+        prompts = token_ids(tokenizer, [examples[i].prompt for i in chosen], special=special)
+        ends = _ends(tokenizer, texts, wholes, special)
+        for index, whole, prompt, own in zip(chosen, wholes, prompts, ends, strict=True):
+            example = examples[index]
+            loss = _by_prompt(example, whole, prompt) or _by_ends(example, own)
+            masked = (whole, loss) if loss else _apart(example, tokenizer, whole, own, special)
+            found[index] = masked
+    return [found[index] for index in range(len(examples))]
+
+
+def _by_prompt(example: Example, whole: list[int], prompt: list[int]) -> list[bool] | None:
+    """Mark the response of a pair; None if the prompt is not tokenised as it is alone.
+
+    At inference the model sees the prompt's own tokens, so it is to learn an answer to those.
+    """
+    if example.rendered or not example.is_pair or whole[: len(prompt)] != prompt:
+        return None
+    return [False] * len(prompt) + [True] * (len(whole) - len(prompt))
+
+
+def _by_ends(example: Example, ends: Sequence[int] | None) -> list[bool] | None:
+    """Mark the tokens of a rendered text; None if one of them spans a border."""
+    if not example.rendered or ends is None:
+        return None
+    borders = {border for span in example.spans for border in span}
+    tokens = zip([0, *ends[:-1]], ends, strict=True)
+    if any(start < border < end for start, end in tokens for border in borders):
+        return None
+    return _inside(example, ends)
+
+
+def parts_of(example: Example) -> list[Part]:
+    """Cut a text at the borders of its parts with loss; no part is empty."""
+    parts, last = [], 0
+    for start, end in example.spans:
+        parts += [(example.text[last:start], False), (example.text[start:end], True)]
+        last = end
+    parts.append((example.text[last:], False))
+    return [part for part in parts if part[0]]
+
+
+def _ends(
+    tokenizer: Any, texts: list[str], wholes: list[list[int]], special: bool
+) -> list[list[int]] | list[None]:
+    """Find where the characters of each token end; None if the tokenizer does not know.
+
+    A token begins where the one before it ends: the offsets of some tokenizers leave blanks out.
+    """
+    if not tokenizer.is_fast or not texts:
+        return [None] * len(texts)
+    options = {"add_special_tokens": special, "return_offsets_mapping": True, "verbose": False}
+    offsets = tokenizer(texts, **options)["offset_mapping"]
+    return [
+        # Tokens that the tokenizer adds have no characters.
+        list(accumulate((end for _, end in own[: len(whole)]), max))
+        for own, whole in zip(offsets, wholes, strict=True)
+    ]
+
+
+def _inside(example: Example, ends: Sequence[int]) -> list[bool]:
+    """Mark the tokens that have a character with loss."""
+    return [
+        any(start < last and end > first for first, last in example.spans)
+        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+def _apart(
+    example: Example, tokenizer: Any, whole: list[int], ends: Sequence[int] | None, special: bool
+) -> Masked:
+    """Tokenise the parts one by one, so that they decode to what the whole decodes to."""
+    parts = parts_of(example)
+    expected = _decoded(tokenizer, whole)
+    for anchors in ((), _ANCHORS):
+        ids: list[int] = []
+        loss: list[bool] = []
+        for text, has_loss in parts:
+            first = not ids
+            own = token_ids(tokenizer, [text], special=special and first)[0]
+            if anchors and not first:
+                own = _continued(tokenizer, text, own)
+            ids += own
+            loss += [has_loss] * len(own)
+        if _decoded(tokenizer, ids) == expected:
+            return ids, loss
+    # The tokenizer cannot write the parts apart: a token over a border carries loss.
+    return (ids, loss) if ends is None else (whole, _inside(example, ends))
+
+
+def _continued(tokenizer: Any, text: str, alone: list[int]) -> list[int]:
+    """Tokenise a text as it is tokenised after other text, without what begins a text."""
+    for anchor in _ANCHORS:
+        (before,) = token_ids(tokenizer, [anchor], special=False)
+        (both,) = token_ids(tokenizer, [anchor + text], special=False)
+        continued = both[len(before) :]
+        written = _decoded(tokenizer, both) == _decoded(tokenizer, before) + text
+        if before and both[: len(before)] == before and written:
+            return continued
+    return alone
+
+
+def _decoded(tokenizer: Any, ids: list[int]) -> str:
+    text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return text
