@@ -36,7 +36,16 @@ from lorasweep.store.environment import environment
 from lorasweep.store.paths import write_atomically
 
 Rows = list[dict[str, str]]
-NUMBERS = ("1", "0.5", "1.10", "-0", "1e3", "1E-7", "100000000000000000001", "0.1000000000000000055")
+NUMBERS = (
+    "1",
+    "0.5",
+    "1.10",
+    "-0",
+    "1e3",
+    "1E-7",
+    "100000000000000000001",
+    "0.1000000000000000055",
+)
 WORDS = (
     *NUMBERS,
     *("NA", "N/A", "None", "null", "nan", "NaN", "-Infinity", "#N/A", "<NA>", "NULL", ""),
@@ -45,7 +54,19 @@ WORDS = (
     *("02134", "00501", "1,234", "1_000", "0x1F", "+1", ".5", "5.", "½", "٣", "1 000"),
     *(" a", "a ", "\ta", "a\n", "\r\n", "\r", "\n\n", " ", "\u00a0", "\ufeff", "\x00", "\x1a"),
     *('"', '""', "'", "\\", "\\n", "\\u0041", ",", ";", "{", "[", "{}", "#", "a,b", '"a"', "=1+1"),
-    *("\u2028", "\u2029", "\x85", "\x1c", "e\u0301", "é", "汉字", "🙂", "👨‍👩‍👧", "\U0010ffff", "\ufffd"),
+    *(
+        "\u2028",
+        "\u2029",
+        "\x85",
+        "\x1c",
+        "e\u0301",
+        "é",
+        "汉字",
+        "🙂",
+        "👨‍👩‍👧",
+        "\U0010ffff",
+        "\ufffd",
+    ),
 )
 
 
@@ -61,7 +82,9 @@ def any_text(rng: random.Random) -> str:
     """Draw a text of trap words and any characters."""
     if rng.random() < 0.3:
         return rng.choice(WORDS)
-    pieces = rng.choices((lambda: rng.choice(WORDS), lambda: any_character(rng)), k=rng.randrange(9))
+    pieces = rng.choices(
+        (lambda: rng.choice(WORDS), lambda: any_character(rng)), k=rng.randrange(9)
+    )
     text = rng.choice(("", " ", ",", "\n")).join(piece() for piece in pieces)
     return text * rng.choice((1, 1, 1, 1, 1, 1, 1, 50))
 
@@ -103,7 +126,9 @@ def json_pretty(rows: Rows) -> bytes:
 
 def table(rows: Rows, kind: pa.DataType) -> pa.Table:
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return pa.table({name: pa.array(texts, pa.string()).cast(kind) for name, texts in columns.items()})
+    return pa.table(
+        {name: pa.array(texts, pa.string()).cast(kind) for name, texts in columns.items()}
+    )
 
 
 def parquet(rows: Rows, kind: pa.DataType) -> bytes:
@@ -167,7 +192,7 @@ def write(form: str, rows: Rows, root: Path) -> Path:
 
 
 def in_memory(path: Path, rows: Rows, response: str) -> Iterator[tuple[str, str]]:
-    """Pair what was written with what is trained, row by row; rows without a response are left out."""
+    """Pair what was written with what is trained; rows without a response are left out."""
     spec = DataSpec(path=str(path), prompt="prompt", response=response, heldout_examples=10**9)
     source = read_source(spec, None)
     found = sorted((e.prompt, e.response) for e in (*source.train, *source.heldout))
@@ -193,7 +218,9 @@ def count_changed(form: str, rows: Rows) -> dict[str, int]:
         datasets.config.HF_DATASETS_CACHE = root / "cache"
         path = write(form, rows, root)
         return {
-            f"{reader.__name__} {column}": sum(old != new for old, new in reader(path, rows, column))
+            f"{reader.__name__} {column}": sum(
+                old != new for old, new in reader(path, rows, column)
+            )
             for reader in (in_memory, streamed)
             for column in ("response", "number")
         }

@@ -112,7 +112,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
         ("", "is empty"),
         ('{"a": "b"}\n', "the columns must include"),
         ('{"prompt": "p", "response": ""}\n', "must hold at least one training example"),
-        ("not json\n", "cannot be read"),
+        ("not json\n", "is not valid JSON (Expecting value at character 1)"),
     ],
 )
 def test_bad_data_is_one_sentence_and_exit_code_2(

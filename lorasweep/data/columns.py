@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from lorasweep.data.cells import text_of
 from lorasweep.data.chat import Conversations
 from lorasweep.data.example import Example, LeftOut
 from lorasweep.errors import DataError
@@ -61,14 +62,7 @@ class TextColumns:
 
 
 def _text(row: Row, column: str, number: int) -> str:
-    value = row.get(column)
-    if isinstance(value, list | dict):
-        raise DataError(
-            f"data: column {column!r} must hold text, got a {type(value).__name__} in row "
-            f"{number}; name another column with data.prompt and data.response, data.messages, or "
-            "data.text"
-        )
-    return "" if value is None else str(value)
+    return text_of(row.get(column), column, number)
 
 
 def _verbatim(prompt: str, response: str) -> Callable[[Row, int], Example]:

@@ -32,7 +32,7 @@ _HEAD = 1024  # bytes by which a file is recognised
 _BYTE = re.compile("[\udc80-\udcff]")
 
 
-class UnreadableFile(ValueError):
+class UnreadableFileError(ValueError):
     """A file that holds no text in UTF-8.
 
     kind: what it is instead.
@@ -43,7 +43,7 @@ class UnreadableFile(ValueError):
         self.kind, self.fix = kind, fix
 
 
-class UnreadableRow(ValueError):
+class UnreadableRowError(ValueError):
     """A row that cannot be read.
 
     row: from 1; 0 for a header.
@@ -56,20 +56,26 @@ class UnreadableRow(ValueError):
 
 
 @contextmanager
-def text_lines(file: BinaryIO, newline: str, encoding: str = "utf-8") -> Iterator[Iterator[str]]:
-    """Decode the lines of a file and close it; bytes that do not fit are kept for `check_text`.
+def text_lines(
+    file: BinaryIO, encoding: str = "utf-8", *, carriage_returns: bool = False
+) -> Iterator[Iterator[str]]:
+    r"""Decode the lines of a file and close it; bytes that do not fit are kept for `check_text`.
 
     Args:
-        newline: what ends a line, as for `open`.
+        carriage_returns: let `\r` end the lines of a file whose first line ends so; else `\n` does,
+            and no other sign that some take for a line's end.
 
     Raises:
-        UnreadableFile: the file is not text, or written in UTF-16.
+        UnreadableFileError: the file is not text, or written in UTF-16.
     """
     plain = encoding.lower().replace("_", "-") in {"utf-8", "utf8"}
     # Any binary file will do, which the types do not know.
-    with io.BufferedReader(file, 2**16) as buffered:  # type: ignore[arg-type]
+    with io.BufferedReader(file, 2**16) as buffered:  # type: ignore[type-var]
+        head = buffered.peek()
+        ends = re.search(rb"\r\n?|\n", head) if carriage_returns else None
+        newline = "\r" if ends and ends[0] == b"\r" else "\n"
         if plain:
-            _check_head(buffered.peek(_HEAD)[:_HEAD])
+            _check_head(head[:_HEAD])
             encoding = "utf-8-sig"  # a mark at the beginning is no text
         with io.TextIOWrapper(
             buffered, encoding, errors="surrogateescape", newline=newline
@@ -80,21 +86,21 @@ def text_lines(file: BinaryIO, newline: str, encoding: str = "utf-8") -> Iterato
 def _check_head(head: bytes) -> None:
     for first, (kind, fix) in _OTHER_FILES.items():
         if head.lstrip()[: len(first)].lower() == first.lower():
-            raise UnreadableFile(f"is {kind}", fix)
+            raise UnreadableFileError(f"is {kind}", fix)
     wide = next((name for mark, name in _WIDE if head.startswith(mark)), None)
     nulls = head.count(0)
     if wide is None and nulls * 4 >= len(head) > 0:
         # Text in UTF-16 without a mark has a zero in every other byte, and in UTF-32 three of four.
         wide = "UTF-32" if nulls * 2 > len(head) + 2 else "UTF-16"
     if wide is not None:
-        raise UnreadableFile(f"is written in {wide}", "save it as UTF-8")
+        raise UnreadableFileError(f"is written in {wide}", "save it as UTF-8")
 
 
 def check_text(text: str, row: int) -> None:
     """Check that a part of a file is text of its encoding.
 
     Raises:
-        UnreadableRow: a byte of it was not.
+        UnreadableRowError: a byte of it was not.
     """
     if text.isascii():
         return
@@ -102,7 +108,7 @@ def check_text(text: str, row: int) -> None:
         byte = ord(found[0]) - 0xDC00
         around = text[max(0, found.start() - 12) : found.end() + 12]
         guess = _BYTE.sub(lambda m: _in_cp1252(ord(m[0]) - 0xDC00), around)
-        raise UnreadableRow(
+        raise UnreadableRowError(
             row,
             f"has the byte 0x{byte:02x}, which is not UTF-8 (in cp1252 it reads {guess.strip()!r})",
             "save it as UTF-8",

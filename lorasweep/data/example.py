@@ -7,6 +7,17 @@ from dataclasses import dataclass, field
 Span = tuple[int, int]
 
 
+def place_of(row: int, file: str = "") -> str:
+    """Name the place of a row.
+
+    Args:
+        row: in its file, from 1; 0 where a stream does not know it.
+        file: that holds it; empty where a data set is one file.
+    """
+    name = f"row {row:,}" if row else "a row"
+    return f"{name} of {file!r}" if file else name
+
+
 @dataclass(frozen=True)
 class Example:
     """One example as text.
@@ -14,7 +25,7 @@ class Example:
     spans: where loss is, as first character and the one after the last, in order and apart.
     rendered: whether a chat template wrote the text, which then has its own BOS.
     ends: whether the text ends with an end token of its own, so that no EOS is appended.
-    row: in its file, from 1; equal examples may stand in different rows.
+    row, file: where it stands; equal examples may stand in different rows.
     """
 
     text: str
@@ -22,6 +33,7 @@ class Example:
     rendered: bool = False
     ends: bool = False
     row: int = field(default=0, compare=False)
+    file: str = field(default="", compare=False)
 
     @classmethod
     def pair(cls, prompt: str, response: str, row: int = 0) -> Example:
@@ -45,6 +57,11 @@ class Example:
         return "".join(self.text[start:end] for start, end in self.spans)
 
     @property
+    def place(self) -> str:
+        """Where it stands, for a sentence."""
+        return place_of(self.row, self.file)
+
+    @property
     def is_pair(self) -> bool:
         """Whether loss is on all that follows a prompt."""
         return len(self.spans) == 1 and self.spans[0][1] == len(self.text)
@@ -63,3 +80,4 @@ class LeftOut:
 
 
 EMPTY_RESPONSE = "their response is empty"
+EMPTY_TEXT = "their text is empty"

@@ -15,18 +15,18 @@ class Instructions:
     """Tokenised examples, and what did not fit.
 
     cut: how many lost an end that carried loss.
-    too_long: rows that were left out, since no token with loss fits.
+    too_long: what was left out, since no token with loss fits.
     """
 
     tokens: Tokens
     cut: int
-    too_long: list[int]
+    too_long: list[Example]
 
 
 def tokenise_instructions(examples: list[Example], tokenizer: Any, seq_len: int) -> Instructions:
     """Tokenise examples, each with EOS unless it has an end, at most `seq_len` tokens each."""
     kept: list[tuple[list[int], list[bool]]] = []
-    too_long: list[int] = []
+    too_long: list[Example] = []
     cut = 0
     masked = tokenise_parts(examples, tokenizer)
     for example, (own_ids, own_loss) in zip(examples, masked, strict=True):
@@ -34,7 +34,7 @@ def tokenise_instructions(examples: list[Example], tokenizer: Any, seq_len: int)
         ids, loss = [*own_ids, *end], [*own_loss, *(True for _ in end)]
         # Nothing comes before the first token that it could be predicted from.
         if not any(loss[1:seq_len]):
-            too_long.append(example.row)
+            too_long.append(example)
             continue
         cut += any(loss[seq_len:])
         kept.append((ids[:seq_len], loss[:seq_len]))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import count, islice
 from typing import Any
 
-from lorasweep.data.encoding import UnreadableRow, check_text
+from lorasweep.data.encoding import UnreadableRowError, check_text
 
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _FIX = "repair or remove that row"
@@ -39,7 +39,7 @@ class WrittenFloat(float):
     __str__ = __repr__
 
 
-class _RepeatedKey(Exception):
+class _RepeatedKeyError(Exception):
     """An object names a key twice, so that one of its values would be lost."""
 
 
@@ -47,7 +47,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _RepeatedKey(next(name for name in names if names.count(name) > 1))
+        raise _RepeatedKeyError(next(name for name in names if names.count(name) > 1))
     return content
 
 
@@ -67,7 +67,7 @@ def json_rows(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         Rows, each with its number.
 
     Raises:
-        UnreadableRow: a row is not valid JSON, or no object.
+        UnreadableRowError: a row is not valid JSON, or no object.
     """
     text = _Pending(lines)
     listed = text.next_mark(1) == "["
@@ -80,13 +80,13 @@ def json_rows(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         if listed and (mark := text.next_mark(row)) == ",":
             text.skip()
         elif listed and mark != "]":
-            raise UnreadableRow(row, "is not followed by a comma or the end of the list", _FIX)
+            raise UnreadableRowError(row, "is not followed by a comma or the end of the list", _FIX)
     if listed:
         if mark != "]":
-            raise UnreadableRow(row, "is missing, because the list is not closed", _FIX)
+            raise UnreadableRowError(row, "is missing, because the list is not closed", _FIX)
         text.skip()
         if text.next_mark(row):
-            raise UnreadableRow(row, "comes after the end of the list", _FIX)
+            raise UnreadableRowError(row, "comes after the end of the list", _FIX)
 
 
 class _Pending:
@@ -121,14 +121,14 @@ class _Pending:
                 if not self._text[error.pos :].strip(" \t\n\r") and self._read_on():
                     continue
                 check_text(self._text[self._at : error.pos + 1], row)
-                place = error.pos - self._at + 1
-                reason = f"is not valid JSON ({error.msg}, character {place})"
-                raise UnreadableRow(row, reason, _FIX) from None
-            except _RepeatedKey as error:
+                problem = error.msg.removesuffix(" at").removesuffix(" starting")
+                reason = f"is not valid JSON ({problem} at character {error.pos - self._at + 1})"
+                raise UnreadableRowError(row, reason, _FIX) from None
+            except _RepeatedKeyError as error:
                 reason = f"has the key {error.args[0]!r} twice"
-                raise UnreadableRow(row, reason, "leave one of them out") from None
+                raise UnreadableRowError(row, reason, "leave one of them out") from None
             except RecursionError:
-                raise UnreadableRow(row, "is nested too deeply", _FIX) from None
+                raise UnreadableRowError(row, "is nested too deeply", _FIX) from None
             source = self._text[self._at : end]
             check_text(source, row)
             if "\\ud" in source or "\\uD" in source:
@@ -150,7 +150,7 @@ def _check_surrogates(value: Any, row: int) -> None:
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
         reason = f"holds {half}, half of a character"
-        raise UnreadableRow(row, reason, "write the whole character") from None
+        raise UnreadableRowError(row, reason, "write the whole character") from None
 
 
 def _cells(value: Any, row: int) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _cells(value: Any, row: int) -> dict[str, Any]:
     if isinstance(value, str) and not isinstance(value, _Number):
         return {"text": value}
     kind = "a number" if isinstance(value, _Number) else _ARTICLES[type(value).__name__]
-    raise UnreadableRow(row, f"must be an object such as {{...}}, got {kind}", _FIX)
+    raise UnreadableRowError(row, f"must be an object such as {{...}}, got {kind}", _FIX)
 
 
 def _cell(value: Any, row: int) -> Any:
@@ -183,6 +183,6 @@ def _plain(value: Any, row: int) -> Any:
         try:
             return int(value)
         except ValueError:  # of thousands of digits
-            raise UnreadableRow(row, "holds a number that is too long", _FIX) from None
+            raise UnreadableRowError(row, "holds a number that is too long", _FIX) from None
     number = float(value)
     return number if repr(number) == value else WrittenFloat(value)

@@ -25,6 +25,11 @@ class LeftOutRows:
         if len(named) < _NAMED:
             named.append(place)
 
+    @property
+    def total(self) -> int:
+        """Number of rows left out."""
+        return sum(self.counts.values())
+
     def notes(self, rows: int, kind: str = "rows") -> list[str]:
         """Write a sentence for each reason.
 

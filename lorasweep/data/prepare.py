@@ -6,6 +6,7 @@ from typing import Any
 
 from lorasweep.data.cpt import pack_documents
 from lorasweep.data.ift import tokenise_instructions
+from lorasweep.data.left_out import LeftOutRows
 from lorasweep.data.sources import read_source
 from lorasweep.data.stored import Recipe, hash_tokenizer
 from lorasweep.data.stream import sample_documents
@@ -54,16 +55,21 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
         heldout = pack_documents(source.heldout, tokenizer, seq_len)
     else:
         made = tokenise_instructions(source.train, tokenizer, seq_len)
-        train = made.tokens
-        heldout = tokenise_instructions(source.heldout, tokenizer, seq_len).tokens
-        count = len(source.train)
+        apart = tokenise_instructions(source.heldout, tokenizer, seq_len)
+        train, heldout = made.tokens, apart.tokens
         if made.cut:
-            notes.append(f"{made.cut} of {count} responses were cut at {seq_len} tokens")
-        if made.too_long:
             notes.append(
-                f"{len(made.too_long)} of {count} examples were left out, because their prompt "
-                f"fills the {seq_len} tokens of a sequence"
+                f"{made.cut} of {len(source.train)} responses were cut at {seq_len} tokens"
             )
+        left_out = (
+            (made.too_long, len(source.train), "examples"),
+            (apart.too_long, len(source.heldout), "held-out examples"),
+        )
+        for too_long, count, kind in left_out:
+            rows = LeftOutRows()
+            for example in too_long:
+                rows.add(f"their prompt fills the {seq_len} tokens of a sequence", example.place)
+            notes += rows.notes(count, kind)
     for name, tokens in (("training", train), ("held-out", heldout)):
         if len(tokens) == 0:
             raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -57,14 +57,16 @@ class Rows:
 class Stream:
     """A stream of rows.
 
-    columns: None where only its first row will tell.
+    columns: None where only the first of the rows will tell.
+    rows: with all columns.
     of_column: makes an iterable data set of `datasets` that has one column of text.
     placed: makes one of its rows a `PlacedRow`.
     """
 
     columns: list[str] | None
+    rows: Any
     of_column: Callable[[str], Any]
-    placed: Callable[[dict[str, Any], str], PlacedRow]
+    placed: Callable[[Mapping[str, Any], str], PlacedRow]
 
 
 def suffix_of(path: Path) -> str:
@@ -97,13 +99,13 @@ def open_stream(part: Part, spec: DataSpec) -> Stream:
         opened = _open(part, spec)
         if isinstance(opened, _Written):
             files = opened.together(part.split)
-            return Stream(files.first_columns(), files.stream, placed)
+            return Stream(files.first_columns(), files.rows(), files.stream, placed)
 
     def of_column(column: str) -> Any:
         refuse_types(opened.features, column)
         return opened.select_columns([column])
 
-    return Stream(opened.column_names, of_column, lambda row, _: PlacedRow(row, 0))
+    return Stream(opened.column_names, opened, of_column, lambda row, _: PlacedRow(row, 0))
 
 
 def _numbered(rows: Iterable[dict[str, Any]]) -> Generator[PlacedRow]:
@@ -167,7 +169,9 @@ def _open(part: Part, spec: DataSpec) -> Any:
         where = str(local) if local.exists() else part.path
         builder = datasets.load_dataset_builder(where, spec.subset, data_dir=spec.data_dir)
         split = part.split
-        _check_split(part, [str(name) for name in getattr(builder.config, "data_files", None) or ()])
+        _check_split(
+            part, [str(name) for name in getattr(builder.config, "data_files", None) or ()]
+        )
     if written := _written(builder, part, spec, named=not local.is_file()):
         return written
     if spec.streaming:
@@ -232,9 +236,7 @@ def _written(builder: Any, part: Part, spec: DataSpec, *, named: bool) -> _Writt
         return None
     config = builder.config
     _check_options(config, part)
-    download = datasets.DownloadConfig(
-        token=builder.token, storage_options=builder.storage_options
-    )
+    download = datasets.DownloadConfig(token=builder.token, storage_options=builder.storage_options)
     data_files = config.data_files
     if not spec.streaming:
         manager = datasets.DownloadManager(
@@ -289,6 +291,6 @@ def _one_sentence(part: Part) -> Iterator[None]:
         said = (error.__cause__ if isinstance(error, DatasetGenerationError) else None) or error
         reason = in_a_line(said) or "there is no row in it"
         raise DataError(
-            f"data.{part.key}: {part.path!r} cannot be read as a local file, a folder or a hub name "
-            f"({type(said).__name__}: {reason})"
+            f"data.{part.key}: {part.path!r} cannot be read as a local file, a folder or a hub "
+            f"name ({type(said).__name__}: {reason})"
         ) from error

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import glob
-import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lorasweep import testbed
-from lorasweep.data.columns import Kind, Reader, Row, choose_reader
-from lorasweep.data.example import EMPTY_RESPONSE, Example, LeftOut
-from lorasweep.errors import DataError, in_a_line
+from lorasweep.data.columns import Kind, Reader, choose_reader
+from lorasweep.data.example import EMPTY_RESPONSE, EMPTY_TEXT, Example, LeftOut
+from lorasweep.data.left_out import LeftOutRows, listed
+from lorasweep.data.rows import READERS, Part, open_rows, suffix_of
+from lorasweep.data.written import PlacedRow
+from lorasweep.errors import DataError
 from lorasweep.spec.sweep import DataSpec
 
-_READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 # Name -> instructions, held-out instructions, documents.
 _EMBEDDED = {
     "testbed": (testbed.DATA, testbed.HELDOUT, testbed.DOCUMENTS),
     "testbed-code": (testbed.CODE_DATA, testbed.CODE_HELDOUT, testbed.CODE_DOCUMENTS),
 }
-PARTS = 1024  # shards of a saved folder that is streamed
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Source:
     """Examples as text, for training and held out.
 
     columns: names of the columns that were read.
-    notes: sentences on what was left out or not rendered.
+    notes: sentences on what was left out, not rendered, or is in both parts.
     """
 
     kind: Kind
@@ -45,17 +44,17 @@ def check_local_files(spec: DataSpec) -> None:
     Raises:
         DataError: one of them does not.
     """
-    for key, path in (("path", data_paths(spec)[0]), ("heldout", spec.heldout)):
+    for key, path in (("path", _paths(spec)[0]), ("heldout", spec.heldout)):
         if path is None or Path(path).expanduser().exists():
             continue
-        if path.startswith((".", "/", "~")) or Path(path).suffix in _READERS:
+        if path.startswith((".", "/", "~")) or suffix_of(Path(path)) in READERS:
             raise DataError(
                 f"data.{key}: {path!r} cannot be read as a local file, a folder or a hub name: "
                 "there is no such file; give the path of one"
             )
 
 
-def data_paths(spec: DataSpec) -> tuple[str, str | None]:
+def _paths(spec: DataSpec) -> tuple[str, str | None]:
     """Resolve the paths of a sweep's data and held-out data; embedded sets are in the package.
 
     Embedded documents have no held-out file; part of the documents is held out.
@@ -68,121 +67,111 @@ def data_paths(spec: DataSpec) -> tuple[str, str | None]:
     return str(data), str(heldout) if spec.heldout is None else spec.heldout
 
 
-def open_dataset(path: str, spec: DataSpec) -> Any:
-    """Open a data set with `datasets`; an iterable one if the sweep streams its data.
+def data_parts(spec: DataSpec) -> tuple[Part, Part | None]:
+    """Name the parts that are opened; the second is None if examples are held out of the first."""
+    path, heldout = _paths(spec)
+    train = Part(path, "path", spec.split, limit=spec.limit)
+    if spec.heldout_split is not None:
+        key = "path" if heldout is None else "heldout"
+        return train, Part(heldout or path, key, spec.heldout_split, "heldout_split")
+    return train, None if heldout is None else Part(heldout, "heldout", spec.split)
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """The examples of a part.
+
+    left_out: rows that are none.
+    rows: how many were read.
+    """
+
+    reader: Reader
+    examples: list[Example]
+    left_out: LeftOutRows
+    rows: int
+
+
+def _read(part: Part, spec: DataSpec, tokenizer: Any) -> _Examples:
+    """Read the rows of a part as examples, apart from those that are left out."""
+    opened = open_rows(part, spec)
+    reader = choose_reader(spec, opened.columns, tokenizer)
+    read = _Examples(reader, [], LeftOutRows(), 0)
+    count = 0
+    for row in opened.read():
+        count += 1
+        example = read_row(row, reader)
+        if isinstance(example, LeftOut):
+            read.left_out.add(example.reason, row.place)
+        else:
+            read.examples.append(example)
+    return replace(read, rows=count)
+
+
+def read_row(row: PlacedRow, reader: Reader) -> Example | LeftOut:
+    """Read a row, with its file in every sentence; one in which no text is learned is left out.
 
     Raises:
-        DataError: the path cannot be read, or lacks the split.
+        DataError: the row cannot be read.
     """
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
-
-    datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity(logging.CRITICAL)  # its warnings come back as errors
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # local reads are not reported to the hub
-    local = Path(path).expanduser()
     try:
-        if local.is_file():
-            if local.suffix not in _READERS:
-                raise DataError(
-                    f"data.path: a file must end in {', '.join(_READERS)}, got {path!r}"
-                )
-            if local.stat().st_size == 0:
-                raise DataError(f"data.path: {path} is empty; give a file with examples")
-            reader = _READERS[local.suffix]
-            escaped = glob.escape(str(local))  # datasets reads file names as patterns
-            return datasets.load_dataset(
-                reader, data_files=escaped, split="train", streaming=spec.streaming
-            )
-        if (local / "state.json").is_file() or (local / "dataset_dict.json").is_file():
-            loaded = datasets.load_from_disk(str(local))
-            if isinstance(loaded, datasets.DatasetDict):
-                if spec.split not in loaded:
-                    raise DataError(
-                        f"data.split: must be one of {', '.join(loaded)}, got {spec.split!r}"
-                    )
-                loaded = loaded[spec.split]
-            if spec.streaming:  # rows stay on disk, and shards are shuffled like files
-                return loaded.to_iterable_dataset(num_shards=min(PARTS, max(1, len(loaded))))
-            return loaded
-        where = str(local) if local.exists() else path
-        return datasets.load_dataset(
-            where,
-            spec.subset,
-            data_dir=spec.data_dir,
-            split=spec.split,
-            streaming=spec.streaming,
-        )
-    except DataError:
+        example = reader.read(row.cells, row.number)
+    except DataError as error:
+        if row.file:
+            raise DataError(f"{error} (the file is {row.file!r})") from None
         raise
-    except Exception as error:  # datasets raises nearly every kind of error
-        # "An error occurred while generating the dataset" wraps the error that says what and where.
-        said = (error.__cause__ if isinstance(error, DatasetGenerationError) else None) or error
-        reason = in_a_line(said) or "there is no row in it"
-        raise DataError(
-            f"data.path: {path!r} cannot be read as a local file, a folder or a hub name "
-            f"({type(said).__name__}: {reason})"
-        ) from error
-
-
-def _examples(rows: Iterable[Row], reader: Reader) -> tuple[list[Example], list[LeftOut]]:
-    """Read rows as examples, apart from those that are left out."""
-    examples: list[Example] = []
-    left_out: list[LeftOut] = []
-    for number, row in enumerate(rows, 1):
-        read = reader.read(row, number)
-        if isinstance(read, LeftOut):
-            left_out.append(read)
-        elif not read.response.strip():
-            left_out.append(LeftOut(EMPTY_RESPONSE, number))
-        else:
-            examples.append(read)
-    return examples, left_out
+    if isinstance(example, LeftOut):
+        return example
+    if not example.response.strip():
+        return LeftOut(EMPTY_TEXT if reader.kind == "documents" else EMPTY_RESPONSE, row.number)
+    return replace(example, file=row.file) if row.file else example
 
 
 def read_source(spec: DataSpec, tokenizer: Any) -> Source:
     """Read a sweep's data as text and split off the held-out examples.
 
-    Without `data.heldout`, a tenth of the examples, `data.heldout_examples` at most, is drawn with
-    a fixed seed, so that every trial of every seed is measured on the same examples.
+    Without `data.heldout` and `data.heldout_split`, a tenth of the examples,
+    `data.heldout_examples` at most, is drawn with a fixed seed, so that every trial of every seed
+    is measured on the same examples.
 
     Raises:
         DataError: nothing can be read, a column is missing, or no example is left.
     """
-    path, heldout = data_paths(spec)
-    dataset = open_dataset(path, spec)
-    if spec.limit is not None:
-        dataset = dataset.select(range(min(spec.limit, len(dataset))))
-    reader = choose_reader(spec, list(dataset.column_names), tokenizer)
-    train, left_out = _examples(dataset, reader)
-    notes = (*_left_out(left_out, len(dataset)), *reader.notes())
-    if heldout is not None:
-        apart = open_dataset(heldout, spec)
-        examples, _ = _examples(apart, choose_reader(spec, list(apart.column_names), tokenizer))
-        examples = examples[: spec.heldout_examples]
-        return check_not_empty(Source(reader.kind, train, examples, reader.columns, notes), spec)
-    import numpy as np
+    part, apart = data_parts(spec)
+    read = _read(part, spec, tokenizer)
+    train, notes = read.examples, [*read.left_out.notes(read.rows), *read.reader.notes()]
+    if apart is not None:
+        others = _read(apart, spec, tokenizer)
+        heldout = others.examples[: spec.heldout_examples]
+        notes += others.left_out.notes(others.rows, "held-out rows")
+    else:
+        import numpy as np
 
-    count = min(spec.heldout_examples, max(1, len(train) // 10))
-    order = np.random.default_rng(0).permutation(len(train))
-    chosen = set(order[:count].tolist())
-    return check_not_empty(
-        Source(
-            reader.kind,
-            [example for i, example in enumerate(train) if i not in chosen],
-            [example for i, example in enumerate(train) if i in chosen],
-            reader.columns,
-            notes,
-        ),
-        spec,
+        count = min(spec.heldout_examples, max(1, len(train) // 10))
+        order = np.random.default_rng(0).permutation(len(train))
+        chosen = set(order[:count].tolist())
+        heldout = [example for i, example in enumerate(train) if i in chosen]
+        train = [example for i, example in enumerate(train) if i not in chosen]
+    notes += overlap(train, heldout)
+    source = Source(read.reader.kind, train, heldout, read.reader.columns, tuple(notes))
+    return check_not_empty(source, spec)
+
+
+def overlap(train: Sequence[Example], heldout: Sequence[Example]) -> list[str]:
+    """Say which held-out examples are trained on as well, letter for letter."""
+    trained = set(train)
+    both = [example for example in heldout if example in trained]
+    if not both:
+        return []
+    places = [example.place for example in both[:3]]
+    return [f"{in_both(len(both), len(heldout))} ({listed(places, len(both))})"]
+
+
+def in_both(count: int, heldout: int) -> str:
+    """Say how many held-out examples are trained on."""
+    return (
+        f"{count:,} of {heldout:,} held-out examples {'is' if count == 1 else 'are'} in the "
+        "training data as well, so the loss on them is that of trained text"
     )
-
-
-def _left_out(rows: list[LeftOut], count: int) -> Iterator[str]:
-    """Count the rows that were left out, by reason."""
-    for reason in dict.fromkeys(row.reason for row in rows):
-        of_reason = [row.row for row in rows if row.reason == reason]
-        yield f"{len(of_reason):,} of {count:,} rows were left out, because {reason}"
 
 
 def check_not_empty(source: Source, spec: DataSpec) -> Source:

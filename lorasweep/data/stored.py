@@ -61,6 +61,7 @@ class Manifest(Frozen):
     documents, tokens: for training.
     highest: the highest token id.
     fingerprint: hash of the tokens and of how they are cut into sequences.
+    notes: sentences on what was left out, or is held out and trained on as well.
     """
 
     recipe: Recipe
@@ -68,6 +69,7 @@ class Manifest(Frozen):
     tokens: int
     highest: int
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 class TokenFolder:
@@ -117,8 +119,9 @@ def read_stored(root: Path, recipe: Recipe) -> TrainingData | None:
 def _notes(manifest: Manifest) -> tuple[str, ...]:
     wanted = manifest.recipe.wanted
     if wanted is None or manifest.tokens >= wanted:
-        return ()
+        return manifest.notes
     return (
+        *manifest.notes,
         f"the {manifest.documents:,} training documents hold {manifest.tokens:,} tokens and the "
         f"longest run takes {wanted:,}, so it sees them {wanted / manifest.tokens:.2f} times",
     )

@@ -12,7 +12,9 @@ from typing import Any
 
 from lorasweep.data.columns import Row, choose_reader
 from lorasweep.data.example import Example, LeftOut
-from lorasweep.data.sources import Source, check_not_empty, data_paths, open_dataset
+from lorasweep.data.left_out import LeftOutRows
+from lorasweep.data.rows import Part, open_stream
+from lorasweep.data.sources import Source, check_not_empty, data_parts, read_row
 from lorasweep.errors import DataError, in_a_line
 from lorasweep.spec.sweep import DataSpec
 
@@ -22,27 +24,32 @@ EVERY = 10  # one document in this many is held out
 SAMPLE = 1000  # documents on which a plan is based
 
 
-def split_documents(spec: DataSpec, tokenizer: Any) -> Generator[tuple[bool, str]]:
+def split_documents(
+    spec: DataSpec, tokenizer: Any, left_out: LeftOutRows
+) -> Generator[tuple[bool, Example]]:
     """Stream documents, each with whether it is held out.
 
-    Held out are those of `data.heldout`, which come first, or else the first of every ten, until
-    there are `data.heldout_examples`.
+    Held out are those of `data.heldout` or `data.heldout_split`, which come first, or else the
+    first of every ten, until there are `data.heldout_examples`.
+
+    Args:
+        left_out: counts the rows without text.
 
     Raises:
         DataError: the source cannot be read, or not to its end, or holds no documents.
     """
-    path, apart = data_paths(spec)
+    part, apart = data_parts(spec)
     lacking = spec.heldout_examples
     if apart is not None:
-        with closing(_documents(apart, spec, tokenizer, shuffled=False)) as documents:
-            for text in islice(documents, lacking):
-                yield True, text
+        with closing(_documents(apart, spec, tokenizer, left_out, shuffled=False)) as documents:
+            for document in islice(documents, lacking):
+                yield True, document
         lacking = 0
-    with closing(_documents(path, spec, tokenizer, shuffled=True)) as documents:
-        for index, text in enumerate(documents):
+    with closing(_documents(part, spec, tokenizer, left_out, shuffled=True)) as documents:
+        for index, document in enumerate(documents):
             held = lacking > 0 and index % EVERY == 0
             lacking -= held
-            yield held, text
+            yield held, document
 
 
 def sample_documents(spec: DataSpec, tokenizer: Any) -> Source:
@@ -53,30 +60,37 @@ def sample_documents(spec: DataSpec, tokenizer: Any) -> Source:
     """
     train: list[Example] = []
     heldout: list[Example] = []
-    with closing(split_documents(spec, tokenizer)) as documents:
-        for held, text in documents:
-            (heldout if held else train).append(Example.document(text))
+    left_out = LeftOutRows()
+    with closing(split_documents(spec, tokenizer, left_out)) as documents:
+        for held, document in documents:
+            (heldout if held else train).append(document)
             if len(train) == SAMPLE:
                 break
-    return check_not_empty(
-        Source("documents", train, heldout, spec.text or "text or content"), spec
-    )
+    columns = spec.text or "text or content"
+    notes = left_out.notes(len(train) + len(heldout) + left_out.total)
+    return check_not_empty(Source("documents", train, heldout, columns, tuple(notes)), spec)
 
 
-def _documents(path: str, spec: DataSpec, tokenizer: Any, *, shuffled: bool) -> Generator[str]:
+def _documents(
+    part: Part, spec: DataSpec, tokenizer: Any, left_out: LeftOutRows, *, shuffled: bool
+) -> Generator[Example]:
     """Stream the documents of one source, empty ones left out.
 
     Args:
-        shuffled: whether this is the training data, which is shuffled and cut at `data.limit`.
+        shuffled: whether this is the training data, which is shuffled.
     """
-    opened = open_dataset(path, spec)
-    reader = choose_reader(spec, opened.column_names or _columns(opened, path), tokenizer)
-    opened = opened.select_columns([reader.columns])
-    with closing(_rows(_shuffled(opened) if shuffled else opened, path)) as rows:
-        for number, row in enumerate(islice(rows, spec.limit if shuffled else None), 1):
-            read = reader.read(row, number)
-            if not isinstance(read, LeftOut) and read.text.strip():
-                yield read.text
+    opened = open_stream(part, spec)
+    columns = opened.columns or _columns(opened.rows, part)
+    reader = choose_reader(spec, columns, tokenizer)
+    rows = opened.of_column(reader.columns)
+    with closing(_rows(_shuffled(rows) if shuffled else rows, part)) as found:
+        for row in islice(found, part.limit):
+            placed = opened.placed(row, reader.columns)
+            document = read_row(placed, reader)
+            if isinstance(document, LeftOut):
+                left_out.add(document.reason, placed.place)
+            else:
+                yield document
 
 
 def _shuffled(opened: Any) -> Generator[Row]:
@@ -87,27 +101,30 @@ def _shuffled(opened: Any) -> Generator[Row]:
     yield from opened.shuffle(seed=SEED, buffer_size=BUFFER)
 
 
-def _columns(opened: Any, path: str) -> list[str]:
+def _columns(opened: Any, part: Part) -> list[str]:
     """Read the columns of a source without a schema from its first row."""
-    with closing(_rows(opened, path)) as rows:
+    with closing(_rows(opened, part)) as rows:
         first = next(rows, None)
     if first is None:
-        raise DataError(f"data.path: must hold at least one row, got none in {path!r}")
+        raise DataError(f"data.{part.key}: must hold at least one row, got none in {part.path!r}")
     return list(first)
 
 
-def _rows(opened: Any, path: str) -> Generator[Row]:
+def _rows(opened: Any, part: Part) -> Generator[Row]:
     """Iterate over rows, turning any error of reading into one sentence."""
     rows, broken = iter(opened), ""
     try:
         for count in itertools.count():
             try:
                 row = next(rows, None)
-            except Exception as error:  # of any kind, as in `open_dataset`
+            except DataError as error:
+                broken = str(error)
+            except Exception as error:  # of any kind, as in `open_stream`
                 reason = f"{type(error).__name__}: {in_a_line(error, 200)}"
                 broken = (
-                    f"data.path: every row must be readable, and after {count:,} rows of {path!r} "
-                    f"reading broke off{_file_of(error)} ({reason}); repair or remove that part"
+                    f"data.{part.key}: every row must be readable, and after {count:,} rows of "
+                    f"{part.path!r} reading broke off{_file_of(error)} ({reason}); repair or "
+                    "remove that part"
                 )
             if broken:  # raised outside of `except`, to keep no reference to the failed reader
                 raise DataError(broken)

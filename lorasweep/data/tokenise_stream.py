@@ -18,6 +18,8 @@ import numpy as np
 
 from lorasweep.data.cpt import join_documents, pack_documents
 from lorasweep.data.example import Example
+from lorasweep.data.left_out import LeftOutRows
+from lorasweep.data.sources import in_both
 from lorasweep.data.stored import Manifest, Recipe, TokenFolder
 from lorasweep.data.stream import split_documents
 from lorasweep.data.tokens import Tokens, check_vocabulary
@@ -63,18 +65,24 @@ def tokenise_stream(
     heldout: list[Example] = []
     texts: list[str] = []
     length = 0
+    left_out, seen = LeftOutRows(), _Overlap()
     with (
         _discarded_on_error(folder),
         _Appender(folder.train, recipe, tokenizer) as appender,
-        closing(split_documents(spec, tokenizer)) as documents,
+        closing(split_documents(spec, tokenizer, left_out)) as documents,
     ):
-        for held, text in documents:
+        for held, document in documents:
+            complete = len(heldout) == spec.heldout_examples or (
+                spec.is_held_out_apart and not held
+            )
             if held:
-                heldout.append(Example.document(text))
+                heldout.append(document)
+                seen.hold_out(document.text)
             elif not appender.full:
-                texts.append(text)
-                length += len(text)
-            elif spec.heldout is not None or len(heldout) == spec.heldout_examples:
+                texts.append(document.text)
+                length += len(document.text)
+                seen.train(document.text, all_held_out=complete)
+            elif complete:
                 break
             if length >= BATCH:
                 appender.append(texts)
@@ -89,7 +97,43 @@ def tokenise_stream(
         with _writing(folder.root, appender.tokens, recipe):
             appender.sync()
             _save(heldout_tokens, folder.heldout)
-            write_atomically(folder.manifest, appender.manifest().model_dump_json(indent=2) + "\n")
+            rows = appender.documents + len(heldout) + left_out.total
+            notes = (*left_out.notes(rows), *seen.notes(len(heldout)))
+            manifest = appender.manifest(notes)
+            write_atomically(folder.manifest, manifest.model_dump_json(indent=2) + "\n")
+
+
+class _Overlap:
+    """Finds held-out texts that are trained on as well, in constant memory.
+
+    It keeps hashes of the held-out texts, and of those that are trained before the last of them.
+    """
+
+    def __init__(self) -> None:
+        self._heldout: dict[bytes, int] = {}
+        self._trained: set[bytes] = set()
+        self._both: set[bytes] = set()
+
+    def hold_out(self, text: str) -> None:
+        key = _key(text)
+        self._heldout[key] = self._heldout.get(key, 0) + 1
+        if key in self._trained:
+            self._both.add(key)
+
+    def train(self, text: str, *, all_held_out: bool) -> None:
+        key = _key(text)
+        if key in self._heldout:
+            self._both.add(key)
+        if not all_held_out:
+            self._trained.add(key)
+
+    def notes(self, heldout: int) -> list[str]:
+        count = sum(self._heldout[key] for key in self._both)
+        return [in_both(count, heldout)] if count else []
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 class _Appender:
@@ -136,7 +180,7 @@ class _Appender:
         """Flush to disk, so that the manifest cannot be there before the tokens after a crash."""
         os.fsync(self._file.fileno())
 
-    def manifest(self) -> Manifest:
+    def manifest(self, notes: tuple[str, ...]) -> Manifest:
         recipe = self._recipe
         self._digest.update(f"{self.tokens} {recipe.seq_len} {recipe.dtype}".encode())
         return Manifest(
@@ -145,6 +189,7 @@ class _Appender:
             tokens=self.tokens,
             highest=self.highest,
             fingerprint=self._digest.hexdigest()[:16],
+            notes=notes,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,7 +17,8 @@ from typing import Any
 
 from lorasweep.data.cells import text_of
 from lorasweep.data.csv_rows import csv_rows
-from lorasweep.data.encoding import UnreadableFile, UnreadableRow, text_lines
+from lorasweep.data.encoding import UnreadableFileError, UnreadableRowError, text_lines
+from lorasweep.data.example import place_of
 from lorasweep.data.json_rows import json_rows
 from lorasweep.errors import DataError, in_a_line
 
@@ -34,15 +35,14 @@ class PlacedRow:
     file: that holds it; empty where a data set is one file.
     """
 
-    cells: dict[str, Any]
+    cells: Mapping[str, Any]
     number: int
     file: str = ""
 
     @property
     def place(self) -> str:
         """Where it stands, for a sentence."""
-        row = f"row {self.number:,}" if self.number else "a row"
-        return f"{row} of {self.file!r}" if self.file else row
+        return place_of(self.number, self.file)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class WrittenFiles:
     download: Any
     named: bool
 
-    def rows(self) -> Iterator[PlacedRow]:
+    def rows(self) -> Generator[PlacedRow]:
         """Read all rows, file after file.
 
         Raises:
@@ -81,13 +81,14 @@ class WrittenFiles:
         broken, number = "", 0
         try:
             opened = xopen(file, "rb", download_config=self.download)
-            with text_lines(opened, "" if self.separator else "\n", self.encoding) as lines:
-                read = csv_rows(lines, self.separator) if self.separator else json_rows(lines)
+            is_csv = bool(self.separator)
+            with text_lines(opened, self.encoding, carriage_returns=is_csv) as lines:
+                read = csv_rows(lines, self.separator) if is_csv else json_rows(lines)
                 for number, cells in read:
                     yield number, cells
-        except UnreadableFile as error:
+        except UnreadableFileError as error:
             broken = f"from its first row on {_shown(file)!r} {error.kind}; {error.fix}"
-        except UnreadableRow as error:
+        except UnreadableRowError as error:
             place = f"row {error.row:,}" if error.row else "the header"
             broken = f"{place} of {_shown(file)!r} {error.reason}; {error.fix}"
         except (OSError, EOFError, zlib.error, LZMAError) as error:
@@ -134,7 +135,7 @@ class WrittenFiles:
             return bool(re.match(rb"(?:\xef\xbb\xbf)?\s*\[", opened.read(4096)))
 
 
-def placed(row: dict[str, Any], column: str) -> PlacedRow:
+def placed(row: Mapping[str, Any], column: str) -> PlacedRow:
     """Take back a row of `WrittenFiles.stream`."""
     return PlacedRow({column: row["cell"]}, row["number"], row["file"])
 

@@ -46,7 +46,9 @@ class DataSpec(Frozen):
     prompt, response, text, messages: column names, where the usual ones do not fit.
     loss: of a conversation, on `all` assistant turns (those with `weight: 0` left out) or on the
         `last` one.
+    split: of a folder, a hub data set or a saved one: `train`, `train[:10%]`, `train+test`.
     heldout: a file or folder of further examples; without one, examples are held out of the data.
+    heldout_split: take held-out examples from this split, of `heldout` or else of `path`.
     heldout_examples: how many examples the response loss is measured on.
     seq_len: tokens per sequence; None is the model's positions, at most 1024.
     limit: read this many examples at most.
@@ -65,13 +67,14 @@ class DataSpec(Frozen):
     messages: str | None = None
     loss: Literal["all", "last"] = "all"
     heldout: str | None = None
+    heldout_split: str | None = None
     heldout_examples: Positive = 256
     seq_len: Annotated[int, Field(ge=8)] | None = None
     limit: Positive | None = None
     streaming: bool = False
 
     # Fields that came later: at their default they are no part of what names trials and tokens.
-    _LATER: ClassVar[tuple[str, ...]] = ("data_dir", "streaming", "loss")
+    _LATER: ClassVar[tuple[str, ...]] = ("data_dir", "streaming", "loss", "heldout_split")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -81,6 +84,19 @@ class DataSpec(Frozen):
             if content[name] == type(self).model_fields[name].default:
                 content.pop(name)
         return content
+
+    @property
+    def is_held_out_apart(self) -> bool:
+        """Whether held-out examples are other rows than those that `path` names for training."""
+        return self.heldout is not None or self.heldout_split is not None
+
+    @model_validator(mode="after")
+    def _holds_out_another_split(self) -> Self:
+        if self.heldout is None and self.heldout_split == self.split:
+            raise ValueError(
+                f"heldout_split must be another split than split, got {self.split!r} for both"
+            )
+        return self
 
     @model_validator(mode="after")
     def _streams_documents(self) -> Self:

@@ -57,8 +57,6 @@ def test_what_has_no_one_text_is_refused_by_value_and_by_type(column, got, kind)
     with pytest.raises(DataError) as caught:
         refuse_types(features_of(column), "answer")
     sentence = str(caught.value)
-    assert sentence.startswith(
-        f"data: column 'answer' must hold text, got {kind} from row 1 on; "
-    )
+    assert sentence.startswith(f"data: column 'answer' must hold text, got {kind} from row 1 on; ")
     fix = "name another column with" if kind == "lists or objects" else "cast the column to strings"
     assert fix in sentence

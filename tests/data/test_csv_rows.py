@@ -2,25 +2,25 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lorasweep.data.csv_rows import csv_rows
-from lorasweep.data.encoding import UnreadableRow, text_lines
+from lorasweep.data.encoding import UnreadableRowError, text_lines
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 def read(content: str | bytes, separator: str = ","):
     data = content.encode() if isinstance(content, str) else content
-    with text_lines(io.BytesIO(data), "") as lines:
+    with text_lines(io.BytesIO(data), carriage_returns=True) as lines:
         found = list(csv_rows(lines, separator))
     assert [number for number, _ in found] == list(range(1, len(found) + 1))
     return [row for _, row in found]
 
 
 def refusal(content: str | bytes) -> tuple[int, str]:
-    with pytest.raises(UnreadableRow) as caught:
+    with pytest.raises(UnreadableRowError) as caught:
         read(content)
     return caught.value.row, caught.value.reason
 
@@ -35,6 +35,8 @@ def test_cells_are_what_was_written(pairs, quoting, end, separator):
     file = io.StringIO(newline="")
     writer = csv.writer(file, quoting=quoting, lineterminator=end, delimiter=separator)
     writer.writerows([("prompt", "response"), *pairs])
+    if quoting == csv.QUOTE_MINIMAL and end == "\n":  # then "\r" and the end read as "\r\n"
+        assume(not any(response.endswith("\r") for _, response in pairs))
     rows = [{"prompt": prompt, "response": response} for prompt, response in pairs]
     assert read(file.getvalue(), separator) == read("\ufeff" + file.getvalue(), separator) == rows
 

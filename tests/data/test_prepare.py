@@ -65,11 +65,14 @@ def test_the_same_data_are_prepared_to_the_same_tokens_and_other_data_are_not(da
 
 def test_what_was_cut_or_left_out_is_said(data, plain):
     rows = [pair(20, 2)] * 3 + [pair(2, 20)] * 5 + [pair(2, 2)] * 12
-    apart = data([pair(2, 2)], "apart.jsonl").path
+    apart = data([pair(2, 3), pair(21, 2)], "apart.jsonl").path
     prepared = prepare_data(data(rows, seq_len=16, heldout=apart), plain, 64, VOCABULARY)
     assert prepared.notes == (
         "5 of 20 responses were cut at 16 tokens",
-        "3 of 20 examples were left out, because their prompt fills the 16 tokens of a sequence",
+        "3 of 20 examples were left out, because their prompt fills the 16 tokens of a sequence "
+        "(rows 1, 2 and 3)",
+        "1 of 2 held-out examples was left out, because their prompt fills the 16 tokens of a "
+        "sequence (row 2)",
     )
     assert len(prepared.train) == 17
 

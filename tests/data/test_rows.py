@@ -55,7 +55,9 @@ def test_rows_of_a_folder_name_their_file_also_in_an_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("c.jsonl", LINES)
     places = [
-        f"row {i} of '{tmp_path}/{name}'" for name in ("a.jsonl", "b.zip/c.jsonl") for i in range(1, 9)
+        f"row {i} of '{tmp_path}/{name}'"
+        for name in ("a.jsonl", "b.zip/c.jsonl")
+        for i in range(1, 9)
     ]
     assert [place for place, _ in read(tmp_path)] == places
     assert [place for place, _ in stream(tmp_path)] == places
@@ -146,7 +148,11 @@ PARQUET = b"PAR1\x15\x04"
         ("a.csv", ACCENT_CSV.encode("cp1252"), "(in cp1252 it reads 'café'); save it as UTF-8"),
         ("a.csv", ACCENT_CSV.encode("latin-1"), "row 5 of {!r} has the byte 0xe9"),
         ("a.csv.gz", gz(CSV.replace("r4", "é").encode("latin-1")), "row 5 of {!r} has the byte"),
-        ("a.jsonl", LINES.encode("utf-16"), "from its first row on {!r} is written in UTF-16; save"),
+        (
+            "a.jsonl",
+            LINES.encode("utf-16"),
+            "from its first row on {!r} is written in UTF-16; save",
+        ),
         ("a.jsonl", LINES.encode("utf-16-le"), "{!r} is written in UTF-16; save it as UTF-8"),
         ("a.csv", CSV.encode("utf-16-be"), "{!r} is written in UTF-16; save it as UTF-8"),
         ("a.csv.gz", gz(CSV.encode("utf-16")), "{!r} is written in UTF-16; save it as UTF-8"),

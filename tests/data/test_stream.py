@@ -5,6 +5,7 @@ import datasets
 import pytest
 
 from lorasweep.data import stream
+from lorasweep.data.left_out import LeftOutRows
 from lorasweep.data.stream import sample_documents, split_documents
 from lorasweep.errors import DataError
 from lorasweep.spec.sweep import DataSpec
@@ -26,10 +27,16 @@ def streamed(path, **fields) -> DataSpec:
     return DataSpec(path=str(path), streaming=True, **fields)
 
 
+def documents_of(spec):
+    """Stream documents as text, each with whether it is held out."""
+    for held, document in split_documents(spec, None, LeftOutRows()):
+        yield held, document.text
+
+
 def parts(spec) -> tuple[list[str], list[str]]:
     """Collect training and held-out documents, each in the order of the stream."""
     found: tuple[list[str], list[str]] = ([], [])
-    for held, text in split_documents(spec, None):
+    for held, text in documents_of(spec):
         found[held].append(text)
     return found
 
@@ -55,7 +62,7 @@ def test_the_first_documents_are_of_all_files(folder, monkeypatch):
 
 
 def test_the_first_of_every_ten_is_held_out_until_there_are_enough(folder):
-    order = [text for _, text in split_documents(streamed(folder), None)]
+    order = [text for _, text in documents_of(streamed(folder))]
     _, heldout = parts(streamed(folder))
     assert heldout == order[::10]
     assert parts(streamed(folder, heldout_examples=3))[1] == order[:30:10]
@@ -70,8 +77,8 @@ def test_other_documents_may_be_held_out(folder, tmp_path_factory):
 
 
 def test_a_limit_counts_rows_of_the_shuffled_stream(folder):
-    whole = [text for _, text in split_documents(streamed(folder), None)]
-    some = [text for _, text in split_documents(streamed(folder, limit=40), None)]
+    whole = [text for _, text in documents_of(streamed(folder))]
+    some = [text for _, text in documents_of(streamed(folder, limit=40))]
     assert some == whole[: len(some)]
     assert 36 <= len(some) <= 40  # four rows of the files are empty
 
@@ -138,12 +145,13 @@ def test_a_stream_without_a_row_is_refused(tmp_path):
 def test_a_file_that_breaks_off_is_named(folder, monkeypatch):
     monkeypatch.setattr(stream, "BUFFER", 1)
     (folder / "2.jsonl").write_text('{"text": "whole"}\n{"text": "ha')
-    sentence = refusal(streamed(folder))
-    assert sentence.startswith("data.path: every row must be readable, and after ")
-    assert f"in {str(folder / '2.jsonl')!r}" in sentence
+    assert refusal(streamed(folder)).startswith(
+        f"data.path: every row must be readable, and row 2 of {str(folder / '2.jsonl')!r} is not "
+        "valid JSON (Unterminated string"
+    )
 
 
 def test_the_library_is_asked_no_further_than_needed(folder):
-    documents = split_documents(streamed(folder), None)
+    documents = split_documents(streamed(folder), None, LeftOutRows())
     assert len(list(itertools.islice(documents, 3))) == 3
     documents.close()

@@ -321,6 +321,7 @@ OTHER: dict[type[Frozen], dict[str, object]] = {
         "text": "t",
         "messages": "m",
         "heldout": "h.jsonl",
+        "heldout_split": "test",
         "heldout_examples": 7,
         "seq_len": 64,
         "limit": 100,

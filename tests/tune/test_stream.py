@@ -98,7 +98,7 @@ def test_studies_of_data_in_memory_share_them_too(tmp_path):
 def test_what_came_to_nothing_leaves_the_folder_to_another_sweep(source, tmp_path):
     paths = SweepPaths(tmp_path / "out")
     source.write_text(source.read_text() + '{"text": "ha')
-    with pytest.raises(DataError, match="reading broke off"):
+    with pytest.raises(DataError, match="is not valid JSON"):
         prepare_all(sweep(source), paths, lambda _: None)
     assert not paths.root.exists()
 
