@@ -10,7 +10,7 @@ is before it, since at inference the prompt is tokenised alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 from lorasweep.data.example import Example
@@ -62,8 +62,7 @@ def _by_ends(example: Example, ends: Sequence[int] | None) -> list[bool] | None:
     if not example.rendered or ends is None:
         return None
     borders = {border for span in example.spans for border in span}
-    tokens = zip([0, *ends[:-1]], ends, strict=True)
-    if any(start < border < end for start, end in tokens for border in borders):
+    if any(start < border < end for start, end in pairwise([0, *ends]) for border in borders):
         return None
     return _inside(example, ends)
 
@@ -100,7 +99,7 @@ def _inside(example: Example, ends: Sequence[int]) -> list[bool]:
     """Mark the tokens that have a character with loss."""
     return [
         any(start < last and end > first for first, last in example.spans)
-        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+        for start, end in pairwise([0, *ends])
     ]
 
 

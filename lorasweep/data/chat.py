@@ -210,12 +210,14 @@ class _Rendered:
         except _RENDERING:
             return None
 
-    def _content_at(self, turns: Sequence[Turn], index: int, whole: str) -> Span | None:
+    def _content_at(
+        self, turns: Sequence[Turn], index: int, whole: str, *, asks: bool = False
+    ) -> Span | None:
         """Find a turn's content in what was rendered, by rendering another content there."""
         mark = chr(_MARK)
         changed = [*turns]
         changed[index] = {**turns[index], "content": mark}
-        other = self._attempt(changed)
+        other = self._attempt(changed, asks=asks)
         if other is None or mark not in other:
             return None
         start = _shared_prefix(whole, other)
@@ -254,19 +256,18 @@ class _Rendered:
     def _start(self, index: int, content: int, before: str | None) -> int:
         """Find where an answer begins whose context is rendered differently on its own.
 
-        That is after what asks for the answer, if it stands between the turn before and the
-        content; else at the content.
+        That is after what asks for the answer on its own, if the same follows the turn before in
+        the whole; else at the content.
         """
         turns = self.talk.turns
         previous = self._content_at(turns, index - 1, self.whole) if index else None
-        lowest = previous[1] if previous else 0
-        unasked = self._attempt(turns[:index]) if index else None
-        if before and unasked is not None and before.startswith(unasked):
-            asking = before[len(unasked) :]
-            place = self.whole.rfind(asking, lowest, content) if asking else -1
-            if place >= 0:
-                return place + len(asking)
-        return max(lowest, content)
+        if before is None or previous is None:
+            return content
+        own = self._content_at(turns[:index], index - 1, before, asks=True)
+        asking = before[own[1] :] if own else ""  # all that follows the turn before
+        if asking and self.whole[previous[1] : content].startswith(asking):
+            return previous[1] + len(asking)
+        return max(previous[1], content)
 
     def _end(self, index: int, content: int, through: str | None) -> int:
         """Find where a turn ends that is rendered differently before other turns."""
@@ -335,7 +336,7 @@ class _Rendered:
                 lost[f"the {turn['role']} turn as it is written"] = None
             for name in turn:
                 if name not in ("role", "content") and self._ignores(index, name):
-                    lost[f"{name!r} of a turn"] = None
+                    lost[f"{name!r} of {turn['role']} turns"] = None
         if self.talk.tools and self.render(self.talk.turns, tools=False) == self.whole:
             lost["'tools'"] = None
         return list(lost)
