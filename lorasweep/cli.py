@@ -17,7 +17,7 @@ import lorasweep
 from lorasweep.errors import LorasweepError, SpecError
 from lorasweep.service.options import SweepOptions, with_sweep_options
 
-COMMANDS = ("tune", "plan", "status", "report", "export")
+COMMANDS = ("tune", "plan", "data", "status", "report", "export")
 
 app = typer.Typer(
     name="lorasweep",
@@ -108,6 +108,27 @@ def plan(
         typer.echo(json.dumps(values.model_dump(mode="json", exclude=hidden), indent=2))
     elif measured is not None:
         show_slots(measured)
+
+
+@app.command()
+@with_sweep_options
+def data(
+    options: SweepOptions,
+    examples: Annotated[
+        int, typer.Option("--examples", "-n", min=0, help="How many to print.")
+    ] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with token ids.")] = False,
+) -> None:
+    """Show training examples as they will be trained, and which tokens carry loss."""
+    from lorasweep.service.build import build_sweep
+    from lorasweep.service.display import show_data
+    from lorasweep.service.examples import view_data
+
+    views = view_data(build_sweep(options), examples)
+    if as_json:
+        typer.echo(json.dumps([view.model_dump(mode="json") for view in views], indent=2))
+    else:
+        show_data(views)
 
 
 @app.command()

@@ -51,7 +51,7 @@ def test_help_loads_no_library_but_that_of_the_command_line():
 def test_the_commands_are_those_of_the_contract(lorasweep):
     code, out, _ = lorasweep("--help")
     assert code == 0
-    assert cli.COMMANDS == ("tune", "plan", "status", "report", "export")
+    assert cli.COMMANDS == ("tune", "plan", "data", "status", "report", "export")
     assert all(command in out for command in cli.COMMANDS)
 
 

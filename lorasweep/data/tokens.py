@@ -157,6 +157,7 @@ class TrainingData:
     heldout: examples on which the response loss is measured.
     seq_len: the most tokens of a sequence.
     notes: sentences on what was cut, left out or repeated.
+    rows: of the training examples in their file, from 1; none for documents.
     """
 
     kind: str
@@ -164,6 +165,7 @@ class TrainingData:
     heldout: Tokens
     seq_len: int
     notes: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
 
     @property
     def fingerprint(self) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from lorasweep.service.examples import DataView
 from lorasweep.service.status import SweepStatus
 from lorasweep.service.study_plan import SlotMeasurement, Span, StudyPlan, SweepPlan
 from lorasweep.spec.studies import study_name
@@ -43,6 +47,40 @@ def show_slots(measured: tuple[SlotMeasurement, ...]) -> None:
         _print_table(console, f"{study.study}, measured on this machine", rows, study.notes)
     if not measured:
         console.print("nothing to measure: no study's trials share a base", highlight=False)
+
+
+def show_data(views: tuple[DataView, ...]) -> None:
+    """Print data as they will be trained, with what carries loss in brackets."""
+    opening, closing = ("⟦", "⟧") if _can_print("⟦⟧") else ("[[", "]]")
+    for view in views:
+        of_domain = f"{view.domain}: " if view.domain else ""
+        print(f"{of_domain}{view.path}, read as {view.kind}, at most {view.seq_len} tokens each")
+        for name, size in (("training", view.train), ("held out", view.heldout)):
+            print(
+                f"  {name}  {size.examples:,} examples, {size.tokens:,} tokens, "
+                f"{size.loss_tokens:,} with loss"
+            )
+        for note in view.notes:
+            print(f"  {note}")
+        for number, example in enumerate(view.shown, 1):
+            where = f"sequence {number}" if example.row is None else f"row {example.row}"
+            print(
+                f"\n{where}: {len(example.ids)} tokens, {sum(example.loss)} with loss, those in "
+                f"{opening}brackets{closing}"
+            )
+            for part in example.parts:
+                bracketed = f"{opening}{part.text}{closing}"
+                typer.echo(typer.style(bracketed, fg="green") if part.loss else part.text, nl=False)
+            print()
+
+
+def _can_print(text: str) -> bool:
+    """Check whether the terminal has these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def show_status(status: SweepStatus) -> None:

@@ -23,16 +23,20 @@ from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.spec.sweep import TrainSpec
 from lorasweep.spec.trial import LoraHyperparameters
-from tests.examples import pack, prompted
+from tests.examples import pack
 
 PAD = 0
 
 
 def tokens_of(count: int, longest: int = 11) -> Tokens:
-    """Make examples of 2 to `longest` tokens, none of them the padding token."""
+    """Make examples of 2 to `longest` tokens, none of them padding, with loss on some of them."""
     rng = np.random.default_rng(count)
-    lengths = rng.integers(2, longest + 1, count)
-    return pack([(rng.integers(1, 99, n).tolist(), int(rng.integers(0, n))) for n in lengths])
+    examples = []
+    for length in rng.integers(2, longest + 1, count):
+        loss = rng.random(length) < rng.random()  # as in a conversation, anywhere
+        loss[rng.integers(1, length)] = True
+        examples.append((rng.integers(1, 99, length).tolist(), loss.tolist()))
+    return Tokens.pack(examples)
 
 
 def epoch_steps(examples: int, batch_size: int, epochs: float) -> int:
@@ -149,10 +153,10 @@ def test_every_example_stands_once_in_one_row_with_loss_on_its_response_alone(ba
     for m in batches.for_worker(step, Shard()):
         expected = []
         for row in rows[m.index * batches.micro_batch :][: batches.micro_batch]:
-            ids, prompt = prompted(batches.tokens, row)
+            ids, loss = batches.tokens.example(row)
             # The first token of a text is never predicted: nothing comes before it.
             expected.append(
-                [(int(t), int(t) if i >= max(prompt, 1) else IGNORED) for i, t in enumerate(ids)]
+                [(int(t), int(t) if i and loss[i] else IGNORED) for i, t in enumerate(ids)]
             )
         assert laid(m) == expected
         width = m.ids_BT.shape[1]
@@ -213,6 +217,14 @@ def test_a_row_of_two_examples_at_chosen_places():
     assert m.labels_K.tolist()[:4] == [6, 7, 9, 4]
     assert m.labels_K.tolist()[4:] == [IGNORED] * (MIN_ROWS - 4)
     assert m.token_indices_S.tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_real_end_is_predicted_where_padding_is_the_same_token():
+    tokens = pack([([5, 6, PAD], 1), ([7, PAD], 1)])
+    m = collate(tokens, np.asarray([0, 1]), 0, PAD, 8, shared=False)
+    assert m.labels_K.tolist()[:3] == [6, PAD, PAD]
+    assert counted(m) == 3
+    assert m.token_indices_S.tolist() == [0, 1, 2, 8, 9]
 
 
 def test_a_response_that_ends_a_row_is_predicted_within_it():

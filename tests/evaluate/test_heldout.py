@@ -156,3 +156,19 @@ def test_padding_is_never_seen(taught_model: Path, tokens: Tokens):
     losses = [_of_copies(served, tokens, 60, pad, Shard()) for pad in (0, 100)]
     assert len(set(np.diff(tokens.starts_N1))) > 1
     assert losses[0] == losses[1]
+
+
+def test_only_the_tokens_with_loss_are_measured_of_a_conversation(taught_model: Path):
+    ids, loss = [5, 6, 7, 8, 9, 10, 11, 12], [False, True, True, False, False, True, True, False]
+    one = Tokens.pack([(ids, loss)])
+    model, _ = load(taught_model)
+    log = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+    places = [place for place, has_loss in enumerate(loss) if has_loss]
+    expected = -sum(float(log[place - 1, ids[place]]) for place in places) / len(places)
+    right = sum(int(log[place - 1].argmax()) == ids[place] for place in places) / len(places)
+    assert _measure(taught_model, one, 4) == pytest.approx((expected, right), rel=1e-6)
+    # Beside examples of one response each, too.
+    both = Tokens.pack([(ids, loss), (ids[:6], [False, False, True, True, True, True])])
+    alone = Tokens.pack([(ids[:6], [False, False, True, True, True, True])])
+    mean = (4 * expected + 4 * _measure(taught_model, alone, 4)[0]) / 8
+    assert _measure(taught_model, both, 4)[0] == pytest.approx(mean, rel=1e-6)

@@ -13,6 +13,7 @@ from peft import PeftModel
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP
 
 from lorasweep.data.shard import Shard
+from lorasweep.data.tokens import Tokens
 from lorasweep.errors import ModelError
 from lorasweep.model.base import load_base
 from lorasweep.model.lora import save_adapter
@@ -181,6 +182,23 @@ def test_the_loss_is_the_mean_over_the_responses_of_the_whole_step(trial: Trial)
         count += len(ids) - prompt
     first = train(replace(trial, steps=1))
     assert first.losses[0] == pytest.approx(total / count, rel=1e-6)
+
+
+def test_turns_that_carry_no_loss_are_seen_and_not_learned(trial: Trial):
+    rows = [trial.tokens.example(row) for row in range(len(trial.tokens))]
+    gaps = [(ids, [one and i % 3 > 0 for i, one in enumerate(loss)]) for ids, loss in rows]
+    talks = replace(trial, tokens=Tokens.pack(gaps), steps=1)
+    base = load_base(ModelSpec(path=str(trial.folder), dtype="fp32"), CPU)
+    total, count = 0.0, 0
+    for row in talks.batches.examples(0):
+        ids, loss = talks.tokens.example(row)
+        with torch.no_grad():
+            logits = base(input_ids=torch.tensor(ids.tolist())[None]).logits[0].log_softmax(-1)
+        learned = [i for i in range(1, len(ids)) if loss[i]]
+        total -= sum(float(logits[i - 1, ids[i]]) for i in learned)
+        count += len(learned)
+    assert count < talks.batches.tokens.lengths_N.sum()
+    assert train(talks).losses[0] == pytest.approx(total / count, rel=1e-6)
 
 
 def _train_all(trials: list[Trial], shard: Shard) -> list[Outcome]:
