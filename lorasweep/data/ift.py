@@ -14,11 +14,13 @@ from lorasweep.data.tokens import Tokens
 class Instructions:
     """Tokenised examples, and what did not fit.
 
+    rows: of the examples in their file, from 1.
     cut: how many lost an end that carried loss.
     too_long: what was left out, since no token with loss fits.
     """
 
     tokens: Tokens
+    rows: tuple[int, ...]
     cut: int
     too_long: list[Example]
 
@@ -26,6 +28,7 @@ class Instructions:
 def tokenise_instructions(examples: list[Example], tokenizer: Any, seq_len: int) -> Instructions:
     """Tokenise examples, each with EOS unless it has an end, at most `seq_len` tokens each."""
     kept: list[tuple[list[int], list[bool]]] = []
+    rows: list[int] = []
     too_long: list[Example] = []
     cut = 0
     masked = tokenise_parts(examples, tokenizer)
@@ -38,4 +41,5 @@ def tokenise_instructions(examples: list[Example], tokenizer: Any, seq_len: int)
             continue
         cut += any(loss[seq_len:])
         kept.append((ids[:seq_len], loss[:seq_len]))
-    return Instructions(Tokens.pack(kept), cut, too_long)
+        rows.append(example.row)
+    return Instructions(Tokens.pack(kept), tuple(rows), cut, too_long)

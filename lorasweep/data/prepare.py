@@ -50,13 +50,14 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
     notes = [*source.notes]
     if spec.streaming:
         notes.append(f"estimated from the first {len(source.train):,} documents of the stream")
+    rows: tuple[int, ...] = ()
     if source.kind == "documents":
         train = pack_documents(source.train, tokenizer, seq_len)
         heldout = pack_documents(source.heldout, tokenizer, seq_len)
     else:
         made = tokenise_instructions(source.train, tokenizer, seq_len)
         apart = tokenise_instructions(source.heldout, tokenizer, seq_len)
-        train, heldout = made.tokens, apart.tokens
+        train, heldout, rows = made.tokens, apart.tokens, made.rows
         if made.cut:
             notes.append(
                 f"{made.cut} of {len(source.train)} responses were cut at {seq_len} tokens"
@@ -66,10 +67,10 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
             (apart.too_long, len(source.heldout), "held-out examples"),
         )
         for too_long, count, kind in left_out:
-            rows = LeftOutRows()
+            left = LeftOutRows()
             for example in too_long:
-                rows.add(f"their prompt fills the {seq_len} tokens of a sequence", example.place)
-            notes += rows.notes(count, kind)
+                left.add(f"their prompt fills the {seq_len} tokens of a sequence", example.place)
+            notes += left.notes(count, kind)
     for name, tokens in (("training", train), ("held-out", heldout)):
         if len(tokens) == 0:
             raise DataError(
@@ -77,7 +78,7 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
                 "give longer sequences"
             )
         check_vocabulary(int(tokens.ids_S.max()), vocabulary)
-    return TrainingData(source.kind, train, heldout, seq_len, tuple(notes))
+    return TrainingData(source.kind, train, heldout, seq_len, tuple(notes), rows)
 
 
 def recipe_of(

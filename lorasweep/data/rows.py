@@ -110,7 +110,16 @@ def open_stream(part: Part, spec: DataSpec) -> Stream:
 
 def _numbered(rows: Iterable[dict[str, Any]]) -> Generator[PlacedRow]:
     for number, cells in enumerate(rows, 1):
-        yield PlacedRow(cells, number)
+        # Arrow's records have every field of every row; those of other rows come as nulls, which a
+        # chat template would write into the text.
+        yield PlacedRow({name: _without_nulls(cell) for name, cell in cells.items()}, number)
+
+
+def _without_nulls(cell: Any) -> Any:
+    """Remove the fields of records that have no value; an element of a list stays."""
+    if isinstance(cell, dict):
+        return {name: _without_nulls(own) for name, own in cell.items() if own is not None}
+    return [_without_nulls(own) for own in cell] if isinstance(cell, list) else cell
 
 
 @dataclass(frozen=True)

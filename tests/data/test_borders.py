@@ -60,7 +60,8 @@ parts = st.lists(st.tuples(responses, st.booleans()), min_size=2, max_size=6)
 @given(parts=parts)
 def test_loss_of_a_rendered_text_is_on_its_parts_alone(kind, tokenizer, parts):
     """Of several parts with loss, as of the turns of a conversation."""
-    text, spans = "", []
+    text = ""
+    spans: list[tuple[int, int]] = []
     for part, has_loss in parts:
         if has_loss and spans and spans[-1][1] == len(text):
             spans[-1] = (spans[-1][0], len(text) + len(part))

@@ -14,10 +14,8 @@ TEMPLATES = {name: text for name, text in vars(templates).items() if name.isuppe
 HELLO = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 TWO = [*HELLO, {"role": "user", "content": "more"}, {"role": "assistant", "content": "bye"}]
 SYSTEM = [{"role": "system", "content": "Be brief."}, *HELLO]
-CALL = {
-    "type": "function",
-    "function": {"name": "weather", "arguments": '{"city":"Paris", "days":1.50}'},
-}
+ARGUMENTS = '{"city":"Paris", "days":1.50}'
+CALL = {"type": "function", "function": {"name": "weather", "arguments": ARGUMENTS}}
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 ASKED = [
     {"role": "user", "content": "weather?"},
@@ -192,8 +190,7 @@ def test_tools_and_their_calls_are_rendered_and_the_calls_carry_loss(reader, tem
     assert "It is 18." in second
     assert "18<|im_end|>" not in first + second.replace("It is 18.", "")
     # Arguments stay as they are written where the template takes text, and are JSON in both.
-    written = CALL["function"]["arguments"]
-    arguments = written if template == templates.THINKING else '{"city": "Paris", "days": 1.5}'
+    arguments = ARGUMENTS if template == templates.THINKING else '{"city": "Paris", "days": 1.5}'
     assert f"<call>weather {arguments}</call><|im_end|>" in first
     (note,) = conversations.notes()
     assert "does not render 'tool_call_id' of tool turns, in 1 of 1 conversations" in note

@@ -23,7 +23,7 @@ def trained_tokenizer(kind: str) -> Any:
 
     text = [WORDS, *WORDS.split(), *(f"{word} {word}\n" for word in WORDS.split())] * 4
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    sizes = {"vocab_size": 500, "special_tokens": SPECIAL, "show_progress": False}
+    sizes: dict[str, Any] = {"vocab_size": 500, "special_tokens": SPECIAL, "show_progress": False}
     trainer: Any
     if kind == "byte-level":
         tokenizer = Tokenizer(models.BPE())

@@ -31,6 +31,7 @@ def test_examples_are_shown_with_the_tokens_and_the_loss_of_training(sweep, tiny
     assert view.train.tokens == sum(len(example.ids) for example in view.shown)
     assert view.train.loss_tokens == sum(sum(example.loss) for example in view.shown)
     for example in view.shown:
+        assert example.row is not None
         row = ROWS[example.row - 1]
         prompt, response = example.parts
         assert (prompt.text, prompt.loss) == (row["prompt"], False)

@@ -186,7 +186,10 @@ def test_the_loss_is_the_mean_over_the_responses_of_the_whole_step(trial: Trial)
 
 def test_turns_that_carry_no_loss_are_seen_and_not_learned(trial: Trial):
     rows = [trial.tokens.example(row) for row in range(len(trial.tokens))]
-    gaps = [(ids, [one and i % 3 > 0 for i, one in enumerate(loss)]) for ids, loss in rows]
+    gaps = [
+        (ids.tolist(), [bool(one) and i % 3 > 0 for i, one in enumerate(loss)])
+        for ids, loss in rows
+    ]
     talks = replace(trial, tokens=Tokens.pack(gaps), steps=1)
     base = load_base(ModelSpec(path=str(trial.folder), dtype="fp32"), CPU)
     total, count = 0.0, 0
