@@ -29,6 +29,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lorasweep.data.left_out import LeftOutRows
 from lorasweep.data.sources import read_source
 from lorasweep.data.stream import split_documents
 from lorasweep.spec.sweep import DataSpec
@@ -46,6 +47,7 @@ NUMBERS = (
     "100000000000000000001",
     "0.1000000000000000055",
 )
+DATES = ("2024-05-01", "1999-12-31", "2024-05-03T10:00:01Z")
 WORDS = (
     *NUMBERS,
     *("NA", "N/A", "None", "null", "nan", "NaN", "-Infinity", "#N/A", "<NA>", "NULL", ""),
@@ -90,18 +92,25 @@ def any_text(rng: random.Random) -> str:
 
 
 def generate(count: int, seed: int) -> Rows:
-    """Draw rows; one column holds numbers in every row, as a file of answers does."""
+    """Draw rows; two columns hold nothing but numbers and dates, as files of answers do."""
     rng = random.Random(seed)
     return [
-        {"prompt": any_text(rng), "response": any_text(rng), "number": rng.choice(NUMBERS)}
+        {
+            "prompt": any_text(rng),
+            "response": any_text(rng),
+            "date": rng.choice(DATES),
+            "number": rng.choice(NUMBERS),
+        }
         for _ in range(count)
     ]
 
 
-def json_line(row: dict[str, str], *, ascii_only: bool = False) -> str:
-    """Write a row, its number without quotes."""
-    texts = json.dumps({k: row[k] for k in ("prompt", "response")}, ensure_ascii=ascii_only)
-    return f'{texts[:-1]}, "number": {row["number"]}}}'
+def json_line(row: dict[str, str], *, pretty: bool = False) -> str:
+    """Write a row, its number without quotes; if pretty, over several lines and in ASCII."""
+    texts = {name: row[name] for name in ("prompt", "response", "date")}
+    between = (",\n  ", " : ") if pretty else (", ", ": ")
+    written = json.dumps(texts, ensure_ascii=pretty, separators=between)
+    return f'{written[:-1]}, "number": {row["number"]}}}'
 
 
 def jsonl(rows: Rows) -> bytes:
@@ -120,8 +129,7 @@ def json_list(rows: Rows) -> bytes:
 
 
 def json_pretty(rows: Rows) -> bytes:
-    objects = (json_line(row, ascii_only=True).replace('", "', '",\n  "') for row in rows)
-    return "\r\n\r\n".join(objects).encode()
+    return "\r\n\r\n".join(json_line(row, pretty=True) for row in rows).encode()
 
 
 def table(rows: Rows, kind: pa.DataType) -> pa.Table:
@@ -205,8 +213,8 @@ def in_memory(path: Path, rows: Rows, response: str) -> Iterator[tuple[str, str]
 def streamed(path: Path, rows: Rows, response: str) -> Iterator[tuple[str, str]]:
     """Pair what was written with what is trained; a stream shuffles, so texts are counted."""
     spec = DataSpec(path=str(path), text=response, kind="documents", streaming=True)
-    with closing(split_documents(spec, None)) as documents:
-        found = Counter(text for _, text in documents)
+    with closing(split_documents(spec, None, LeftOutRows())) as documents:
+        found = Counter(document.text for _, document in documents)
     wanted = Counter(row[response] for row in rows if row[response].strip())
     yield from zip((wanted - found).elements(), (found - wanted).elements(), strict=True)
 
@@ -222,7 +230,7 @@ def count_changed(form: str, rows: Rows) -> dict[str, int]:
                 old != new for old, new in reader(path, rows, column)
             )
             for reader in (in_memory, streamed)
-            for column in ("response", "number")
+            for column in ("response", "date", "number")
         }
 
 

@@ -401,3 +401,51 @@ def test_embedded_documents_are_read_where_documents_are_asked_for(plain, name, 
     assert source.kind == "documents"
     assert {example.text for example in everything(source)} == texts
     assert len(source.heldout) == 5
+
+
+def test_held_out_examples_may_come_from_a_split(tmp_path, plain):
+    train, test = tmp_path / "data", tmp_path / "other"
+    for folder in (train, test):
+        folder.mkdir()
+        for split in ("train", "test"):
+            rows = [{"prompt": f"{folder.name} {split} {i}", "response": "r"} for i in range(9)]
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / f"{split}.jsonl").write_text(text)
+    for heldout, name in ((None, "data"), (str(test), "other")):
+        spec = DataSpec(path=str(train), heldout=heldout, heldout_split="test", heldout_examples=4)
+        source = read_source(spec, plain)
+        assert [e.prompt for e in source.train] == [f"data train {i}" for i in range(9)]
+        assert [e.prompt for e in source.heldout] == [f"{name} test {i}" for i in range(4)]
+    assert "data.heldout_split: must be one of train, test, got 'dev'" in refusal(
+        DataSpec(path=str(train), heldout_split="dev"), plain
+    )
+    one_file = DataSpec(path=str(train / "train.jsonl"), heldout_split="test")
+    assert refusal(one_file, plain).startswith(
+        "data.heldout_split: must be left out where the data are one file"
+    )
+    assert "data.heldout_split: must be left out" in refusal(DataSpec(heldout_split="test"), plain)
+
+
+def test_rows_that_are_left_out_are_counted_by_reason_in_both_parts(write, plain):
+    rows = [{"prompt": f"p{i}", "response": "" if i in {3, 6} else "r"} for i in range(10)]
+    source = read_source(DataSpec(path=write(rows)), plain)
+    assert source.notes == (
+        "2 of 10 rows were left out, because their response is empty (rows 4 and 7)",
+    )
+    empty = [{"text": " "}, {"text": "a"}]
+    spec = DataSpec(path=write([{"text": "b"}]), heldout=write(empty, "apart.jsonl"))
+    assert read_source(spec, plain).notes == (
+        "1 of 2 held-out rows was left out, because their text is empty (row 1)",
+    )
+
+
+def test_held_out_examples_that_are_trained_on_are_counted(write, plain):
+    apart = write([{"prompt": f"p{i}", "response": "r0"} for i in (5, 0, 6)], "apart.jsonl")
+    source = read_source(DataSpec(path=write(PAIRS), heldout=apart), plain)
+    assert source.notes == (
+        "1 of 3 held-out examples is in the training data as well, so the loss on them is that of "
+        "trained text (row 2)",
+    )
+    drawn = read_source(DataSpec(path=write(PAIRS[:1] * 20)), plain)
+    assert drawn.notes[0].startswith("2 of 2 held-out examples are in the training data as well")
+    assert read_source(DataSpec(path=write(PAIRS)), plain).notes == ()

@@ -122,3 +122,13 @@ def test_a_tokenizer_is_known_by_what_it_does(plain, framing):
     plain("a", truncation=True, max_length=3)
     assert hash_tokenizer(plain) == before
     assert hash_tokenizer(framing) != before
+
+
+def test_the_name_of_a_folder_is_that_of_earlier_sweeps(plain):
+    for fields, key in (
+        ({"path": "org/name", "streaming": True}, "24534b9258"),
+        ({"kind": "documents", "seq_len": 96, "streaming": True}, "e95cbdc4b6"),
+    ):
+        assert recipe_of(DataSpec(**fields), plain, 128, 300, None).key == key
+    other = DataSpec(path="org/name", streaming=True, heldout_split="test")
+    assert recipe_of(other, plain, 128, 300, None).key != "24534b9258"

@@ -155,3 +155,28 @@ def test_the_library_is_asked_no_further_than_needed(folder):
     documents = split_documents(streamed(folder), None, LeftOutRows())
     assert len(list(itertools.islice(documents, 3))) == 3
     documents.close()
+
+
+def test_held_out_documents_may_come_from_a_split(tmp_path):
+    for split in ("train", "test"):
+        lines = "".join(json.dumps({"text": f"{split} {i}"}) + "\n" for i in range(9))
+        (tmp_path / f"{split}.jsonl").write_text(lines)
+    train, heldout = parts(streamed(tmp_path, heldout_split="test", heldout_examples=3))
+    assert sorted(train) == [f"train {i}" for i in range(9)]
+    assert heldout == [f"test {i}" for i in range(3)]
+
+
+def test_documents_without_text_are_counted(folder):
+    left_out = LeftOutRows()
+    assert len(list(split_documents(streamed(folder), None, left_out))) == 100
+    assert left_out.counts == {"their text is empty": 4}
+    assert sorted(left_out.places["their text is empty"]) == [
+        f"row 26 of '{folder / str(part)}.jsonl'" for part in range(4)
+    ]
+
+
+def test_a_column_of_another_type_is_refused_before_anything_is_read(tmp_path):
+    datasets.Dataset.from_dict({"text": [0.5]}).to_parquet(tmp_path / "data.parquet")
+    assert refusal(streamed(tmp_path / "data.parquet")).startswith(
+        "data: column 'text' must hold text, got float64 from row 1 on; cast the column to strings"
+    )

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from lorasweep.data import tokenise_stream as module
 from lorasweep.data.cpt import pack_documents
 from lorasweep.data.example import Example
+from lorasweep.data.left_out import LeftOutRows
 from lorasweep.data.prepare import recipe_of
 from lorasweep.data.stored import Manifest, TokenFolder, read_stored
+from lorasweep.data.stream import split_documents
 from lorasweep.data.tokenise_stream import StreamProgress, tokenise_stream
 from lorasweep.errors import DataError
 from lorasweep.spec.sweep import DataSpec
@@ -200,3 +202,36 @@ def test_the_same_source_gives_the_same_tokens(stored, plain):
         tokenise_stream(root, recipe, plain, ignore_progress)
         contents.append(np.fromfile(TokenFolder(root).train, dtype=recipe.dtype).tolist())
     assert contents[0] == contents[1]
+
+
+def test_what_was_left_out_and_what_is_in_both_parts_is_kept_with_the_tokens(tmp_path, plain):
+    path = tmp_path / "data.jsonl"
+    # Shuffled, so that every text stands twice: some of the held-out ones come first, some last.
+    texts = ["", *(f"text {i}" for i in range(40)), *(f"text {i}" for i in range(40))]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    recipe = recipe_of(DataSpec(path=str(path), streaming=True), plain, 16, VOCABULARY, None)
+    tokenise_stream(tmp_path / "tokens", recipe, plain, ignore_progress)
+    data = read_stored(tmp_path / "tokens", recipe)
+    assert data is not None
+    left_out, both = data.notes
+    assert left_out == "1 of 81 rows was left out, because their text is empty (row 1)"
+    heldout = [
+        document.text
+        for held, document in split_documents(recipe.data, plain, LeftOutRows())
+        if held
+    ]
+    shared = [text for text in heldout if heldout.count(text) == 1]
+    assert len(heldout) == 8
+    assert both.startswith(f"{len(shared)} of 8 held-out examples are in the training data")
+
+
+def test_a_manifest_of_before_has_no_notes(stored, plain):
+    _, recipe, root = stored
+    tokenise_stream(root, recipe, plain, ignore_progress)
+    manifest = TokenFolder(root).manifest
+    content = json.loads(manifest.read_text())
+    del content["notes"], content["recipe"]["data"]["heldout_split"]
+    manifest.write_text(json.dumps(content))
+    data = read_stored(root, recipe)
+    assert data is not None
+    assert data.notes == ()
