@@ -10,10 +10,9 @@ is before it, since at inference the prompt is tokenised alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 from typing import Any
 
-from lorasweep.data.example import Example
+from lorasweep.data.example import Example, Span
 from lorasweep.data.tokens import token_ids
 
 Part = tuple[str, bool]  # a text, and whether it carries loss
@@ -38,10 +37,10 @@ def tokenise_parts(examples: Sequence[Example], tokenizer: Any) -> list[Masked]:
         texts = [examples[i].text for i in chosen]
         wholes = token_ids(tokenizer, texts, special=special)
         prompts = token_ids(tokenizer, [examples[i].prompt for i in chosen], special=special)
-        ends = _ends(tokenizer, texts, wholes, special)
-        for index, whole, prompt, own in zip(chosen, wholes, prompts, ends, strict=True):
+        offsets = _offsets(tokenizer, texts, wholes, special)
+        for index, whole, prompt, own in zip(chosen, wholes, prompts, offsets, strict=True):
             example = examples[index]
-            loss = _by_prompt(example, whole, prompt) or _by_ends(example, own)
+            loss = _by_prompt(example, whole, prompt) or _by_offsets(example, own)
             masked = (whole, loss) if loss else _apart(example, tokenizer, whole, own, special)
             found[index] = masked
     return [found[index] for index in range(len(examples))]
@@ -57,14 +56,14 @@ def _by_prompt(example: Example, whole: list[int], prompt: list[int]) -> list[bo
     return [False] * len(prompt) + [True] * (len(whole) - len(prompt))
 
 
-def _by_ends(example: Example, ends: Sequence[int] | None) -> list[bool] | None:
+def _by_offsets(example: Example, offsets: Sequence[Span] | None) -> list[bool] | None:
     """Mark the tokens of a rendered text; None if one of them spans a border."""
-    if not example.rendered or ends is None:
+    if not example.rendered or offsets is None:
         return None
     borders = {border for span in example.spans for border in span}
-    if any(start < border < end for start, end in pairwise([0, *ends]) for border in borders):
+    if any(start < border < end for start, end in offsets for border in borders):
         return None
-    return _inside(example, ends)
+    return _inside(example, offsets)
 
 
 def parts_of(example: Example) -> list[Part]:
@@ -77,34 +76,42 @@ def parts_of(example: Example) -> list[Part]:
     return [part for part in parts if part[0]]
 
 
-def _ends(
+def _offsets(
     tokenizer: Any, texts: list[str], wholes: list[list[int]], special: bool
-) -> list[list[int]] | list[None]:
-    """Find where the characters of each token end; None if the tokenizer does not know.
-
-    A token begins where the one before it ends: the offsets of some tokenizers leave blanks out.
-    """
+) -> list[list[Span]] | list[None]:
+    """Find the characters of each token; None if the tokenizer does not know."""
     if not tokenizer.is_fast or not texts:
         return [None] * len(texts)
     options = {"add_special_tokens": special, "return_offsets_mapping": True, "verbose": False}
     offsets = tokenizer(texts, **options)["offset_mapping"]
-    return [
-        # Tokens that the tokenizer adds have no characters.
-        list(accumulate((end for _, end in own[: len(whole)]), max))
-        for own, whole in zip(offsets, wholes, strict=True)
-    ]
+    return [_joined(own[: len(whole)]) for own, whole in zip(offsets, wholes, strict=True)]
 
 
-def _inside(example: Example, ends: Sequence[int]) -> list[bool]:
+def _joined(offsets: Sequence[Span]) -> list[Span]:
+    """Let each token begin where the one before it ends, as some tokenizers leave blanks out.
+
+    Tokens that are bytes of one character have it in common.
+    """
+    joined, last = [], 0
+    for start, end in offsets:
+        joined.append((min(start, last), max(last, end)) if end else (last, last))  # added: none
+        last = joined[-1][1]
+    return joined
+
+
+def _inside(example: Example, offsets: Sequence[Span]) -> list[bool]:
     """Mark the tokens that have a character with loss."""
     return [
-        any(start < last and end > first for first, last in example.spans)
-        for start, end in pairwise([0, *ends])
+        any(start < last and end > first for first, last in example.spans) for start, end in offsets
     ]
 
 
 def _apart(
-    example: Example, tokenizer: Any, whole: list[int], ends: Sequence[int] | None, special: bool
+    example: Example,
+    tokenizer: Any,
+    whole: list[int],
+    offsets: Sequence[Span] | None,
+    special: bool,
 ) -> Masked:
     """Tokenise the parts one by one, so that they decode to what the whole decodes to."""
     parts = parts_of(example)
@@ -122,7 +129,7 @@ def _apart(
         if _decoded(tokenizer, ids) == expected:
             return ids, loss
     # The tokenizer cannot write the parts apart: a token over a border carries loss.
-    return (ids, loss) if ends is None else (whole, _inside(example, ends))
+    return (ids, loss) if offsets is None else (whole, _inside(example, offsets))
 
 
 def _continued(tokenizer: Any, text: str, alone: list[int]) -> list[int]:

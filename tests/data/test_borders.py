@@ -14,7 +14,7 @@ KINDS = ("byte-level", "legacy", "metaspace", "bare", "unigram", "wordpiece")
 EXACT = ("byte-level", "legacy", "bare")  # these decode every text to itself
 PIECES = [
     "yes", "no", " ", "  ", "\n", "\n\n", "2", " 2", "02134", "a", "é", "日本", "😀", ":",
-    "Answer:", "def f(x):", "    return", "\t", "x", "'s", ".", " the", "NA", "\r\n",
+    "Answer:", "def f(x):", "    return", "\t", "x", "؟", "'s", ".", " the", "NA", "\r\n",
 ]  # fmt: skip
 texts = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
 responses = texts.filter(bool)
