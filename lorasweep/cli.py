@@ -56,6 +56,14 @@ def tune(
             "submit the sweep as a job. Default RAY_ADDRESS, else this machine."
         ),
     ] = None,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge",
+            help="Also merge the best adapter into the base: best/lora-merged, an ordinary "
+            "transformers folder.",
+        ),
+    ] = False,
 ) -> None:
     """Search, train, measure and report; run it again to resume."""
     from lorasweep.service.build import build_sweep
@@ -67,8 +75,8 @@ def tune(
     if address is not None and address.startswith(("http://", "https://")):
         from lorasweep.service.jobs import submit_sweep
 
-        raise typer.Exit(submit_sweep(spec, folder, address))
-    raise typer.Exit(run_sweep(spec, folder, address))
+        raise typer.Exit(submit_sweep(spec, folder, address, merge=merge))
+    raise typer.Exit(run_sweep(spec, folder, address, merge=merge))
 
 
 @app.command()

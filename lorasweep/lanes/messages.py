@@ -314,3 +314,21 @@ class LaneCommands:
     measure_base: bool = False
     stop: bool = False
     keep: bool = False
+
+
+# From a worker that loads kept weights to the driver.
+
+
+@dataclass(frozen=True)
+class KeptLoss:
+    """What plain transformers and PEFT made of a folder of kept weights.
+
+    loss: on the held-out tokens, in nats per token; None if it is not finite or was not measured.
+    dtype: of the base, `fp32` or `bf16`.
+    reason: why it was not measured, or which tensors did not arrive.
+    """
+
+    status: Literal["loaded", "unloadable", "unchecked"]
+    loss: float | None = None
+    dtype: str | None = None
+    reason: str | None = None

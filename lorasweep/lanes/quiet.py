@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lorasweep.model.base import quiet_deepspeed
+
 
 def quiet_loggers() -> None:
     """Silence warnings of libraries that a user can do nothing about."""
@@ -28,9 +30,7 @@ def set_up_process(cpus: float) -> None:
     quiet_loggers()
     import torch
 
-    if not torch.cuda.is_available():
-        # Other libraries import DeepSpeed, which would print that it found no GPU.
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    quiet_deepspeed()
     torch.set_num_threads(max(1, int(cpus)))
 
 

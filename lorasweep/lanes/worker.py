@@ -1,4 +1,4 @@
-"""Entry points of Ray Train workers: a lane, a single trial, or the base's measurement.
+"""Entry points of Ray workers: a lane, a trial, a measurement of the base or of kept weights.
 
 Ray pickles these functions by name, and every process that handles them imports this module; so
 torch and what needs it are imported only where the work begins.
@@ -10,13 +10,15 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.lanes.messages import LaneConfig, SweepJob, to_tune
+from lorasweep.lanes.messages import KeptLoss, LaneConfig, SweepJob, to_tune
 from lorasweep.spec.trial import TrialSpec
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.scores import Scores
 
 if TYPE_CHECKING:
+    from lorasweep.data.tokens import Tokens
     from lorasweep.evaluate.agreement import BaseSamples
+    from lorasweep.spec.sweep import ModelSpec
 
 
 def run_lane(lane: LaneConfig) -> None:
@@ -50,6 +52,35 @@ def measure_and_save_base(job: SweepJob) -> None:
     if runner.shard.worker == 0:
         samples = runner.measurement.samples if BASE_AGREEMENT in scores.tasks else None
         save_base(SweepPaths(Path(job.root)).base_measured, scores, samples)
+
+
+def measure_kept(
+    model: ModelSpec, folder: str, method: str, heldout: Tokens, cpus: float, on_gpu: bool
+) -> KeptLoss:
+    """Load kept weights with plain transformers and PEFT, and measure their held-out loss."""
+    import math
+
+    from lorasweep.lanes.quiet import set_up_process
+
+    set_up_process(cpus)
+    import torch
+
+    from lorasweep.evaluate.kept import UnloadableError, load_plain, plain_loss
+    from lorasweep.train.device import CatchOutOfMemory
+
+    device = torch.device("cuda" if on_gpu else "cpu")
+    with CatchOutOfMemory() as caught:
+        try:
+            plain = load_plain(model, Path(folder), method, device)
+        except UnloadableError as error:
+            return KeptLoss("unloadable", reason=str(error))
+        loss = plain_loss(plain.model, heldout, device)
+    if caught.message is not None:
+        reason = f"memory of one worker does not hold it ({caught.message})"
+        return KeptLoss("unchecked", reason=reason)
+    return KeptLoss(
+        "loaded", loss if math.isfinite(loss) else None, plain.dtype, plain.lost or None
+    )
 
 
 def save_base(file: Path, scores: Scores, samples: BaseSamples | None) -> None:

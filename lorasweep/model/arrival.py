@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.errors import ModelError, in_a_line
-from lorasweep.model.base import base_path, empty_base
+from lorasweep.model.base import empty_base, quiet_deepspeed
 from lorasweep.model.lora import AdapterLayer, save_config, saved_config
 from lorasweep.model.shape import FAMILIES
 from lorasweep.spec.sweep import SweepSpec
@@ -29,12 +29,14 @@ class Arrival:
 
     saved: tensors in it; arrived: those of them that find their place.
     others: tensors of adapters that PEFT makes where none was trained.
+    by_weight: layers that have to be named by their weight, to which PEFT then adds their update.
     error: why PEFT refuses the folder as a whole.
     """
 
     saved: int
     arrived: int
     others: int = 0
+    by_weight: int = 0
     error: str | None = None
 
     @property
@@ -61,6 +63,8 @@ def arrival(
         empty: the base on the meta device; PEFT changes it.
     """
     import torch
+
+    quiet_deepspeed()
     from peft import (
         PeftConfig,
         get_peft_model,
@@ -71,6 +75,7 @@ def arrival(
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in layers:
         shapes |= layer.shapes(hyperparameters)
+    by_weight = sum(layer.by_weight for layer in layers)
     with tempfile.TemporaryDirectory(prefix="lorasweep-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what PEFT warns of is counted here
         save_config(Path(folder), saved_config(layers, hyperparameters, "base"))
@@ -81,34 +86,59 @@ def arrival(
             tensors = {name: torch.empty(s, device="meta") for name, s in shapes.items()}
             loaded = set_peft_model_state_dict(model, tensors, low_cpu_mem_usage=True)
         except (ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-            return Arrival(len(shapes), 0, error=in_a_line(error, 200))
+            return Arrival(len(shapes), 0, by_weight=by_weight, error=in_a_line(error, 200))
     arrived = sum(made.get(name) == shape for name, shape in shapes.items())
     if loaded.unexpected_keys:  # PEFT has renamed them on the way
         arrived = min(arrived, len(shapes) - len(loaded.unexpected_keys))
-    return Arrival(len(shapes), arrived, others=len(made.keys() - shapes.keys()))
+    return Arrival(len(shapes), arrived, len(made.keys() - shapes.keys()), by_weight)
 
 
-def check_targets(study: SweepSpec, model_type: str) -> None:
+def check_targets(study: SweepSpec, model_type: str) -> dict[str, Arrival]:
     """Check that the base has the layers of a study's targets, and that PEFT takes them back.
 
     Args:
         model_type: of the base's configuration.
 
+    Returns:
+        What was found out about each set of targets; nothing for those that tests vouch for.
+
     Raises:
         ModelError: it does not; each of the trials would have failed, or its adapter been lost.
     """
     if study.method != "lora":
-        return
+        return {}
     levels = [str(level) for level in study.levels_of("targets")]
     if model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
-        return  # tests hold this for these families; no need to load torch and PEFT to find out
-    base_path(study.model)
+        return {}  # no need to load torch and PEFT to find out
     found = {targets: _arrival_of(study, targets) for targets in levels}
-    for targets, found_of in found.items():
-        if not found_of.is_whole:
+    for targets, one in found.items():
+        if not one.is_whole:
             raise ModelError(
                 f"space.targets: an adapter of {targets!r} cannot be kept, since of this model "
-                f"{found_of}; {_instead(study, found)}"
+                f"{one}; {_instead(study, found)}"
+            )
+    if study.model.dtype == "bf16":
+        check_precision(study, found)
+    return found
+
+
+def check_precision(study: SweepSpec, found: Mapping[str, Arrival]) -> None:
+    """Check that a base in bf16 lets plain PEFT compute what was trained.
+
+    An update that PEFT adds to a weight is rounded as the weight is: in bf16, a model of 135M
+    parameters lost a seventh of what it had learned.
+
+    Raises:
+        ModelError: it does not.
+    """
+    for targets, one in found.items():
+        if one.by_weight:
+            raise ModelError(
+                f"space.targets: an adapter of {targets!r} cannot be kept of a base in bf16, since "
+                f"plain PEFT {version('peft')} takes {one.by_weight} of its {one.saved // 2} "
+                "layers for experts unless they are named by their weight, and adds an update "
+                "then to the weight itself, where bf16 rounds it away; "
+                f"{_instead(study, found, exact=True)}, or set model.dtype=fp32"
             )
 
 
@@ -124,15 +154,20 @@ def _arrival_of(study: SweepSpec, targets: str) -> Arrival:
     return arrival(empty, adapter_layers(empty, targets), one)
 
 
-def _instead(study: SweepSpec, found: Mapping[str, Arrival]) -> str:
-    """Name the sets of targets that arrive whole."""
-    whole = [name for name, one in found.items() if one.is_whole]
-    for name in (name for name in TARGET_SETS if name not in found):
+def _instead(study: SweepSpec, found: Mapping[str, Arrival], *, exact: bool = False) -> str:
+    """Name the sets of targets that arrive whole.
+
+    Args:
+        exact: leave out those with layers that are named by their weight.
+    """
+    whole = []
+    for name in dict.fromkeys((*found, *TARGET_SETS)):
         try:
-            if _arrival_of(study, name).is_whole:
-                whole.append(name)
+            one = found[name] if name in found else _arrival_of(study, name)
         except ModelError:  # the model has no such layers
             continue
+        if one.is_whole and not (exact and one.by_weight):
+            whole.append(name)
     if not whole:
-        return "PEFT takes back none of the named sets, so choose another model"
+        return "PEFT takes back none of the named sets as it is, so choose another model"
     return f"use {' or '.join(whole)}, all of whose tensors arrive"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,14 @@ class BaseFacts:
     hidden_size: int
     positions: int
     vocabulary: int
+
+
+def quiet_deepspeed() -> None:
+    """Keep DeepSpeed, which other libraries import, from printing that it found no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def base_path(spec: ModelSpec) -> str:

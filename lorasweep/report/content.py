@@ -32,6 +32,7 @@ from lorasweep.report.wording import (
     shorten,
     signed,
 )
+from lorasweep.store.kept import describe
 from lorasweep.store.results import SweepResults
 
 
@@ -41,6 +42,7 @@ class Card:
 
     settings: searched hyperparameters and their values; fixed: the other ones.
     facts: pairs of words and values.
+    kept: what plain PEFT or transformers made of the kept weights, empty if that was not tried.
     """
 
     method: str
@@ -49,6 +51,7 @@ class Card:
     fixed: str
     facts: tuple[tuple[str, str], ...]
     why: str
+    kept: str
     next_steps: str
     command: str
 
@@ -124,6 +127,12 @@ def content_of(results: SweepResults, analysis: Analysis) -> DomainContent:
     )
 
 
+def kept_sentence(results: SweepResults, trial: str) -> str:
+    """Say what plain PEFT or transformers made of a trial's kept weights; empty if not tried."""
+    check = results.kept.get(trial)
+    return "" if check is None else sentence(describe(check))
+
+
 def _card(method: str, found: Recommendation, results: SweepResults) -> Card:
     configuration = found.configuration
     searched = [name for name in results.axes if name in configuration]
@@ -137,6 +146,7 @@ def _card(method: str, found: Recommendation, results: SweepResults) -> Card:
         fixed=", ".join(f"{name}={values[name]}" for name in fixed),
         facts=tuple(_facts(found).items()),
         why=sentence(found.why),
+        kept=kept_sentence(results, found.trial),
         next_steps=" ".join(sentence(step) for step in steps),
         command=found.command or "",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from lorasweep.analysis.advice.recommend import Recommendation
 from lorasweep.analysis.result import Analysis
 from lorasweep.analysis.tradeoff.pareto import POOLED
-from lorasweep.report.content import DomainContent
+from lorasweep.report.content import DomainContent, kept_sentence
 from lorasweep.report.picture import Picture
 from lorasweep.report.programs import program_table
 from lorasweep.report.spectra import spectrum_table
@@ -139,7 +139,12 @@ def render_markdown(
             rule=RULE,
             designs=_DESIGNS,
             best=[
-                (found, best_table(found, domain.results.axes), _weights(found, domain, out))
+                (
+                    found,
+                    best_table(found, domain.results.axes),
+                    _weights(found, domain, out),
+                    kept_sentence(domain.results, found.trial),
+                )
                 for found in domain.analysis.recommendation.values()
             ],
             rankings=[

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.errors import LorasweepError, ResourceError, in_a_line
+from lorasweep.service.merged import check_merge
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 
 # Environment variables that Ray prefers to the address it is given.
@@ -24,7 +25,7 @@ NOISY_LOGGERS = (
 )
 
 
-def submit_sweep(spec: SweepSpec, folder: Path, address: str) -> int:
+def submit_sweep(spec: SweepSpec, folder: Path, address: str, *, merge: bool = False) -> int:
     """Run a sweep on a cluster as a Ray job and print its log until it ends.
 
     Only the sweep file is sent: the cluster has lorasweep installed, and `model` and `data` are
@@ -35,22 +36,27 @@ def submit_sweep(spec: SweepSpec, folder: Path, address: str) -> int:
         folder: its results folder on the cluster; relative paths, also of model and data, start at
             the home folder there.
         address: of the cluster's dashboard, http:// or https://.
+        merge: also merge the best adapter into the base.
 
     Returns:
         The exit code: 0, 1 if the job failed or was stopped, 130 if it was left running.
 
     Raises:
+        SpecError: there is nothing to merge.
         ResourceError: no dashboard answers at the address, or it wants a token.
         LorasweepError: the cluster refused the job, or the connection to it was lost.
     """
-    return _run_job(spec, address, _entrypoint(folder))
+    if merge:
+        check_merge(spec)
+    return _run_job(spec, address, _entrypoint(folder, merge=merge))
 
 
-def _entrypoint(folder: Path) -> str:
+def _entrypoint(folder: Path, *, merge: bool = False) -> str:
     """Write the job's shell command, which leaves the working directory that Ray deletes."""
     return (
         'sweep="$PWD/sweep.yaml" && cd && '
         f'lorasweep tune "$sweep" --out {shlex.quote(str(folder))} --address auto'
+        f"{' --merge' if merge else ''}"
     )
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from lorasweep.errors import SpecError
 from lorasweep.service.study_plan import StudyPlan, SweepPlan
 from lorasweep.spec.sweep import SweepSpec
+
+if TYPE_CHECKING:
+    from lorasweep.model.arrival import Arrival
 
 
 def plan_sweep(spec: SweepSpec, throughput: float | None = None) -> SweepPlan:
@@ -27,10 +33,10 @@ def plan_sweep(spec: SweepSpec, throughput: float | None = None) -> SweepPlan:
     if throughput is not None and not throughput > 0:
         raise SpecError([f"--throughput: must be above 0, got {throughput:g}"])
     shape = read_architecture(spec.model)
+    arrivals: dict[str, Mapping[str, Arrival]] = {}
     if not shape.published:  # else there is no configuration to make an empty model of
         model_type = read_facts(spec.model).model_type
-        for study in spec.studies:
-            check_targets(study, model_type)
+        arrivals = {one.study_name: check_targets(one, model_type) for one in spec.studies}
     sizes: dict[str, DataSize] = {}  # studies mostly share their data, which may take long to read
     studies = []
     for study in spec.studies:
@@ -38,7 +44,8 @@ def plan_sweep(spec: SweepSpec, throughput: float | None = None) -> SweepPlan:
         if (key := study.data.model_dump_json()) not in sizes:
             sizes[key] = measure_data(study.data, study.model, shape.positions, shape.vocabulary)
         plan = estimate(study, shape, sizes[key], seq_len, throughput)
-        notes = _notes(study, plan, is_published=shape.published)
+        found = arrivals.get(study.study_name, {})
+        notes = (*_notes(study, plan, is_published=shape.published), *_precision(study, found))
         studies.append(plan.model_copy(update={"notes": notes}))
     return SweepPlan(
         name=spec.name,
@@ -89,3 +96,14 @@ def _notes(study: SweepSpec, plan: StudyPlan, *, is_published: bool) -> tuple[st
         )
     notes.append("times count training only; evaluation adds to them")
     return tuple(notes)
+
+
+def _precision(study: SweepSpec, found: Mapping[str, Arrival]) -> tuple[str, ...]:
+    """Note what `tune` refuses on GPUs, which a plan does not know of."""
+    named = [repr(targets) for targets, one in found.items() if one.by_weight]
+    if not named or study.model.dtype != "auto":
+        return ()
+    return (
+        f"on GPUs dtype auto is bf16, in which adapters of {' and '.join(named)} cannot be kept of "
+        "this model; set model.dtype=fp32 there, or choose other targets",
+    )

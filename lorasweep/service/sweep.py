@@ -12,23 +12,33 @@ from rich.console import Console
 from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.report.render import ReportPaths, write_report
 from lorasweep.report.wording import plural
+from lorasweep.service.merged import check_merge, merge_best
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store.best import find_best
 from lorasweep.store.configurations import configurations
+from lorasweep.store.kept import checks_of_best, describe
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import SweepResults, load_results
 
 
-def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
+def run_sweep(spec: SweepSpec, folder: Path, address: str | None, *, merge: bool = False) -> int:
     """Run a sweep and report on it.
 
+    Args:
+        folder: for the results.
+        address: of a Ray cluster; None reads RAY_ADDRESS, or starts Ray here.
+        merge: also merge the best adapters into their base.
+
     Returns:
-        The exit code: 0, 1 if trials failed, 130 if it was interrupted.
+        The exit code: 0, 1 if trials failed or kept weights are not those that were measured, 130
+        if it was interrupted.
 
     Raises:
         UsageError: something the user can fix before it starts.
-        LorasweepError: the report cannot be written.
+        LorasweepError: the report or a merged model cannot be written.
     """
+    if merge:
+        check_merge(spec)
     from lorasweep.tune.driver import tune_sweep
 
     console = Console(stderr=True)
@@ -50,11 +60,18 @@ def run_sweep(spec: SweepSpec, folder: Path, address: str | None) -> int:
         )
     elif ending.ran == 0:
         console.print("nothing to do: every trial of this sweep has ended", highlight=False)
+    checks = checks_of_best(results)
     for line in (*summary(results, report, paths), *best):
         print(line)
+    for check in checks:
+        print(f"kept     {describe(check)}")
     if ending.state == "interrupted":
         return 130
-    return 1 if any(trial.status == "FAILED" for trial in results.trials) else 0
+    if merge:
+        for line in merge_best(results, paths):
+            print(line)
+    wrong = any(check.status in {"differs", "unloadable"} for check in checks)
+    return 1 if wrong or any(trial.status == "FAILED" for trial in results.trials) else 0
 
 
 def keep_best(results: SweepResults, paths: SweepPaths) -> list[str]:

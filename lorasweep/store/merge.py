@@ -72,6 +72,7 @@ def merge(sweeps: Sequence[SweepResults]) -> SweepResults:
         trials_planned=sum(known) - pool.repeats.total() if len(known) == len(planned) else None,
         started=min((s.started for s in sweeps if s.started is not None), default=None),
         notes=tuple(dict.fromkeys([*_counts(sweeps, pool), *_apart(found), *notes, *_own(sweeps)])),
+        kept={trial: check for sweep in sweeps for trial, check in sweep.kept.items()},
         sweeps=tuple(sweeps),
     )
 

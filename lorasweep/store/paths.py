@@ -80,6 +80,14 @@ class SweepPaths:
         """File that names the trial whose weights those are."""
         return self.best(method, domain) / "trial.txt"
 
+    def merged(self, domain: str = "") -> Path:
+        """The base with the best adapter merged into it, an ordinary transformers folder."""
+        return self.root / "best" / domain / "lora-merged"
+
+    def merged_trial(self, domain: str = "") -> Path:
+        """File that names the trial whose adapter that is."""
+        return self.merged(domain) / "trial.txt"
+
     def trial(self, trial: str) -> TrialPaths:
         """Files of one trial."""
         return TrialPaths(self.trials / trial)

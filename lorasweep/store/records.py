@@ -185,6 +185,33 @@ class TrialFinished(Measures):
     time: float
 
 
+class KeptChecked(Frozen):
+    """What plain transformers and PEFT make of the weights that are kept of a study's best trial.
+
+    status: `agrees` and `differs` are about the held-out loss; `unloadable` means that the folder
+        is damaged, `unchecked` that it could not be tried, as memory did not hold the base.
+    content: hash of the folder's files, by which a later session notices that they have changed.
+    measured: response loss of the trial, measured when it ended; loaded: that of the kept weights,
+        on the same tokens; both in nats per token.
+    dtype: of the base, `fp32` or `bf16`; tolerance: what rounding explains of a difference.
+    reason: why it was not loaded or not checked, or what else is wrong.
+    """
+
+    record: Literal["kept"] = "kept"
+    trial: str
+    method: Method
+    domain: str = ""
+    status: Literal["agrees", "differs", "unloadable", "unchecked"]
+    content: str
+    measured: Score = None
+    loaded: Score = None
+    dtype: str | None = None
+    tolerance: float = 0.0
+    reason: str | None = None
+    wall_s: float
+    time: float
+
+
 Record = Annotated[
     SweepStarted
     | SessionChanged
@@ -193,7 +220,8 @@ Record = Annotated[
     | BaseMeasured
     | TrialStarted
     | SpectrumMeasured
-    | TrialFinished,
+    | TrialFinished
+    | KeptChecked,
     Field(discriminator="record"),
 ]
 RECORD: TypeAdapter[Record] = TypeAdapter(Record)

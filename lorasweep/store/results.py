@@ -16,6 +16,7 @@ from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import (
     BaseMeasured,
+    KeptChecked,
     LaneEnded,
     MatrixSpectrum,
     Record,
@@ -70,6 +71,7 @@ class SweepResults:
     state: of the last session (`started`, `complete`, `interrupted`, `failed`), None if none began.
     origin: the results folder or table that the trials come from.
     lanes: of all sessions, in their order; empty where every trial was a job of its own.
+    kept: what plain PEFT made of the kept weights of best trials, by trial (`store/kept.py`).
     sweeps: those that were merged here (`merge.py`); empty for a single sweep.
     """
 
@@ -88,6 +90,7 @@ class SweepResults:
     started: float | None = None
     notes: tuple[str, ...] = ()
     lanes: tuple[Lane, ...] = ()
+    kept: Mapping[str, KeptChecked] = field(default_factory=dict)
     sweeps: tuple[SweepResults, ...] = ()
 
     @property
@@ -234,6 +237,7 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
         started=opened[0].time if opened else None,
         notes=tuple(dict.fromkeys([*noted, *(n for lane in lanes for n in lane.ended.notes)])),
         lanes=lanes,
+        kept={r.trial: r for r in records if isinstance(r, KeptChecked)},
     )
     return results, records
 

@@ -6,6 +6,7 @@ reads model, data and tasks. Lanes start after that, when no mistake of the user
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -14,15 +15,17 @@ from typing import TYPE_CHECKING
 import ray
 from rich.console import Console
 
+from lorasweep.lanes.capacity import fit
 from lorasweep.lanes.cluster import Cluster, connect
 from lorasweep.lanes.quiet import libraries_quiet, quiet_loggers
+from lorasweep.model.arrival import check_precision
 from lorasweep.model.base import BaseReader
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store import journal
 from lorasweep.store.claim import check_folder
 from lorasweep.store.paths import SweepPaths
 from lorasweep.tune.live import say
-from lorasweep.tune.prepare import check_inputs, prepare_studies, published_points
+from lorasweep.tune.prepare import Prepared, check_inputs, prepare_studies, published_points
 
 if TYPE_CHECKING:
     from lorasweep.tune.session import Ending
@@ -47,11 +50,14 @@ def tune_sweep(
     base = BaseReader(spec.model)
     records = journal.read(paths.journal)
     if records:
+        from lorasweep.tune.kept import due_check
         from lorasweep.tune.replay import nothing_left
         from lorasweep.tune.session import Ending
 
         if all(
-            nothing_left(study, published_points(study, base), records) for study in spec.studies
+            nothing_left(study, published_points(study, base), records)
+            and due_check(study, paths, records) is None
+            for study in spec.studies
         ):
             return Ending("complete", 0)
     check_inputs(spec)
@@ -74,6 +80,7 @@ def _run(
 ) -> Ending:
     """Read what the sweep needs while Ray starts, then run it."""
     prepared = prepare_studies(spec, paths, base, partial(say, console))
+    _check_precision(prepared, connecting)
     from lorasweep.tune.session import Session
 
     with (
@@ -81,3 +88,17 @@ def _run(
         libraries_quiet(paths.log, console) as quiet,
     ):
         return Session(spec, paths, writer, quiet).run(prepared, connecting)
+
+
+def _check_precision(prepared: Sequence[Prepared], connecting: Future[Cluster]) -> None:
+    """Check adapters that bf16 would spoil, where `dtype: auto` leaves that to the cluster.
+
+    Raises:
+        ModelError: the cluster has GPUs, on which the base is in bf16.
+    """
+    for one in prepared:
+        named = any(arrival.by_weight for arrival in one.arrivals.values())
+        if not named or one.study.model.dtype != "auto":
+            continue
+        if fit(one.study.resources, connecting.result()).gpus:
+            check_precision(one.study, one.arrivals)

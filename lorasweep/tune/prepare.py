@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorasweep.data.prepare import prepare_data
@@ -11,7 +11,7 @@ from lorasweep.data.sources import check_local_files
 from lorasweep.data.tokens import TrainingData
 from lorasweep.errors import SpecError
 from lorasweep.evaluate.tasks import check_tasks, resolve_suites
-from lorasweep.model.arrival import check_targets
+from lorasweep.model.arrival import Arrival, check_targets
 from lorasweep.model.base import BaseReader, base_path
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
@@ -33,6 +33,7 @@ class Prepared:
     data: tokenised once for all trials.
     points: published recipes, as points of the study's space.
     notes: sentences about data and tasks that a reader of the results must know.
+    arrivals: what plain PEFT makes of each set of targets; empty where tests vouch for it.
     """
 
     study: SweepSpec
@@ -40,6 +41,7 @@ class Prepared:
     data: TrainingData
     points: list[dict[str, Level]]
     notes: tuple[str, ...]
+    arrivals: Mapping[str, Arrival] = field(default_factory=dict)
 
 
 def published_points(study: SweepSpec, base: BaseReader) -> list[dict[str, Level]]:
@@ -109,7 +111,7 @@ def prepare(
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
     """
     base = base or BaseReader(spec.model)
-    check_targets(spec, base.facts.model_type)
+    arrivals = check_targets(spec, base.facts.model_type)
     if data is None:
         facts = base.facts
         data = prepare_data(spec.data, base.tokenizer, facts.positions, facts.vocabulary)
@@ -127,7 +129,8 @@ def prepare(
     resolved = spec.model_copy(
         update={"model": model, "evaluate": suites.model_copy(update={"tasks": tasks})}
     )
-    return Prepared(spec, resolved, data, published_points(spec, base), (*data.notes, *notes))
+    points, notes = published_points(spec, base), (*data.notes, *notes)
+    return Prepared(spec, resolved, data, points, notes, arrivals)
 
 
 def _suites(study: SweepSpec, measured: Scores | None) -> tuple[EvaluateSpec, tuple[str, ...]]:

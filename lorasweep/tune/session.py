@@ -16,12 +16,14 @@ from lorasweep.spec.grid import planned_trials
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 from lorasweep.store import journal
 from lorasweep.store.environment import environment
+from lorasweep.store.kept import describe
 from lorasweep.store.paths import SweepPaths, write_atomically
 from lorasweep.store.records import SessionChanged, SweepStarted
 from lorasweep.store.scores import Scores
 from lorasweep.train.checkpoint import drop_state
 from lorasweep.tune.base import measured_base
 from lorasweep.tune.interrupt import Interrupt
+from lorasweep.tune.kept import check_kept, due_check
 from lorasweep.tune.live import View, say
 from lorasweep.tune.metrics import Gauges
 from lorasweep.tune.prepare import Prepared
@@ -132,9 +134,22 @@ class Session:
             run_study(name, one, context, cluster, base, lambda: self._start(prepared))
             if context.interrupt.requested:
                 break
-        return Ending(
-            "interrupted" if context.interrupt.requested else "complete", progress.ended_here
-        )
+        stopped = context.interrupt.requested or not self._check_kept(prepared, cluster)
+        return Ending("interrupted" if stopped else "complete", progress.ended_here)
+
+    def _check_kept(self, prepared: Sequence[Prepared], cluster: Cluster) -> bool:
+        """Check the kept weights of each study's best trial; return whether it came to its end."""
+        try:
+            for one in prepared:
+                due = due_check(one.study, self.paths, self.journal.records)
+                if due is not None:
+                    say(self.console, f"loading the kept weights of trial {due.trial}, as a user")
+                    check = check_kept(due, one, cluster)
+                    self.journal.append(check)
+                    say(self.console, describe(check))
+        except KeyboardInterrupt:  # all trials have ended; the next session checks
+            return False
+        return True
 
     def _start(self, prepared: Sequence[Prepared]) -> None:
         """Journal, once, that trials are about to run."""

@@ -18,7 +18,8 @@ from lorasweep.model.peft_names import taken_for_experts
 from lorasweep.model.shape import FAMILIES
 from lorasweep.model.single import adapter_of, insert_adapter
 from lorasweep.model.targets import adapter_layers, layer_sections
-from lorasweep.spec.sweep import parse_sweep
+from lorasweep.service.plan import plan_sweep
+from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
 from tests.model.families import CONFIGS, model_of
 
@@ -95,7 +96,7 @@ def test_names_that_reach_further_than_they_should_are_counted():
     (layer,) = (one for one in adapter_layers(empty, "mlp") if one.name.endswith("0.mlp.up_proj"))
     short = AdapterLayer("up_proj", layer.inputs, layer.outputs)
     found = arrival(empty, (short,), LoraHyperparameters(rank=3))
-    assert found == Arrival(saved=2, arrived=0, others=4)
+    assert found == Arrival(saved=2, arrived=0, others=4, by_weight=0)
     assert "makes 4 that nobody trained" in str(found)
 
 
@@ -111,6 +112,28 @@ def test_a_configuration_that_peft_does_not_keep_is_refused_with_what_works(tmp_
         check_targets(study, "falcon_h1")
     mlp = parse_sweep({"model": {"path": str(tmp_path)}, "space": {"targets": ["mlp"]}})
     check_targets(mlp, "falcon_h1")
+
+
+def test_updates_that_bf16_would_round_away_are_refused(tmp_path: Path):
+    model_of("deepseek_v2").save_pretrained(str(tmp_path))
+
+    def sweep(dtype: str, targets: list[str]) -> SweepSpec:
+        model = {"path": str(tmp_path), "dtype": dtype}
+        return parse_sweep({"model": model, "space": {"targets": targets}})
+
+    with pytest.raises(
+        ModelError,
+        match=r"^space.targets: an adapter of 'all' cannot be kept of a base in bf16, since plain "
+        r"PEFT \S+ takes 6 of its \d+ layers for experts .* rounds it away; use attention, all of "
+        r"whose tensors arrive, or set model.dtype=fp32$",
+    ):
+        check_targets(sweep("bf16", ["all"]), "deepseek_v2")
+    check_targets(sweep("bf16", ["attention"]), "deepseek_v2")
+    found = check_targets(sweep("fp32", ["all"]), "deepseek_v2")
+    assert found["all"].by_weight == 6
+    assert found == check_targets(sweep("auto", ["all"]), "deepseek_v2")
+    (study,) = plan_sweep(sweep("auto", ["all"]).model_copy()).studies
+    assert "on GPUs dtype auto is bf16" in study.notes[-1]
 
 
 def test_a_dense_family_is_read_without_torch_and_peft():

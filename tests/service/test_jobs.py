@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from lorasweep.errors import ResourceError
+from lorasweep.errors import ResourceError, SpecError
 from lorasweep.service import jobs
+from lorasweep.service.jobs import submit_sweep
 from lorasweep.spec.file import read_yaml
 from lorasweep.spec.sweep import parse_sweep
 from tests.conftest import TOKEN, RayCluster, free_port
@@ -79,6 +80,13 @@ def test_only_the_sweep_travels(submitted):
 def test_the_command_names_the_folder_for_a_shell(submitted, folder, word):
     job = submitted("SUCCEEDED", folder=folder)
     assert job.entrypoint.endswith(f'lorasweep tune "$sweep" --out {word} --address auto')
+
+
+def test_the_job_merges_where_that_was_asked_for():
+    assert jobs._entrypoint(Path("out"), merge=True).endswith("--out out --address auto --merge")
+    full = parse_sweep({"methods": {"full": {}}, "space": {"lr": True}})
+    with pytest.raises(SpecError, match=r"^--merge: must come with a LoRA study"):
+        submit_sweep(full, Path("out"), "http://head:8265", merge=True)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from lorasweep.store.kept import checks_of_best
 from lorasweep.store.results import SweepResults, load_results
 from tests.tune.conftest import run_on
 
@@ -58,6 +59,19 @@ def test_every_method_has_its_trials_in_every_domain(results):
         (domain, method, "COMPLETE") for domain in ("short", "long") for method in ("lora", "full")
     }
     assert set(results.bases) == {"short", "long"}
+
+
+def test_plain_peft_and_transformers_find_the_losses_that_were_measured(results):
+    checks = checks_of_best(results)
+    assert [(check.domain, check.method) for check in checks] == [
+        ("short", "lora"),
+        ("short", "full"),
+        ("long", "lora"),
+        ("long", "full"),
+    ]
+    for check in checks:
+        assert check.status == "agrees", check
+        assert check.loaded == pytest.approx(check.measured, abs=1e-5)
 
 
 def test_full_finetuning_has_a_learning_rate_a_decade_below_and_no_rank(results):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lorasweep.store.kept import checks_of_best, describe
 from lorasweep.store.results import SweepResults, load_results
 from tests.tune.conftest import environment_for, run_on
 
@@ -88,6 +90,41 @@ def test_the_best_adapter_loads_in_plain_peft(finished_sweep, tiny_model):
         key=lambda t: -1.0 if t.learning is None else t.learning,
     )
     assert model.peft_config["default"].r == best.hyperparameters["rank"]
+
+
+def test_plain_peft_finds_the_loss_that_was_measured(finished_sweep):
+    results = load_results(finished_sweep)
+    (check,) = checks_of_best(results)
+    assert check.status == "agrees"
+    assert check.loaded == pytest.approx(check.measured, abs=1e-6)
+    assert check.measured == next(t.response_loss for t in results.trials if t.trial == check.trial)
+    report = (finished_sweep / "report" / "report.md").read_text(encoding="utf-8")
+    assert describe(check)[1:] in report  # where it begins with a capital
+
+
+def test_weights_that_somebody_changed_are_noticed_and_exit_1(
+    finished_sweep, tiny_model, pairs_file, ray_address, tmp_path
+):
+    from safetensors.torch import load_file, save_file
+
+    out = tmp_path / "out"
+    shutil.copytree(finished_sweep, out)
+    (check,) = checks_of_best(load_results(out))
+    file = out / "trials" / check.trial / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if "lora_B" in name)
+    save_file({**tensors, name: tensors[name] + 1.0}, file, metadata={"format": "pt"})
+    words = command(tiny_model, pairs_file, out)
+    said = f"he kept adapter of trial {check.trial} is not the one that was measured"
+    changed = run_on(ray_address, words)
+    assert changed.returncode == 1, changed.stderr
+    assert said in changed.stdout
+    assert said in (out / "report" / "report.md").read_text(encoding="utf-8")
+    before = (out / "journal.jsonl").read_bytes()
+    again = run_on(ray_address, words)
+    assert again.returncode == 1
+    assert said in again.stdout
+    assert (out / "journal.jsonl").read_bytes() == before, "the same files were checked again"
 
 
 def test_the_report_and_its_data_are_there(finished_sweep):

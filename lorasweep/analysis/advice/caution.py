@@ -11,6 +11,7 @@ from lorasweep.spec.space import Level
 from lorasweep.spec.studies import study_name
 from lorasweep.store.best import Best
 from lorasweep.store.configurations import is_scored
+from lorasweep.store.kept import describe
 from lorasweep.store.results import SweepResults, TrialResult
 
 # A value in this outer share of an interval, on its own scale, is at its edge.
@@ -73,6 +74,7 @@ def warn_of_domain(
         ]
         if method in best:
             found += _about_best(best[method], scales[method])
+            found += _about_kept(results, best[method])
         study = study_name(method, results.domain)
         sentences += [f"{study}: {sentence}" for sentence in found]
     return tuple(dict.fromkeys(sentences))
@@ -170,3 +172,9 @@ def _about_best(best: Best, scales: Mapping[str, Scale]) -> Iterator[str]:
         )
     elif len(winner.seeds) == 1:
         yield "the best configuration rests on one seed."
+
+
+def _about_kept(results: SweepResults, best: Best) -> Iterator[str]:
+    check = results.kept.get(best.winner.trial)
+    if check is not None and check.status != "agrees":
+        yield f"{describe(check)}."
