@@ -39,7 +39,8 @@ def setup_of(results: SweepResults, totals: Totals) -> list[tuple[str, str]]:
                 ),
                 (f"Learning is measured by{of}", ", ".join(study.evaluate.learning)),
             ]
-        rows.append(("Source accuracy is measured by", ", ".join(spec.evaluate.source)))
+        source = ", ".join(spec.evaluate.source) or "nothing"
+        rows.append(("Source accuracy is measured by", source))
     for part in results.parts:
         if part.base is not None:
             of = f" ({part.domain})" if part.domain else ""

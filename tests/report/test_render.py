@@ -9,6 +9,7 @@ from lorasweep.analysis.analyse import analyse
 from lorasweep.analysis.sensitivity import importance
 from lorasweep.report.figures import pictures
 from lorasweep.report.render import write_report
+from lorasweep.report.setup import setup_of
 from lorasweep.report.wording import escape, table
 from lorasweep.spec.sweep import parse_sweep
 from lorasweep.store.scores import Scores
@@ -175,3 +176,11 @@ def test_the_text_shows_every_figure_with_its_table(tmp_path):
             # A ranking has a section of its own, with a table for each method.
             shown = [row.split(" | ", 1)[1] for row in rows] if picture.tabled else rows
             assert all(row in text for row in shown)
+
+
+def test_a_sweep_without_source_tasks_says_that_nothing_measures_the_source():
+    content = {"space": {"lr": [1e-5, 1e-4]}, "evaluate": {"source": []}}
+    results = replace(sweep([trial("a", 0.5, lr=1e-5)]), spec=parse_sweep(content))
+    rows = dict(setup_of(results, analyse(results).totals))
+    assert rows["Source accuracy is measured by"] == "nothing"
+    assert all(rows.values())
