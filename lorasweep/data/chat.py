@@ -71,7 +71,7 @@ class Conversations:
         """
         talk = read_conversation(row.get(self.columns), row.get("tools"), self.columns, number)
         if talk is None:
-            return LeftOut("they hold no conversation", number)
+            return LeftOut("their conversation is empty", number)
         if len(talk.turns) < 2 or talk.roles[-1] != ASSISTANT:
             raise DataError(
                 f"data.messages: every conversation in {self.columns!r} must end with an assistant "

@@ -21,24 +21,6 @@ class _Number(str):
     __slots__ = ()
 
 
-class WrittenFloat(float):
-    """A number that prints as it is written in its file, such as 1.10 or 1e3."""
-
-    written: str
-
-    def __new__(cls, written: str | float) -> WrittenFloat:
-        """Read a number and keep its characters."""
-        number = super().__new__(cls, written)
-        number.written = str(written)
-        return number
-
-    def __repr__(self) -> str:
-        """Print the characters of the file."""
-        return self.written
-
-    __str__ = __repr__
-
-
 class _RepeatedKeyError(Exception):
     """An object names a key twice, so that one of its values would be lost."""
 
@@ -184,5 +166,4 @@ def _plain(value: Any, row: int) -> Any:
             return int(value)
         except ValueError:  # of thousands of digits
             raise UnreadableRowError(row, "holds a number that is too long", _FIX) from None
-    number = float(value)
-    return number if repr(number) == value else WrittenFloat(value)
+    return float(value)

@@ -136,7 +136,7 @@ def test_every_form_of_a_conversation_is_read_as_the_same_turns(reader, form):
 @pytest.mark.parametrize("empty", [None, [], "", "[]", "null", {"role": [], "content": []}])
 def test_a_row_without_a_conversation_is_left_out(reader, empty):
     left_out = reader(templates.CHATML).read({"messages": empty}, 3)
-    assert left_out == LeftOut("they hold no conversation", 3)
+    assert left_out == LeftOut("their conversation is empty", 3)
 
 
 @pytest.mark.parametrize(
