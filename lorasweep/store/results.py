@@ -212,7 +212,7 @@ def load_history(folder: Path) -> tuple[SweepResults, list[Record]]:
     bases = {r.domain: r.scores for r in records if isinstance(r, BaseMeasured)}
     opened = [r for r in records if isinstance(r, SweepStarted)]
     lanes = _lanes(records)
-    noted = (r.note for r in sessions if r.note)
+    noted = (note for r in sessions for note in (r.note or "").splitlines())
     state = sessions[-1].state if sessions else None
     trials = fold_trials(records)
     if not journal.is_held(paths.lock):

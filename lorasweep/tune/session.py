@@ -161,7 +161,7 @@ class Session:
                 state="started",
                 time=time.time(),
                 trials_planned=self._planned,
-                note="; ".join(notes) or None,
+                note="\n".join(notes) or None,
             )
         )
         self.started = True
