@@ -8,19 +8,38 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import lorasweep
-from lorasweep.errors import LorasweepError, SpecError
+from lorasweep.errors import LorasweepError, SpecError, in_a_line, is_of_the_machine
 from lorasweep.service.options import SweepOptions, with_sweep_options
+from lorasweep.service.terminal import check_names, prepare_streams, use_utf8
 
 COMMANDS = ("tune", "plan", "data", "status", "report", "export")
 
+# Set to print the traceback of errors that are a sentence otherwise.
+DEBUG = "LORASWEEP_DEBUG"
+
+
+class _Commands(TyperGroup):
+    """Commands that say so when Ctrl-C ends them; typer would end without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("lorasweep: stopped", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="lorasweep",
+    cls=_Commands,
     help="Sweep LoRA finetuning with Ray: what was learned, what was forgotten, what mattered.",
     no_args_is_help=True,
     add_completion=False,
@@ -230,18 +249,49 @@ def export(
 
 
 def main() -> None:
-    """Run the command line; an error is one sentence on stderr and an exit code."""
+    """Run the command line; an error is one sentence on stderr and an exit code.
+
+    An error that lorasweep did not foresee keeps its traceback, above the sentence.
+    """
+    prepare_streams()
+    use_utf8()
     # OpenMP threads that spin for long while waiting are fifty times slower once another process
     # needs one of their cores; threads that never spin are always slow. torch reads this when it is
     # loaded, here and in the workers that Ray starts on this machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
+        check_names()
         app()
     except LorasweepError as error:
-        sentences = error.problems if isinstance(error, SpecError) else (str(error),)
-        for sentence in sentences:
-            print(f"lorasweep: {sentence}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error.problems if isinstance(error, SpecError) else (str(error),), error.exit_code)
     except KeyboardInterrupt:
-        print("lorasweep: stopped", file=sys.stderr)
-        sys.exit(130)
+        _end(("stopped",), 130)
+    except OSError as error:
+        if not is_of_the_machine(error):
+            _end((_unforeseen(error),), 1, traced=True)
+        name = f"{error.filename}: " if error.filename else ""
+        _end(
+            (
+                f"{name}a file cannot be read or written ({error.strerror}); mend that and run the "
+                f"same command again ({DEBUG}=1 shows where it happened)",
+            ),
+            1,
+        )
+    except Exception as error:  # the last to see it
+        _end((_unforeseen(error),), 1, traced=True)
+
+
+def _end(sentences: tuple[str, ...], code: int, *, traced: bool = False) -> None:
+    """Print sentences, after the traceback of the error at hand if it is wanted, and exit."""
+    if traced or os.environ.get(DEBUG):
+        traceback.print_exc()
+    for sentence in sentences:
+        print(f"lorasweep: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _unforeseen(error: Exception) -> str:
+    return (
+        f"failed with {type(error).__name__}: {in_a_line(error) or 'no text'}; this is a fault of "
+        "lorasweep or of a library, please report it with the traceback above"
+    )

@@ -15,7 +15,23 @@ All of them cross process borders under Ray, so each must survive pickling.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+
+# A full disk or quota, a folder or file that cannot be written, too many open files: what the user
+# of a machine can mend, wherever in the program it is noticed.
+_OF_THE_MACHINE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EIO,
+    errno.ESTALE,
+}
 
 
 class LorasweepError(Exception):
@@ -79,3 +95,8 @@ def in_a_line(error: object, most: int = 300) -> str:
         most: characters kept.
     """
     return " ".join(str(error).split())[:most]
+
+
+def is_of_the_machine(error: OSError) -> bool:
+    """Whether an error tells of the machine's disks and limits rather than of a mistake in code."""
+    return error.errno in _OF_THE_MACHINE

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lorasweep import cli
+from lorasweep.errors import SpecError
 from lorasweep.spec.file import read_yaml
 from lorasweep.spec.presets import default_sweep
 from lorasweep.spec.sweep import parse_sweep
@@ -175,6 +176,39 @@ def test_the_results_of_another_sweep_are_refused_with_the_difference(lorasweep,
     assert code == 2
     assert "holds the results of another sweep (seed 7 there and 0 here)" in err
     assert parse_sweep(read_yaml(tmp_path / "out" / "sweep.yaml")) == other
+
+
+def test_a_sweep_that_ended_before_its_first_trial_leaves_the_folder_free(tmp_path):
+    from lorasweep.spec.sweep import dump_sweep
+    from lorasweep.store.claim import check_folder
+    from lorasweep.store.journal import Journal
+    from lorasweep.store.paths import SweepPaths
+    from lorasweep.store.records import BaseMeasured, SessionChanged, SweepStarted
+    from lorasweep.store.scores import Scores
+
+    spec, paths = parse_sweep(default_sweep(None, None)), SweepPaths(tmp_path)
+    other = parse_sweep({**default_sweep(None, None), "seed": 7})
+    paths.sweep.write_text(dump_sweep(other), encoding="utf-8")
+    with Journal(paths.journal, paths.lock) as writer:
+        writer.append(SweepStarted(name="s", identity="of seed 7", data="", time=1.0))
+        writer.append(SessionChanged(state="failed", time=2.0))
+        check_folder(paths, spec)
+        writer.append(BaseMeasured(scores=Scores(), wall_s=1.0))  # which takes long
+        with pytest.raises(SpecError, match="holds the results of another sweep"):
+            check_folder(paths, spec)
+
+
+@pytest.mark.ray
+def test_advice_is_followed_in_the_same_folder(lorasweep, ray_address, monkeypatch, pairs_file):
+    monkeypatch.setenv("RAY_ADDRESS", ray_address)
+    words = ["--data", str(pairs_file), "--out", "out", "--trials", "1", "--set", "train.steps=2"]
+    few = ["--set", "evaluate.learning=[response_accuracy]", "--set", "evaluate.source=[]"]
+    code, _, err = lorasweep("tune", *words, *few, "--set", "resources.cpus=99")
+    assert code == 2
+    assert "lorasweep: resources.workers: one trial of 1 workers needs 99 CPUs and the" in err
+    assert not Path("out").exists()
+    code, out, err = lorasweep("tune", *words, *few, "--set", "search.confirm=0")
+    assert (code, out.splitlines()[0]) == (0, "1 complete"), err
 
 
 @pytest.mark.parametrize("command", ["status", "report"])

@@ -50,6 +50,31 @@ class Capacity:
     in_flight: int
 
 
+def check_cluster(spec: SweepSpec, cluster: Cluster) -> JobResources:
+    """Check that a cluster can run a study, and work out what one of its jobs reserves.
+
+    Raises:
+        ResourceError: it has too few resources, or no dashboard where that is needed.
+    """
+    if is_job_each(spec) and cluster.dashboard is None and spec.search.scheduler != "none":
+        how = (
+            "install Ray's with pip install 'ray[default]'"
+            if cluster.own
+            else "start the head with --include-dashboard=true"
+        )
+        raise ResourceError(
+            "search.scheduler: must be none if every trial is a job of its own and the cluster "
+            "has no dashboard, which Ray needs to free the resources of stopped trials, got "
+            f"{spec.search.scheduler}; or {how}"
+        )
+    return fit(spec.resources, cluster)
+
+
+def is_job_each(spec: SweepSpec) -> bool:
+    """Whether every trial of a study is a job of its own."""
+    return spec.slots == 1 or spec.sharding is not None
+
+
 def fit(resources: ResourcesSpec, cluster: Cluster) -> JobResources:
     """Work out what a Ray Train job reserves and how many such jobs fit on a cluster.
 

@@ -14,9 +14,15 @@ import ray
 from ray.train import FailureConfig, RunConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from lorasweep.errors import ResourceError, in_a_line
+from lorasweep.errors import in_a_line
 from lorasweep.lanes.broker import SlotBroker
-from lorasweep.lanes.capacity import Capacity, JobResources, capacity, fit
+from lorasweep.lanes.capacity import (
+    Capacity,
+    JobResources,
+    capacity,
+    check_cluster,
+    is_job_each,
+)
 from lorasweep.lanes.cluster import TUNE_TRIAL, Cluster
 from lorasweep.lanes.job import RESTARTS, configure_ray_train, train_job
 from lorasweep.lanes.messages import LaneConfig, LaneFacts, MeasuredBase, SweepJob
@@ -169,15 +175,9 @@ def allocate(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    resources = fit(spec.resources, cluster)
+    resources = check_cluster(spec, cluster)
     judged = spec.search.scheduler != "none"
-    if spec.slots == 1 or spec.sharding is not None:
-        if cluster.dashboard is None and judged:
-            raise ResourceError(
-                "search.scheduler: must be none if every trial is a job of its own and the cluster "
-                "has no dashboard, which Ray needs to free the resources of stopped trials, got "
-                f"{spec.search.scheduler}; or start the head with --include-dashboard=true"
-            )
+    if is_job_each(spec):
         return Allocation(cluster, resources, resources.jobs, resources.jobs, None)
     size = capacity(spec, resources, planned, cluster.cpus)
     pool = LanePool(

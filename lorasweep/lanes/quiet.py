@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
@@ -44,13 +45,17 @@ def libraries_quiet(log: Path, console: Console) -> Iterator[Console]:
         log: file to append to.
         console: the user's; if it does not write to stderr, nothing is redirected.
     """
-    if console.file is not sys.stderr:
+    terminal: TextIO = sys.stderr
+    if console.file is not terminal:
         yield console
         return
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
-    with log.open("ab") as target, os.fdopen(os.dup(2), "w", buffering=1) as screen:
+    same = open(  # noqa: PTH123, SIM115  # a descriptor, closed with the others
+        os.dup(2), "w", buffering=1, encoding=terminal.encoding, errors=terminal.errors
+    )
+    with log.open("ab") as target, same as screen:
         os.dup2(target.fileno(), 1)
         os.dup2(target.fileno(), 2)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import warnings
 from pathlib import Path
@@ -30,6 +31,8 @@ _TONES = 256  # colours of a PNG: a palette makes the file a quarter as large
 
 def draw(picture: Picture, folder: Path) -> tuple[Path, Path]:
     """Draw a picture to FILE.png and FILE.svg, each replaced as a whole."""
+    # It complains about a home that cannot be written, and manages without one.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -8,13 +8,16 @@ import os
 import shlex
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from lorasweep.errors import LorasweepError, ResourceError, in_a_line
 from lorasweep.service.merged import check_merge
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 
+CLUSTER_PORT = 6379  # Ray's default
 # Environment variables that Ray prefers to the address it is given.
 OVERRIDES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 # Their messages about uploads and connections only matter when something fails, which raises.
@@ -118,12 +121,34 @@ def _connect(address: str) -> Any:
         raise ResourceError(token_sentence(address)) from error
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ResourceError(
-            f"--address: no Ray dashboard answers at {address!r} ({in_a_line(error)}); open a "
-            "tunnel to one with `ray dashboard cluster.yaml`, or leave out the address to run on "
-            "this machine"
+            f"--address: no Ray dashboard answers at {address!r} ({in_a_line(error)}); "
+            f"{_instead(address)}"
         ) from error
     finally:
         os.environ.update(overriding)
+
+
+def _instead(address: str) -> str:
+    """Phrase what to do where no dashboard answers; many clusters run without one."""
+    from lorasweep.lanes.cluster import speaks_grpc
+
+    try:
+        parts = urlsplit(address)
+        host, ports = parts.hostname or "HOST", dict.fromkeys((parts.port, CLUSTER_PORT))
+    except ValueError:  # the port is no number
+        host, ports = "HOST", {}
+    for port in filter(None, ports):
+        with suppress(OSError):
+            if speaks_grpc(host, port):
+                return (
+                    f"a cluster without one seems to run at {host}:{port}; --address {host}:{port} "
+                    "drives the sweep from here"
+                )
+    return (
+        "open a tunnel to one with `ray dashboard cluster.yaml`; if the cluster runs without one, "
+        f"--address {host}:{CLUSTER_PORT}, its own port, drives the sweep from here; leave out the "
+        "address to run on this machine"
+    )
 
 
 def _follow(client: Any, job: str) -> str:

@@ -29,9 +29,11 @@ def plan_sweep(spec: SweepSpec, throughput: float | None = None) -> SweepPlan:
     from lorasweep.model.size import read_architecture
     from lorasweep.service.data_size import DataSize, measure_data
     from lorasweep.service.estimate import estimate
+    from lorasweep.store.scratch import use_writable_caches
 
     if throughput is not None and not throughput > 0:
         raise SpecError([f"--throughput: must be above 0, got {throughput:g}"])
+    use_writable_caches()
     shape = read_architecture(spec.model)
     arrivals: dict[str, Mapping[str, Arrival]] = {}
     if not shape.published:  # else there is no configuration to make an empty model of

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from lorasweep.errors import SpecError, UsageError
 from lorasweep.spec.file import read_yaml
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
+from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
+from lorasweep.store.records import BaseMeasured, Record, TrialFinished, TrialStarted
 
 
 def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
@@ -45,6 +48,9 @@ def _check_content(paths: SweepPaths, spec: SweepSpec) -> None:
                 "other files; choose another"
             )
         return
+    records = journal.read(paths.journal)
+    if records and not holds_trials(records):
+        return  # that sweep ended before its first trial, and nothing of it would be lost
     if found := differences(parse_sweep(read_yaml(paths.sweep)), spec):
         raise SpecError(
             [
@@ -52,6 +58,13 @@ def _check_content(paths: SweepPaths, spec: SweepSpec) -> None:
                 "choose another folder"
             ]
         )
+
+
+def holds_trials(records: Sequence[Record]) -> bool:
+    """Whether a journal has anything of a trial or of the base, which only its sweep can use."""
+    return any(
+        isinstance(record, TrialStarted | TrialFinished | BaseMeasured) for record in records
+    )
 
 
 def differences(there: SweepSpec, here: SweepSpec) -> list[str]:

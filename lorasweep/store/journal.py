@@ -6,13 +6,14 @@ import fcntl
 import json
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from pydantic import ValidationError
 
-from lorasweep.errors import JournalError, UsageError
+from lorasweep.errors import JournalError, LorasweepError, UsageError
 from lorasweep.spec.trial import canonical_json
 from lorasweep.store.migrate import FORMAT, migrate
 from lorasweep.store.records import RECORD, Record
@@ -145,20 +146,39 @@ class Journal:
             ) from None
         try:
             self.records, whole = _scan(self._path)
-            self._file = self._path.open("ab")
+            self._file = self._path.open("ab", buffering=0)
         except BaseException:
             self._lock_file.close()
             raise
-        self.repaired_bytes = self._path.stat().st_size - whole
+        self.repaired_bytes, self._whole = self._path.stat().st_size - whole, whole
         self._file.truncate(whole)
         return self
 
     def append(self, record: Record) -> None:
-        """Write a record and wait until the disk has it."""
-        self._file.write(encode(record).encode("utf-8"))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Write a record and wait until the disk has it.
+
+        Raises:
+            LorasweepError: it cannot be written; the journal stays as it was before.
+        """
+        line = encode(record).encode("utf-8")
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):  # or the next session cuts the torn line off
+                self._file.truncate(self._whole)
+            raise LorasweepError(
+                f"{self._path}: the journal cannot be written ({error.strerror}); mend that and "
+                "run the same command to continue, nothing before is lost"
+            ) from error
+        self._whole = self._file.tell()
         self.records.append(record)
+
+    def restart(self) -> None:
+        """Remove all records."""
+        self._file.truncate(0)
+        self.records, self._whole = [], 0
 
     def __exit__(
         self,

@@ -6,7 +6,6 @@ reads model, data and tasks. Lanes start after that, when no mistake of the user
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING
 import ray
 from rich.console import Console
 
-from lorasweep.lanes.capacity import fit
-from lorasweep.lanes.cluster import Cluster, connect
+from lorasweep.lanes.capacity import check_cluster
+from lorasweep.lanes.cluster import Cluster, cluster_address, connect
 from lorasweep.lanes.quiet import libraries_quiet, quiet_loggers
 from lorasweep.model.arrival import check_precision
 from lorasweep.model.base import BaseReader
@@ -24,6 +23,7 @@ from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store import journal
 from lorasweep.store.claim import check_folder
 from lorasweep.store.paths import SweepPaths
+from lorasweep.store.scratch import ray_folder, use_writable_caches
 from lorasweep.tune.live import say
 from lorasweep.tune.prepare import Prepared, check_inputs, prepare_studies, published_points
 
@@ -61,9 +61,11 @@ def tune_sweep(
         ):
             return Ending("complete", 0)
     check_inputs(spec)
+    use_writable_caches()
+    folder_of_ray = ray_folder() if cluster_address(address) is None else None
     say(console, "reading model, data and tasks")
     with ThreadPoolExecutor(1, "connect") as background:
-        connecting = background.submit(connect, address, spec.name)
+        connecting = background.submit(connect, address, spec.name, folder_of_ray)
         try:
             return _run(spec, paths, console, base, connecting)
         finally:
@@ -80,25 +82,26 @@ def _run(
 ) -> Ending:
     """Read what the sweep needs while Ray starts, then run it."""
     prepared = prepare_studies(spec, paths, base, partial(say, console))
-    _check_precision(prepared, connecting)
     from lorasweep.tune.session import Session
 
+    # Before the folder is claimed: a sweep that is mended to fit the cluster must find it free.
+    cluster = connecting.result()
+    for one in prepared:
+        resources = check_cluster(one.study, cluster)
+        _check_precision(one, on_gpus=resources.gpus > 0)
     with (
         journal.Journal(paths.journal, paths.lock) as writer,
         libraries_quiet(paths.log, console) as quiet,
     ):
-        return Session(spec, paths, writer, quiet).run(prepared, connecting)
+        return Session(spec, paths, writer, quiet).run(prepared, cluster)
 
 
-def _check_precision(prepared: Sequence[Prepared], connecting: Future[Cluster]) -> None:
+def _check_precision(one: Prepared, *, on_gpus: bool) -> None:
     """Check adapters that bf16 would spoil, where `dtype: auto` leaves that to the cluster.
 
     Raises:
         ModelError: the cluster has GPUs, on which the base is in bf16.
     """
-    for one in prepared:
-        named = any(arrival.by_weight for arrival in one.arrivals.values())
-        if not named or one.study.model.dtype != "auto":
-            continue
-        if fit(one.study.resources, connecting.result()).gpus:
-            check_precision(one.study, one.arrivals)
+    named = any(arrival.by_weight for arrival in one.arrivals.values())
+    if named and one.study.model.dtype == "auto" and on_gpus:
+        check_precision(one.study, one.arrivals)

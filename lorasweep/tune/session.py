@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -15,6 +14,7 @@ from lorasweep.lanes.cluster import Cluster
 from lorasweep.spec.grid import planned_trials
 from lorasweep.spec.sweep import SweepSpec, dump_sweep
 from lorasweep.store import journal
+from lorasweep.store.claim import holds_trials
 from lorasweep.store.environment import environment
 from lorasweep.store.kept import describe
 from lorasweep.store.paths import SweepPaths, write_atomically
@@ -63,7 +63,12 @@ class Session:
             removed = f"{self.journal.repaired_bytes} bytes"
             say(self.console, f"removed an incomplete last line of the journal, {removed}")
         data = " ".join(dict.fromkeys(one.data.fingerprint for one in prepared))
+        identity = self.spec.search_identity
         opened = [r for r in self.journal.records if isinstance(r, SweepStarted)]
+        same = not opened or (opened[0].data, opened[0].identity) == (data, identity)
+        if not same and not holds_trials(self.journal.records):
+            self.journal.restart()  # of a sweep that ended before its first trial
+            opened = []
         if opened and opened[0].data != data:
             raise SpecError(
                 [
@@ -74,23 +79,22 @@ class Session:
         write_atomically(self.paths.sweep, dump_sweep(self.spec))
         write_atomically(self.paths.environment, json.dumps(environment(), indent=2) + "\n")
         if not opened:
-            identity = self.spec.search_identity
             self.journal.append(
                 SweepStarted(name=self.spec.name, identity=identity, data=data, time=time.time())
             )
 
-    def run(self, prepared: Sequence[Prepared], connecting: Future[Cluster]) -> Ending:
+    def run(self, prepared: Sequence[Prepared], cluster: Cluster) -> Ending:
         """Run the session, and journal how it ended if it did not end well.
 
         Args:
             prepared: the studies, in the order in which they run.
-            connecting: resolves to the cluster.
+            cluster: which has room for them.
         """
         self.open(prepared)
         for one in prepared:
             self._known_base(one.spec)  # refuses before anything starts
         try:
-            ending = self._run(prepared, connecting.result())
+            ending = self._run(prepared, cluster)
         except BaseException as error:
             if self.started:
                 stopped = isinstance(error, KeyboardInterrupt)

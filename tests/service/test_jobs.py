@@ -66,6 +66,17 @@ def submitted(monkeypatch):
     return submit
 
 
+@pytest.mark.ray
+def test_a_cluster_without_a_dashboard_is_named_with_the_way_that_works(ray_cluster, monkeypatch):
+    port = ray_cluster.address.rpartition(":")[2]
+    monkeypatch.setattr(jobs, "CLUSTER_PORT", int(port))
+    with pytest.raises(ResourceError) as raised:
+        jobs.submit_sweep(SPEC, Path("out"), f"http://127.0.0.1:{free_port()}")
+    assert "no Ray dashboard answers at 'http://127.0.0.1:" in str(raised.value)
+    assert f"a cluster without one seems to run at 127.0.0.1:{port}; " in str(raised.value)
+    assert str(raised.value).endswith(f"--address 127.0.0.1:{port} drives the sweep from here")
+
+
 def test_only_the_sweep_travels(submitted):
     job = submitted("SUCCEEDED")
     assert list(job.files) == ["sweep.yaml"]

@@ -4,13 +4,15 @@ import json
 import multiprocessing
 import os
 import re
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.errors import JournalError, UsageError
+from lorasweep.errors import JournalError, LorasweepError, UsageError
 from lorasweep.spec.trial import LoraHyperparameters, canonical_json
 from lorasweep.store import journal
 from lorasweep.store.journal import Journal, decode, encode
@@ -365,6 +367,44 @@ def test_the_lock_is_released_when_the_driver_fails(path):
         _write_and_fail(writer)
     with open_journal(path) as writer:
         assert writer.records == RECORDS[:1]
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no file of this process grow further, as a disk would that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room", [0, 1, 40])
+def test_a_record_without_room_leaves_the_journal_as_it_was_and_may_be_tried_again(path, room):
+    with open_journal(path) as writer:
+        for record in RECORDS:
+            writer.append(record)
+        before = path.read_bytes()
+        with (
+            files_of_at_most(len(before) + room),
+            pytest.raises(
+                LorasweepError, match=r"the journal cannot be written \(File too large\)"
+            ),
+        ):
+            writer.append(LAST)
+        assert path.read_bytes() == before
+        assert writer.records == RECORDS
+        writer.append(LAST)
+    assert journal.read(path) == [*RECORDS, LAST]
+
+
+def test_a_journal_that_is_restarted_has_only_what_follows(path):
+    with open_journal(path) as writer:
+        writer.append(RECORDS[0])
+        writer.restart()
+        writer.append(RECORDS[1])
+    assert journal.read(path) == [RECORDS[1]]
 
 
 def test_a_score_that_is_not_finite_is_written_as_not_measured():
