@@ -41,9 +41,10 @@ lint: setup
 unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
 
-docs: setup ## Regenerate docs/cli.md and the schema of analysis.json.
+docs: setup ## Regenerate docs/cli.md, the table in docs/targets.md and the schema of analysis.json.
 	$(BIN)/python docs/generate_cli.py
 	$(BIN)/python docs/generate_schema.py
+	$(BIN)/python docs/generate_targets.py
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

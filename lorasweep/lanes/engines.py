@@ -27,10 +27,12 @@ def open_engine(
         if spec.train.recompute:
             base.gradient_checkpointing_enable({"use_reentrant": False})
         # A GPU is faster with few large products than with many small ones, padding included.
-        return PackedEngine(PackedModel(base, device), shard, level=device.type == "cuda")
+        return PackedEngine(
+            PackedModel(base, device, spec.targets), shard, level=device.type == "cuda"
+        )
     from lorasweep.train.deepspeed import DeepSpeedEngine
 
-    engine = DeepSpeedEngine(spec.model, spec.sharding, shard, device)
+    engine = DeepSpeedEngine(spec.model, spec.sharding, shard, device, spec.targets)
     # The hyperparameters' fixed values would not do: a searched one has a fixed value too, which no
     # trial uses and which may not divide by the workers.
     loaded = trial or spec.trial({axis: spec.levels_of(axis)[0] for axis in spec.space.axes})

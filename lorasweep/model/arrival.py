@@ -20,7 +20,8 @@ from lorasweep.model.base import empty_base, quiet_deepspeed
 from lorasweep.model.lora import AdapterLayer, save_config, saved_config
 from lorasweep.model.shape import FAMILIES
 from lorasweep.spec.sweep import SweepSpec
-from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
+from lorasweep.spec.targets import TARGET_SETS
+from lorasweep.spec.trial import LoraHyperparameters
 
 
 @dataclass(frozen=True)
@@ -93,22 +94,22 @@ def arrival(
     return Arrival(len(shapes), arrived, len(made.keys() - shapes.keys()), by_weight)
 
 
-def check_targets(study: SweepSpec, model_type: str) -> dict[str, Arrival]:
-    """Check that the base has the layers of a study's targets, and that PEFT takes them back.
+def check_targets(study: SweepSpec, family: str) -> dict[str, Arrival]:
+    """Check that PEFT takes back adapters of a study's targets.
 
     Args:
-        model_type: of the base's configuration.
+        family: model type of the base.
 
     Returns:
         What was found out about each set of targets; nothing for those that tests vouch for.
 
     Raises:
-        ModelError: it does not; each of the trials would have failed, or its adapter been lost.
+        ModelError: it does not, or the base has none of their layers.
     """
     if study.method != "lora":
         return {}
     levels = [str(level) for level in study.levels_of("targets")]
-    if model_type in FAMILIES and {*levels} <= {*TARGET_SETS}:
+    if family in FAMILIES:
         return {}  # no need to load torch and PEFT to find out
     found = {targets: _arrival_of(study, targets) for targets in levels}
     for targets, one in found.items():
@@ -151,7 +152,7 @@ def _arrival_of(study: SweepSpec, targets: str) -> Arrival:
     assert isinstance(hyperparameters, LoraHyperparameters)
     one = hyperparameters.model_copy(update={"targets": targets, "rank": min(ranks)})
     empty = empty_base(study.model)
-    return arrival(empty, adapter_layers(empty, targets), one)
+    return arrival(empty, adapter_layers(empty, targets, study.targets), one)
 
 
 def _instead(study: SweepSpec, found: Mapping[str, Arrival], *, exact: bool = False) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lorasweep import testbed
 from lorasweep.errors import ModelError, in_a_line
-from lorasweep.model.shape import positions_of
+from lorasweep.model.shape import Architecture, positions_of
 from lorasweep.spec.sweep import ModelSpec
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -25,10 +25,13 @@ _ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop")
 class BaseFacts:
     """Facts about a base from its configuration.
 
+    family: model type of the whole model; model_type: of its language model, which is the same
+        unless it has other modalities.
     positions: longest sequence it accepts, in tokens.
     vocabulary: number of tokens it embeds.
     """
 
+    family: str
     model_type: str
     hidden_size: int
     positions: int
@@ -138,6 +141,7 @@ def read_facts(spec: ModelSpec) -> BaseFacts:
         )
     text = config.get_text_config()
     return BaseFacts(
+        family=str(config.model_type),
         model_type=str(text.model_type),
         hidden_size=int(text.hidden_size),
         positions=positions_of(text),
@@ -147,7 +151,7 @@ def read_facts(spec: ModelSpec) -> BaseFacts:
 
 @dataclass(frozen=True)
 class BaseReader:
-    """Facts and tokenizer of a base, each read once, when it is first needed."""
+    """Facts, shape and tokenizer of a base, each read once, when it is first needed."""
 
     spec: ModelSpec
 
@@ -155,6 +159,15 @@ class BaseReader:
     def facts(self) -> BaseFacts:
         """The facts that its configuration states."""
         return read_facts(self.spec)
+
+    @cached_property
+    def shape(self) -> Architecture:
+        """Its layers and sizes; only unknown families need torch for that."""
+        from lorasweep.model.size import architecture_of  # which imports this module
+
+        return architecture_of(
+            _load_config(self.spec), trust_remote_code=self.spec.trust_remote_code
+        )
 
     @cached_property
     def tokenizer(self) -> Any:

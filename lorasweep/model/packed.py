@@ -22,11 +22,13 @@ from torch import Tensor, nn
 
 from lorasweep.errors import ModelError
 from lorasweep.model.adapter import Adapter, Stack
+from lorasweep.model.layers import ModelLayers
 from lorasweep.model.lora import AdapterLayer, stores_transposed
 from lorasweep.model.routing import Group, Routing, TrialRows
 from lorasweep.model.rows import attention_cost, cache_bytes, shares_rows, vocabulary_of
-from lorasweep.model.targets import adapter_layers, layer_sections
-from lorasweep.spec.trial import TARGET_SECTIONS, LoraHyperparameters
+from lorasweep.model.targets import find_layers, layers_to_adapt
+from lorasweep.spec.targets import BUILT_IN, OwnSets
+from lorasweep.spec.trial import LoraHyperparameters
 
 
 class _AddAdapters(torch.autograd.Function):
@@ -113,15 +115,12 @@ def _masks(group: Group, x_SMI: Tensor, layer: int) -> Tensor | None:
 class PackedLinear(nn.Module):
     """A linear layer of the base that applies the routed trials' adapters.
 
-    section: of the block, `attention`, `mlp` or `gate`.
     number: of the layer among all that can be adapted; part of the dropout seed.
     """
 
-    def __init__(
-        self, base: Any, name: str, section: str, number: int, routing: Routing, anchor: Tensor
-    ) -> None:
+    def __init__(self, base: Any, name: str, number: int, routing: Routing, anchor: Tensor) -> None:
         super().__init__()
-        self.base, self.name, self.section, self.number = base, name, section, number
+        self.base, self.name, self.number = base, name, number
         self._routing, self._anchor = routing, anchor
 
     @property
@@ -137,7 +136,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the frozen layer, and add the adapters of the routed trials."""
-        groups = self._routing.groups_of(self.name, self.section, x.numel() // x.shape[-1])
+        groups = self._routing.groups_of(self.name, x.numel() // x.shape[-1])
         if not groups:
             y: Tensor = self.base(x)
             return y
@@ -152,19 +151,26 @@ class PackedModel:
     base: the transformers model; call it inside `route`.
     """
 
-    def __init__(self, base: Any, device: torch.device) -> None:
-        """Replace all linear layers that can be adapted by packed ones."""
+    def __init__(self, base: Any, device: torch.device, own: OwnSets | None = None) -> None:
+        """Replace all linear layers that can be adapted by packed ones.
+
+        Args:
+            own: the sets of targets that the sweep defines.
+        """
         self.base, self.device = base, device
         self.routing = Routing()
         self._anchor = torch.zeros((), device=device, requires_grad=True)
-        sections = layer_sections(base)
-        self.layers = {targets: _layers_or_error(base, targets) for targets in TARGET_SECTIONS}
+        found = find_layers(base)
+        self.layers = {
+            targets: _layers_or_error(base, found, targets, own or {})
+            for targets in (*BUILT_IN, *(own or ()))
+        }
         # Numbered over all layers that can be adapted, so that the dropout of a layer does not
         # depend on which targets are adapted.
-        for number, name in enumerate(sorted(sections)):
+        for number, name in enumerate(sorted(layer.name for layer in found.layers)):
             parent, _, leaf = name.rpartition(".")
             linear = base.get_submodule(name)
-            packed = PackedLinear(linear, name, sections[name], number, self.routing, self._anchor)
+            packed = PackedLinear(linear, name, number, self.routing, self._anchor)
             setattr(base.get_submodule(parent), leaf, packed)
 
     def adapter(self, hyperparameters: LoraHyperparameters, seed: int) -> Adapter:
@@ -190,8 +196,7 @@ class PackedModel:
             alike = [adapter for adapter in ordered if adapter.shape == shape]
             stack = Stack(alike, self.device)
             stacked |= {id(adapter): (stack, index) for index, adapter in enumerate(alike)}
-        self.routing.stacked = stacked
-        self.routing.trials, self.routing.groups = (), {}
+        self.routing.restack(stacked)
         return ordered
 
     @contextmanager
@@ -224,9 +229,11 @@ class PackedModel:
         return attention_cost(self.base)
 
 
-def _layers_or_error(base: Any, targets: str) -> tuple[AdapterLayer, ...] | ModelError:
+def _layers_or_error(
+    base: Any, found: ModelLayers, targets: str, own: OwnSets
+) -> tuple[AdapterLayer, ...] | ModelError:
     try:
-        return adapter_layers(base, targets)
+        return layers_to_adapt(base, found, targets, own)
     except ModelError as error:  # raised only for a trial with these targets
         return error
 

@@ -55,17 +55,31 @@ class Routing:
     """The trials of the current batch, which all adapted layers look up here.
 
     stacked: the stack of each adapter and its index in it, by the adapter's id().
-    groups: found so far for this batch, by section of the model's blocks and number of tokens.
+    stacks_of: the stacks that have a layer, by the layer's name.
+    groups: found so far for this batch, by the stacks that a layer is in and number of tokens.
     """
 
     trials: tuple[TrialRows, ...] = ()
     stacked: dict[int, tuple[Stack, int]] = field(default_factory=dict)
-    groups: dict[tuple[str, int], tuple[Group, ...]] = field(default_factory=dict)
+    stacks_of: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    groups: dict[tuple[tuple[int, ...], int], tuple[Group, ...]] = field(default_factory=dict)
 
-    def groups_of(self, layer: str, section: str, tokens: int) -> tuple[Group, ...]:
-        """Look up the groups of a layer; all layers of one section have the same."""
+    def restack(self, stacked: dict[int, tuple[Stack, int]]) -> None:
+        """Route to these stacks from now on."""
+        self.stacked, self.trials, self.groups = stacked, (), {}
+        stacks = list({id(stack): stack for stack, _ in stacked.values()}.values())
+        layers = dict.fromkeys(layer for stack in stacks for layer in stack.weights)
+        self.stacks_of = {
+            layer: tuple(n for n, stack in enumerate(stacks) if layer in stack.weights)
+            for layer in layers
+        }
+
+    def groups_of(self, layer: str, tokens: int) -> tuple[Group, ...]:
+        """Look up the groups of a layer; layers of the same stacks have the same."""
+        if layer not in self.stacks_of:
+            return ()
         # By tokens too: generating calls a layer with whole prompts and then with single tokens.
-        key = (section, tokens)
+        key = (self.stacks_of[layer], tokens)
         if key not in self.groups:
             self.groups[key] = tuple(self._find(layer, tokens))
         return self.groups[key]

@@ -6,26 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lorasweep.model.layers import HEAD, Layer, LeftOut, ModelLayers, layers_of_set
 from lorasweep.model.lora import parameters_per_layer
-from lorasweep.spec.trial import GATE, TARGET_SECTIONS, LoraHyperparameters
-
-
-@dataclass(frozen=True)
-class Linear:
-    """Linear layers of one size.
-
-    section: of a block, `attention`, `mlp` or `gate`.
-    """
-
-    section: str
-    inputs: int
-    outputs: int
-    count: int
-
-    @property
-    def weights(self) -> int:
-        """Number of weights in all of them, biases left out."""
-        return self.inputs * self.outputs * self.count
+from lorasweep.spec.targets import ATTENTION, GATE, MLP, OwnSets
+from lorasweep.spec.trial import LoraHyperparameters
 
 
 @dataclass(frozen=True)
@@ -33,7 +17,8 @@ class Architecture:
     """Sizes of a model that its configuration alone determines.
 
     positions: longest sequence it accepts, in tokens.
-    others: parameters besides the linear layers' weights: embeddings, head, norms and biases.
+    linear: the layers of its blocks, and what cannot have an adapter.
+    others: parameters besides the weights of those: embeddings, head, norms and biases.
     published: taken from the table of published models instead of the model's configuration.
     """
 
@@ -41,32 +26,49 @@ class Architecture:
     layers: int
     positions: int
     vocabulary: int
-    linears: tuple[Linear, ...]
+    linear: ModelLayers
     others: int
     published: bool = False
 
     @property
     def parameters(self) -> int:
         """Number of all parameters."""
-        return sum(linear.weights for linear in self.linears) + self.others
+        return self.linear.weights + self.others
 
     @property
     def multiplied(self) -> int:
         """Number of weights that each token is multiplied with: linear layers and output head."""
-        return sum(linear.weights for linear in self.linears) + self.vocabulary * self.hidden_size
+        left_out = sum(round(out.active * out.weights) for out in self.linear.left_out)
+        layers = sum(layer.weights for layer in self.linear.layers)
+        return layers + left_out + self.vocabulary * self.hidden_size
 
-    def trainable(self, hyperparameters: LoraHyperparameters) -> int:
-        """Count the parameters of a LoRA adapter."""
-        return sum(
-            parameters_per_layer(hyperparameters, linear.inputs, linear.outputs) * linear.count
-            for linear in self.linears
-            if linear.section in TARGET_SECTIONS[hyperparameters.targets]
-        )
+    def trainable(self, hyperparameters: LoraHyperparameters, own: OwnSets | None = None) -> int:
+        """Count the parameters of a LoRA adapter.
+
+        Args:
+            own: the sets of targets that the sweep defines.
+
+        Raises:
+            ModelError: the model has none of the layers that the targets stand for.
+        """
+        layers = layers_of_set(self.linear, hyperparameters.targets, own or {}).values()
+        return sum(parameters_per_layer(hyperparameters, la.inputs, la.outputs) for la in layers)
 
 
 def positions_of(text: Any) -> int:
     """Read the longest sequence that a model accepts; 1024 where its configuration has none."""
     return int(getattr(text, "max_position_embeddings", None) or 1024)
+
+
+def _blocks(place: str, count: int, *layers: tuple[str, str, int, int]) -> ModelLayers:
+    """Repeat the layers of a block, each with its name, section, inputs and outputs."""
+    return ModelLayers(
+        tuple(
+            Layer(f"{place}.*.{name}", section, inputs, outputs, count)
+            for name, section, inputs, outputs in layers
+        ),
+        (LeftOut("lm_head", "", 0, f"it is {HEAD}", in_blocks=False),),
+    )
 
 
 def gated(
@@ -99,13 +101,16 @@ def gated(
         layers=layers,
         positions=positions,
         vocabulary=vocabulary,
-        linears=(
-            Linear("attention", hidden, query, layers),  # q
-            Linear("attention", hidden, key, 2 * layers),  # k and v
-            Linear("attention", query, hidden, layers),  # o
-            Linear(GATE, hidden, ffn, layers),
-            Linear("mlp", hidden, ffn, layers),  # up
-            Linear("mlp", ffn, hidden, layers),  # down
+        linear=_blocks(
+            "model.layers",
+            layers,
+            ("self_attn.q_proj", ATTENTION, hidden, query),
+            ("self_attn.k_proj", ATTENTION, hidden, key),
+            ("self_attn.v_proj", ATTENTION, hidden, key),
+            ("self_attn.o_proj", ATTENTION, query, hidden),
+            ("mlp.gate_proj", GATE, hidden, ffn),
+            ("mlp.up_proj", MLP, hidden, ffn),
+            ("mlp.down_proj", MLP, ffn, hidden),
         ),
         # A norm after the last layer and two in each, which have a weight and no bias.
         others=embeddings + hidden + layers * (2 * hidden + biases + norms),
@@ -149,8 +154,21 @@ def _qwen3(text: Any) -> Architecture:
     return _of_gated(text, query_bias=bias, output_bias=bias, head_norms=True)
 
 
-def _classic(text: Any, *, ffn: int, embeddings: int, attention_bias: bool) -> Architecture:
-    """Describe GPT-2 and GPT-NeoX: one layer for q, k and v, and layer norms with bias."""
+def _classic(
+    text: Any,
+    *,
+    ffn: int,
+    embeddings: int,
+    attention_bias: bool,
+    place: str,
+    names: tuple[str, str, str, str],
+) -> Architecture:
+    """Describe GPT-2 and GPT-NeoX: one layer for q, k and v, and layer norms with bias.
+
+    Args:
+        place: full name of the list of blocks.
+        names: of the two layers of attention and the two of the MLP.
+    """
     hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
     # Of the MLP's two layers; of q, k, v and of the attention's output.
     biases = ffn + hidden + (4 * hidden if attention_bias else 0)
@@ -159,11 +177,13 @@ def _classic(text: Any, *, ffn: int, embeddings: int, attention_bias: bool) -> A
         layers=layers,
         positions=int(text.max_position_embeddings),
         vocabulary=int(text.vocab_size),
-        linears=(
-            Linear("attention", hidden, 3 * hidden, layers),
-            Linear("attention", hidden, hidden, layers),
-            Linear("mlp", hidden, ffn, layers),
-            Linear("mlp", ffn, hidden, layers),
+        linear=_blocks(
+            place,
+            layers,
+            (names[0], ATTENTION, hidden, 3 * hidden),
+            (names[1], ATTENTION, hidden, hidden),
+            (names[2], MLP, hidden, ffn),
+            (names[3], MLP, ffn, hidden),
         ),
         # A norm after the last layer and two in each, of weight and bias.
         others=embeddings + 2 * hidden + layers * (4 * hidden + biases),
@@ -175,7 +195,14 @@ def _gpt2(text: Any) -> Architecture:
     tables = int(text.vocab_size) * (1 if text.tie_word_embeddings else 2)
     embeddings = hidden * (tables + int(text.max_position_embeddings))
     ffn = int(text.n_inner or 4 * hidden)
-    return _classic(text, ffn=ffn, embeddings=embeddings, attention_bias=True)
+    return _classic(
+        text,
+        ffn=ffn,
+        embeddings=embeddings,
+        attention_bias=True,
+        place="transformer.h",
+        names=("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
+    )
 
 
 def _gpt_neox(text: Any) -> Architecture:
@@ -185,10 +212,18 @@ def _gpt_neox(text: Any) -> Architecture:
         ffn=int(text.intermediate_size),
         embeddings=int(text.hidden_size) * tables,
         attention_bias=bool(getattr(text, "attention_bias", True)),
+        place="gpt_neox.layers",
+        names=(
+            "attention.query_key_value",
+            "attention.dense",
+            "mlp.dense_h_to_4h",
+            "mlp.dense_4h_to_h",
+        ),
     )
 
 
-# By transformers' model type; any other is instantiated by transformers without memory.
+# By transformers' model type, of models that are nothing but text; any other is instantiated by
+# transformers without memory.
 FAMILIES: dict[str, Callable[[Any], Architecture]] = {
     "llama": _llama,
     "mistral": _llama,

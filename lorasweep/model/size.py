@@ -12,7 +12,7 @@ from typing import Any, Literal
 from lorasweep.errors import ModelError, in_a_line
 from lorasweep.model.base import base_path
 from lorasweep.model.published import PUBLISHED
-from lorasweep.model.shape import FAMILIES, Architecture, Linear, positions_of
+from lorasweep.model.shape import FAMILIES, Architecture, positions_of
 from lorasweep.spec.sweep import ModelSpec
 
 GIGABYTE = 1e9  # decimal, as in the tables of Biderman et al. (2024, v2, appendix H)
@@ -50,12 +50,11 @@ def architecture_of(config: Any, *, trust_remote_code: bool = False) -> Architec
     """Work out the shape that a configuration describes.
 
     Raises:
-        ModelError: transformers cannot instantiate it, or its layers have unknown names.
+        ModelError: transformers cannot instantiate it.
     """
-    text = config.get_text_config()
-    family = FAMILIES.get(str(text.model_type))
+    family = FAMILIES.get(str(config.model_type))
     if family is not None:
-        return family(text)
+        return family(config)
     return _on_meta_device(config, trust_remote_code=trust_remote_code)
 
 
@@ -64,7 +63,7 @@ def _on_meta_device(config: Any, *, trust_remote_code: bool) -> Architecture:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from lorasweep.model.targets import adapter_layers, layer_sections
+    from lorasweep.model.targets import find_layers
 
     try:
         with torch.device("meta"):
@@ -74,21 +73,16 @@ def _on_meta_device(config: Any, *, trust_remote_code: bool) -> Architecture:
         raise ModelError(
             f"model.path: must be a causal language model, got a {config.model_type!r} ({reason})"
         ) from error
-    sections = layer_sections(model)
-    linears = tuple(
-        Linear(sections[layer.name], layer.inputs, layer.outputs, 1)
-        for part in ("attention", "mlp")
-        for layer in adapter_layers(model, part)
-    )
     text = config.get_text_config()
     parameters = sum(weight.numel() for weight in model.parameters())
+    linear = find_layers(model)
     return Architecture(
         hidden_size=int(text.hidden_size),
         layers=int(text.num_hidden_layers),
         positions=positions_of(text),
         vocabulary=int(text.vocab_size),
-        linears=linears,
-        others=parameters - sum(linear.weights for linear in linears),
+        linear=linear,
+        others=parameters - linear.weights,
     )
 
 

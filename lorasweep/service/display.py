@@ -124,6 +124,7 @@ def _rows(study: StudyPlan) -> list[tuple[str, str]]:
         ("duration", study.duration),
         ("model", f"{study.parameters:,} parameters"),
         ("trained", _span(study.trainable_parameters)),
+        *_target_rows(study),
         *_cost_rows(study, workers),
         ("speed", f"{study.tokens_per_s_assumed:,.0f} tokens/s a worker: {study.speed}"),
         ("state", f"{_gigabytes(study.state_memory_gb_per_gpu)} a GPU {engine}, {workers}"),
@@ -134,6 +135,14 @@ def _rows(study: StudyPlan) -> list[tuple[str, str]]:
             f"{_gigabytes(study.disk_gb_under_way)} while one is under way",
         ),
     ]
+
+
+def _target_rows(study: StudyPlan) -> list[tuple[str, str]]:
+    """Lay out what share of the linear weights each set of targets adapts."""
+    if study.targets is None:
+        return []
+    sets = [f"{name} {100 * of.share:.3g}%" for name, of in study.targets.sets.items()]
+    return [("targets", f"{', '.join(sets)} of the linear weights")]
 
 
 def _cost_rows(study: StudyPlan, workers: str) -> list[tuple[str, str]]:

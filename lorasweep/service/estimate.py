@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lorasweep.data.batches import steps_of
 from lorasweep.model.base import dtype_name
+from lorasweep.model.coverage import Coverage, coverage
 from lorasweep.model.shape import Architecture
 from lorasweep.model.size import (
     FP32,
@@ -81,7 +82,7 @@ def trial_cost(
     """Estimate what one configuration takes."""
     trained = shape.parameters
     if isinstance(chosen, LoraHyperparameters):
-        trained = shape.trainable(chosen)
+        trained = shape.trainable(chosen, study.targets)
     steps, tokens = _duration(study, chosen, size, seq_len)
     return TrialCost(trained, steps, tokens, flops_per_token(shape, study.method, trained))
 
@@ -176,6 +177,7 @@ def estimate(
         data=_tokens_source(study, size),
         parameters=shape.parameters,
         trainable_parameters=_span(trained),
+        targets=_coverage(study, shape),
         gpus=study.resources.workers,
         tokens_per_s_assumed=round(speed.tokens_per_s, 1),
         speed=speed.basis,
@@ -188,6 +190,13 @@ def estimate(
         disk_gb_under_way=checkpoint / GIGABYTE,
         **_training_costs(study, chosen, costs, trials, speed).model_dump(),
     )
+
+
+def _coverage(study: SweepSpec, shape: Architecture) -> Coverage | None:
+    """Measure what a study's sets of targets adapt."""
+    if study.method != "lora":
+        return None
+    return coverage(shape.linear, study.targets, map(str, study.levels_of("targets")))
 
 
 def _tokens_source(study: SweepSpec, size: DataSize) -> str:

@@ -37,8 +37,8 @@ def plan_sweep(spec: SweepSpec, throughput: float | None = None) -> SweepPlan:
     shape = read_architecture(spec.model)
     arrivals: dict[str, Mapping[str, Arrival]] = {}
     if not shape.published:  # else there is no configuration to make an empty model of
-        model_type = read_facts(spec.model).model_type
-        arrivals = {one.study_name: check_targets(one, model_type) for one in spec.studies}
+        family = read_facts(spec.model).family
+        arrivals = {one.study_name: check_targets(one, family) for one in spec.studies}
     sizes: dict[str, DataSize] = {}  # studies mostly share their data, which may take long to read
     studies = []
     for study in spec.studies:
@@ -65,9 +65,10 @@ def _total(values: list[float | None]) -> float | None:
 
 def _notes(study: SweepSpec, plan: StudyPlan, *, is_published: bool) -> tuple[str, ...]:
     """Write what a reader must know about a study's numbers."""
+    from lorasweep.model.coverage import coverage_notes
     from lorasweep.service.throughput import on_gpus
 
-    notes = []
+    notes = [] if plan.targets is None else coverage_notes(plan.targets, study.targets)
     if is_published:
         notes.append(
             f"{study.model.path} is not on this machine; its shape comes from a table of "

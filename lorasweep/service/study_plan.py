@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lorasweep.model.coverage import Coverage
 from lorasweep.spec.trial import Frozen
 
 
@@ -36,6 +37,7 @@ class StudyPlan(TrainingCosts):
     trials, confirmations: trials of the search, and repetitions of configurations on more seeds.
     duration: of a trial, in words; data: where the number of tokens comes from.
     parameters: of the model; trainable_parameters: over the space.
+    targets: what the sets of targets of a LoRA study adapt of the model.
     gpus: workers of a trial, whether GPUs or CPUs.
     tokens_per_s_assumed: on each worker; speed: where that comes from.
     zero_stage: of DeepSpeed, None in lanes.
@@ -56,6 +58,7 @@ class StudyPlan(TrainingCosts):
     data: str
     parameters: int
     trainable_parameters: Span
+    targets: Coverage | None
     gpus: int
     tokens_per_s_assumed: float
     speed: str

@@ -9,7 +9,7 @@ from typing import Any
 from lorasweep.spec.space import Axis, Level, Range
 from lorasweep.spec.studies import factor
 from lorasweep.spec.sweep import SweepSpec
-from lorasweep.spec.trial import UNGATED
+from lorasweep.spec.targets import UNGATED
 
 # The embedded testbed on two cores: under half a minute of training a trial. The learning rates
 # span no learning to divergence for a model of width 128, far above those of a 7B model.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lorasweep.spec.space import Level, read_level
 from lorasweep.spec.trial import Frozen
@@ -177,12 +177,12 @@ class SearchSpec(Frozen):
 
     @field_validator("points", mode="before")
     @classmethod
-    def _levels(cls, points: Any) -> Any:
+    def _levels(cls, points: Any, info: ValidationInfo) -> Any:
         """Read levels as their axes do, so that `1e-4` is a number here too."""
         if not isinstance(points, list | tuple):
             return points
         return [
-            {name: read_level(name, level) for name, level in point.items()}
+            {name: read_level(name, level, info.context) for name, level in point.items()}
             if isinstance(point, dict)
             else point
             for point in points

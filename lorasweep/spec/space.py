@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BeforeValidator, ValidationError, create_model, model_validator
+from pydantic import (
+    BeforeValidator,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
 
 from lorasweep.errors import SpecError
 from lorasweep.spec.declare import Declaration, Level
@@ -76,8 +82,11 @@ DEFAULT_AXES = {name: _default_axis(declared) for name, declared in HYPERPARAMET
 AXES = tuple(DEFAULT_AXES)
 
 
-def read_level(name: str, value: Any) -> Level:
+def read_level(name: str, value: Any, own_sets: Collection[str] | None = ()) -> Level:
     """Validate one level by its hyperparameter's rule, and convert it to its type.
+
+    Args:
+        own_sets: names of the sets of targets that the sweep defines; None where they are unknown.
 
     Raises:
         ValueError: there is no such axis, or the level breaks its rule.
@@ -86,7 +95,7 @@ def read_level(name: str, value: Any) -> Level:
         raise ValueError(f"axis must be one of {', '.join(AXES)}, got {name!r}")
     try:
         owner = next(kind for kind in OF_METHOD.values() if name in kind.model_fields)
-        checked = owner.model_validate({name: value})
+        checked = owner.model_validate({name: value}, context=own_sets)
     except ValidationError as error:
         detail = error.errors()[0]
         message = detail["msg"].removeprefix("Value error, ")
@@ -125,13 +134,14 @@ def _interval(name: str, value: Mapping[str, Any]) -> Range:
     return interval
 
 
-def read_axis(name: str, value: Any) -> Axis | None:
+def read_axis(name: str, value: Any, own_sets: Collection[str] | None = ()) -> Axis | None:
     """Parse an axis as a sweep file or `--space` writes it.
 
     Args:
         name: one of `AXES`.
         value: text (`1e-5..1e-2`, `4|16|64`), a list of levels, {low, high, log}, true or "default"
             for the default range, or None for an axis that is not searched.
+        own_sets: as for `read_level`.
 
     Raises:
         ValueError: a level breaks the rule of its hyperparameter, or the range is out of order.
@@ -152,14 +162,17 @@ def read_axis(name: str, value: Any) -> Axis | None:
         value = [value]
     if not value:
         raise ValueError("must have at least one level, got an empty list")
-    levels = tuple(read_level(name, item) for item in value)
+    levels = tuple(read_level(name, item, own_sets) for item in value)
     if len(set(levels)) != len(levels):
         raise ValueError(f"must have each level once, got {list(levels)!r}")
     return Choices(values=levels)
 
 
 def _reader(name: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: read_axis(name, value))
+    def read(value: Any, info: ValidationInfo) -> Axis | None:
+        return read_axis(name, value, info.context)
+
+    return BeforeValidator(read)
 
 
 class _Space(Frozen):

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lorasweep.errors import SpecError
+from lorasweep.spec.contradictions import contradictions
 from lorasweep.spec.sections import (
     DataSpec,
     DeepSpeedSpec,
@@ -25,12 +26,12 @@ from lorasweep.spec.sentences import sentences_of
 from lorasweep.spec.space import AXES, Level, Space
 from lorasweep.spec.studies import (
     SECTIONS,
-    has_no,
     in_order,
     narrow,
     study_name,
     with_own_range,
 )
+from lorasweep.spec.targets import Definition, names_of, read_own_sets, with_own_sets
 from lorasweep.spec.trial import (
     DURATIONS,
     HYPERPARAMETERS,
@@ -40,7 +41,6 @@ from lorasweep.spec.trial import (
     LoraHyperparameters,
     Method,
     TrialSpec,
-    axes_of,
     content_hash,
 )
 
@@ -72,6 +72,8 @@ class SweepSpec(Frozen):
     domains: what is learned, where it is more than one thing: for each name the sections that are
         its own, `data` and `evaluate` among them.
     domain: of a study, its name in `domains`.
+    targets: sets of layers of one's own, by name: a list of layer names, each the end of a full
+        name, or a regular expression that must match within a full name.
     hyperparameters: the value of every hyperparameter that is not searched.
     slots: most trials that share one base; `auto` measures how many are worth it, 1 runs every
         trial as a Ray Train job of its own.
@@ -86,6 +88,7 @@ class SweepSpec(Frozen):
     methods: dict[Method, Partial] = {}
     domains: dict[str, Partial] = {}
     domain: str = ""
+    targets: dict[str, Definition] = {}
     hyperparameters: Hyperparameters = LoraHyperparameters()
     space: Space
     train: TrainSpec = TrainSpec()
@@ -109,6 +112,7 @@ class SweepSpec(Frozen):
         """Fill in the method of `hyperparameters`, and its own default ranges."""
         if not isinstance(content, Mapping):
             return content
+        content = with_own_sets(content)
         fixed, methods = content.get("hyperparameters"), content.get("methods")
         first = (in_order(methods) if isinstance(methods, Mapping) and methods else ["lora"])[0]
         first = first if first in OF_METHOD else "lora"  # `_known_methods` refuses a wrong name
@@ -119,6 +123,11 @@ class SweepSpec(Frozen):
         if first in OF_METHOD and isinstance(content.get("space"), Mapping):
             content = {**content, "space": with_own_range(content["space"], first)}
         return content
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _own_sets(cls, value: Any) -> Any:
+        return read_own_sets({} if value is None else value)
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -166,67 +175,10 @@ class SweepSpec(Frozen):
                 except ValidationError as error:
                     problems += sentences_of(error)
         else:
-            problems = [*self._axes_of_the_method(), *self._durations(), *self._batches()]
-            problems += self._points()
+            problems = contradictions(self)
         if problems:
             raise ValueError("\n".join(dict.fromkeys(problems)))
         return self
-
-    def _axes_of_the_method(self) -> list[str]:
-        method = self.hyperparameters.method
-        return [
-            f"space.{axis}: {has_no(method, axis)}"
-            for axis in self.space.axes
-            if axis not in axes_of(method)
-        ]
-
-    def _durations(self) -> list[str]:
-        """Find contradictions between the fields that set the length of a trial and its warm-up."""
-        if self.train.warmup_steps is not None and "warmup" in self.space.axes:
-            return ["space.warmup: must not be searched where train.warmup_steps sets the warm-up"]
-        given = [name for name in DURATIONS if name in self.space.axes]
-        if self.train.steps is not None and given:
-            return [
-                f"train.steps: must be null where space.{given[0]} sets the duration, got "
-                f"{self.train.steps}"
-            ]
-        if len(given) == 2:
-            return [
-                "space.tokens: must not be searched with space.epochs, as both set the duration"
-            ]
-        if self.hyperparameters.tokens is not None and given == ["epochs"]:
-            return ["space.epochs: must not be searched where hyperparameters.tokens is given"]
-        return []
-
-    def _batches(self) -> list[str]:
-        problems = []
-        parts = self.resources.workers * (self.train.micro_batch or 1)
-        owner = "hyperparameters" if "batch_size" not in self.space.axes else "space"
-        for size in self.levels_of("batch_size"):
-            if int(size) % parts:
-                problems.append(
-                    f"{owner}.batch_size: must divide by resources.workers x train.micro_batch = "
-                    f"{parts}, got {size}"
-                )
-        if (
-            any(self.levels_of(self.hyperparameters.dropout_name))
-            and self.resources.workers > 1
-            and self.train.micro_batch is None
-        ):
-            problems.append(
-                "train.micro_batch: must be given with dropout and several workers, since dropout "
-                "is drawn per micro-batch and null lets its size depend on the workers, got null"
-            )
-        return problems
-
-    def _points(self) -> list[str]:
-        levels = self.space.levels(self.search.grid_points)
-        return [
-            f"search.points: {axis} must be a level of space.{axis}, got {level!r}"
-            for point in self.search.points
-            for axis, level in point.items()
-            if level not in levels.get(axis, ())
-        ]
 
     def _narrowed(self) -> list[dict[str, Any]]:
         """Build the content of every study, domain by domain."""
@@ -274,7 +226,9 @@ class SweepSpec(Frozen):
         """Hash all of a trial but its duration, where trials of several durations share a trunk."""
         if not self.has_trunk:
             return None
-        content = trial.hyperparameters.model_dump(mode="json", exclude={*DURATIONS})
+        content = self._content(trial.hyperparameters)
+        for duration in DURATIONS:
+            content.pop(duration)
         return content_hash([self.identity, content, trial.seed])
 
     @property
@@ -323,7 +277,14 @@ class SweepSpec(Frozen):
             "space": self.space.model_dump(mode="json"),
             "hyperparameters": self.hyperparameters.model_dump(mode="json"),
             "seed": self.seed,
+            **({"targets": used} if (used := self.own_sets) else {}),
         }
+
+    @property
+    def own_sets(self) -> dict[str, Definition]:
+        """The sets of one's own that a study's trials have."""
+        used = self.levels_of("targets") if self.method == "lora" else ()
+        return {name: layers for name, layers in self.targets.items() if name in used}
 
     @property
     def search_identity(self) -> str:
@@ -341,7 +302,7 @@ class SweepSpec(Frozen):
         given = {**self.hyperparameters.model_dump(), **values}
         hyperparameters = OF_METHOD[self.method].model_validate(given)
         seed = self.seed if seed is None else seed
-        content = hyperparameters.model_dump(mode="json")
+        content = self._content(hyperparameters)
         for unused in self._unused(hyperparameters):
             content.pop(unused)
         for later in (name for name in HYPERPARAMETERS if HYPERPARAMETERS[name].is_later):
@@ -349,6 +310,13 @@ class SweepSpec(Frozen):
                 content.pop(later)
         trial = content_hash([self.identity, content, seed])
         return TrialSpec(id=trial, hyperparameters=hyperparameters, seed=seed, stage=stage)
+
+    def _content(self, hyperparameters: Hyperparameters) -> dict[str, Any]:
+        """Dump a configuration; a set of one's own stands for its definition."""
+        content = hyperparameters.model_dump(mode="json")
+        if (own := content.get("targets")) in self.targets:
+            content["targets"] = {own: self.targets[own]}
+        return content
 
     def _unused(self, hyperparameters: Hyperparameters) -> tuple[str, ...]:
         """List the fields that another one overrides: durations, and the warm-up."""
@@ -372,7 +340,7 @@ def parse_sweep(content: Mapping[str, Any]) -> SweepSpec:
         SpecError: with one sentence for each mistake, each beginning with its YAML path.
     """
     try:
-        return SweepSpec.model_validate(content)
+        return SweepSpec.model_validate(content, context=names_of(content))
     except ValidationError as error:
         raise SpecError(sentences_of(error)) from None
 

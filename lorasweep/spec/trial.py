@@ -7,24 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from lorasweep.spec.alpha import FIXED, RSLORA, read_alpha
 from lorasweep.spec.declare import Declaration, Level
-
-# What version 1 of Biderman et al. (May 2024) called all: q, k, v, o, up and down, not the gate.
-UNGATED = "ungated"
-GATE = "gate"
-# The sections of a transformer block that each named set of targets adapts (Biderman et al. 2024,
-# v2, section 4.4 and appendix A). A gate is a section of its own, since `ungated` adapts the rest
-# of the MLP without it.
-TARGET_SECTIONS: dict[str, tuple[str, ...]] = {
-    "attention": ("attention",),
-    "mlp": ("mlp", GATE),
-    "all": ("attention", "mlp", GATE),
-    UNGATED: ("attention", "mlp"),
-}
-TARGET_SETS = tuple(name for name in TARGET_SECTIONS if name != UNGATED)  # the default axis
+from lorasweep.spec.targets import TARGET_SETS, check_name
 
 
 class Frozen(BaseModel):
@@ -130,8 +117,9 @@ class LoraHyperparameters(_Shared):
     targets: Annotated[
         str,
         Declaration(
-            help="modules that get adapters: `attention` (q, k, v, o), `mlp` (gate, up, down), "
-            "`all`, or `ungated` (all but the gate, as in version 1 of Biderman et al. 2024)",
+            help="layers that get adapters: `attention` (q, k, v, o), `mlp` (gate, up, down), "
+            "`all`, `ungated` (all but the gate, as in version 1 of Biderman et al. 2024), `qv` "
+            "(q and v, as in Hu et al. 2021), or a set of one's own, defined under `targets`",
             levels=TARGET_SETS,
             changes_cost=True,
         ),
@@ -162,9 +150,8 @@ class LoraHyperparameters(_Shared):
 
     @field_validator("targets")
     @classmethod
-    def _known_targets(cls, value: str) -> str:
-        if value not in TARGET_SECTIONS:
-            raise ValueError(f"must be one of {', '.join(TARGET_SECTIONS)}, got {value!r}")
+    def _known_targets(cls, value: str, info: ValidationInfo) -> str:
+        check_name(value, info.context)
         return value
 
     @field_validator("alpha")

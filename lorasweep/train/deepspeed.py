@@ -34,6 +34,7 @@ from lorasweep.model.served import Served, logits_at
 from lorasweep.model.single import SingleModel, insert_adapter
 from lorasweep.model.targets import adapter_layers
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec, TrainSpec
+from lorasweep.spec.targets import OwnSets
 from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
 from lorasweep.train import zero
 from lorasweep.train.deepspeed_slot import DeepSpeedSlot, ShardedModel
@@ -54,15 +55,24 @@ class DeepSpeedEngine:
     """
 
     def __init__(
-        self, model: ModelSpec, deepspeed: DeepSpeedSpec, shard: Shard, device: torch.device
+        self,
+        model: ModelSpec,
+        deepspeed: DeepSpeedSpec,
+        shard: Shard,
+        device: torch.device,
+        own: OwnSets | None = None,
     ) -> None:
         """Join the process group, or make one of this worker alone; load nothing yet.
+
+        Args:
+            own: the sets of targets that the sweep defines.
 
         Raises:
             LorasweepError: the process group has other workers than the shard's.
             ResourceError: DeepSpeed computes on another kind of device in this process.
         """
         self.spec, self.deepspeed, self.shard, self.device = model, deepspeed, shard, device
+        self._own: OwnSets = own or {}
         self.slots: dict[str, DeepSpeedSlot] = {}
         self.lockstep = False
         self.tokens, self.seconds = 0, 0.0
@@ -113,7 +123,7 @@ class DeepSpeedEngine:
         attention_dropout = 0.0
         if isinstance(hyperparameters, LoraHyperparameters):
             # Under stage 3 the loaded base is sharded, and its weights do not show their shapes.
-            layers = adapter_layers(empty_base(self.spec), hyperparameters.targets)
+            layers = adapter_layers(empty_base(self.spec), hyperparameters.targets, self._own)
         else:
             attention_dropout = hyperparameters.attention_dropout
         with zero.sharded_loading(config) if self.deepspeed.stage == 3 else nullcontext():

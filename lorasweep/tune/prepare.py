@@ -13,6 +13,7 @@ from lorasweep.errors import SpecError
 from lorasweep.evaluate.tasks import check_tasks, resolve_suites
 from lorasweep.model.arrival import Arrival, check_targets
 from lorasweep.model.base import BaseReader, base_path
+from lorasweep.model.coverage import coverage, coverage_notes
 from lorasweep.spec.presets import first_points
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import DataSpec, EvaluateSpec, SweepSpec
@@ -32,7 +33,7 @@ class Prepared:
         other folders.
     data: tokenised once for all trials.
     points: published recipes, as points of the study's space.
-    notes: sentences about data and tasks that a reader of the results must know.
+    notes: sentences about data, tasks and targets that a reader of the results must know.
     arrivals: what plain PEFT makes of each set of targets; empty where tests vouch for it.
     """
 
@@ -81,7 +82,8 @@ def prepare_studies(
     bases = {study.domain: measured_base(records, study.domain) for study in spec.studies}
     streamed = [study for study in spec.studies if study.data.streaming]
     for study in streamed:  # streaming may take hours, so mistakes of the user's are found first
-        check_targets(study, base.facts.model_type)
+        _notes_on_targets(study, base)
+        check_targets(study, base.facts.family)
         _suites(study, bases[study.domain])
     read: dict[DataSpec, TrainingData] = {}
     for study in streamed:
@@ -111,7 +113,8 @@ def prepare(
         UsageError: model, targets, data, tasks or sequence length do not fit, in one sentence.
     """
     base = base or BaseReader(spec.model)
-    arrivals = check_targets(spec, base.facts.model_type)
+    targets = _notes_on_targets(spec, base)
+    arrivals = check_targets(spec, base.facts.family)
     if data is None:
         facts = base.facts
         data = prepare_data(spec.data, base.tokenizer, facts.positions, facts.vocabulary)
@@ -129,7 +132,7 @@ def prepare(
     resolved = spec.model_copy(
         update={"model": model, "evaluate": suites.model_copy(update={"tasks": tasks})}
     )
-    points, notes = published_points(spec, base), (*data.notes, *notes)
+    points, notes = published_points(spec, base), (*data.notes, *notes, *targets)
     return Prepared(spec, resolved, data, points, notes, arrivals)
 
 
@@ -137,6 +140,21 @@ def _suites(study: SweepSpec, measured: Scores | None) -> tuple[EvaluateSpec, tu
     """Resolve a study's suites, to the same tasks as an earlier session if there was one."""
     tasks, learning = () if measured is None else measured.tasks, study.evaluate.learning
     return resolve_suites(study.evaluate, tuple(name for name in tasks if name not in learning))
+
+
+def _notes_on_targets(study: SweepSpec, base: BaseReader) -> list[str]:
+    """Check that the base has the layers that a study's targets stand for.
+
+    Returns:
+        Sentences on what the targets leave out, and on sets that the sweep defines.
+
+    Raises:
+        ModelError: it does not, with the sentence that each of the trials would fail with.
+    """
+    if study.method != "lora":
+        return []
+    sets = [str(targets) for targets in study.levels_of("targets")]
+    return coverage_notes(coverage(base.shape.linear, study.targets, sets), study.targets)
 
 
 def _absolute(path: str) -> str:

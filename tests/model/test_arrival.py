@@ -17,20 +17,21 @@ from lorasweep.model.lora import AdapterLayer, initial_adapter, save_adapter
 from lorasweep.model.peft_names import taken_for_experts
 from lorasweep.model.shape import FAMILIES
 from lorasweep.model.single import adapter_of, insert_adapter
-from lorasweep.model.targets import adapter_layers, layer_sections
+from lorasweep.model.targets import adapter_layers, find_layers
 from lorasweep.service.plan import plan_sweep
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
-from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
+from lorasweep.spec.targets import TARGET_SETS
+from lorasweep.spec.trial import LoraHyperparameters
 from tests.model.families import CONFIGS, model_of
 
 IDS_BT = torch.tensor([[5, 9, 200, 17, 33, 250, 8, 3, 4, 77]])
 REWRITTEN = ["deepseek_v2", "deepseek_v3", "glm4_moe", "hunyuan_v1_moe", "qwen3_moe", "qwen3_next"]
-REFUSED = {("falcon_h1", "attention"), ("falcon_h1", "all")}
+REFUSED = {("laguna", "mlp"), ("laguna", "all")}
 
 
 def sets_of(name: str) -> list[str]:
     """List the named sets that a family has layers of."""
-    sections = set(layer_sections(model_of(name, "meta")).values())
+    sections = {layer.section for layer in find_layers(model_of(name, "meta")).layers}
     return [t for t in TARGET_SETS if t == "attention" or sections & {"mlp", "gate"}]
 
 
@@ -84,9 +85,9 @@ def test_plain_peft_computes_what_was_trained(name, dtype, tmp_path: Path):
 
 def test_half_of_what_peft_would_join_is_named_by_weight_too():
     model = model_of("deepseek_v2", "meta")
-    gates = [name for name in layer_sections(model) if name.endswith("gate_proj")]
+    gates = [la.name for la in find_layers(model).layers if la.name.endswith("gate_proj")]
     assert taken_for_experts(model, gates) == {*gates}
-    outputs = [name for name in layer_sections(model) if name.endswith("o_proj")]
+    outputs = [la.name for la in find_layers(model).layers if la.name.endswith("o_proj")]
     assert outputs
     assert not taken_for_experts(model, outputs)
 
@@ -101,17 +102,17 @@ def test_names_that_reach_further_than_they_should_are_counted():
 
 
 def test_a_configuration_that_peft_does_not_keep_is_refused_with_what_works(tmp_path: Path):
-    model_of("falcon_h1").save_pretrained(str(tmp_path))
+    model_of("laguna").save_pretrained(str(tmp_path))
     study = parse_sweep({"model": {"path": str(tmp_path)}, "space": {"targets": True}})
     with pytest.raises(
         ModelError,
-        match=r"^space.targets: an adapter of 'attention' cannot be kept, since of this model "
-        r"plain PEFT \S+ takes back 0 of its 20 tensors \(.*\); use mlp, all of whose tensors "
+        match=r"^space.targets: an adapter of 'mlp' cannot be kept, since of this model "
+        r"plain PEFT \S+ takes back 6 of its 12 tensors; use attention, all of whose tensors "
         r"arrive$",
     ):
-        check_targets(study, "falcon_h1")
-    mlp = parse_sweep({"model": {"path": str(tmp_path)}, "space": {"targets": ["mlp"]}})
-    check_targets(mlp, "falcon_h1")
+        check_targets(study, "laguna")
+    content = {"model": {"path": str(tmp_path)}, "space": {"targets": ["attention"]}}
+    check_targets(parse_sweep(content), "laguna")
 
 
 def test_updates_that_bf16_would_round_away_are_refused(tmp_path: Path):

@@ -11,7 +11,8 @@ from lorasweep.model.base import load_base
 from lorasweep.model.lora import initial_adapter, save_adapter
 from lorasweep.model.targets import adapter_layers, target_modules
 from lorasweep.spec.sweep import ModelSpec
-from lorasweep.spec.trial import TARGET_SETS, LoraHyperparameters
+from lorasweep.spec.targets import TARGET_SETS
+from lorasweep.spec.trial import LoraHyperparameters
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 9, 200, 17, 33, 250, 8]])
@@ -137,7 +138,7 @@ def test_a_model_with_other_layers_is_refused_with_their_names(targets):
 
 
 def test_all_is_refused_if_only_half_of_it_is_found():
-    model = nn.ModuleDict({"q_proj": nn.Linear(2, 2), "fc_in": nn.Linear(2, 2)})
+    model = nn.ModuleDict({"q_proj": nn.Linear(2, 2), "mix": nn.Linear(2, 2)})
     assert target_modules(model, "attention") == ["q_proj"]
     with pytest.raises(ModelError, match="'all' finds no mlp layer in this model; its linear"):
         target_modules(model, "all")

@@ -132,7 +132,7 @@ def test_named_matrices_are_views_of_one_vector_and_its_gradient(load):
 
 
 def test_targets_that_the_model_lacks_are_refused_only_when_a_trial_has_them():
-    packed = PackedModel(nn.ModuleDict({"q_proj": nn.Linear(2, 2), "fc_in": nn.Linear(2, 2)}), CPU)
+    packed = PackedModel(nn.ModuleDict({"q_proj": nn.Linear(2, 2), "mix": nn.Linear(2, 2)}), CPU)
     assert packed.adapter(LoraHyperparameters(targets="attention"), 0).trainable == 16 * 4
     for targets in ("mlp", "all"):
         with pytest.raises(ModelError, match=f"{targets!r} finds no mlp layer in this model"):

@@ -16,7 +16,8 @@ from lorasweep.spec.space import (
     parse_space,
     read_axis,
 )
-from lorasweep.spec.trial import OF_METHOD, TARGET_SETS, axes_of
+from lorasweep.spec.targets import TARGET_SETS
+from lorasweep.spec.trial import OF_METHOD, axes_of
 
 positive = st.floats(1e-8, 1.0)
 rates = positive.map(lambda rate: float(f"{rate:.4g}"))  # of which a tenth has six digits too
@@ -120,7 +121,7 @@ def test_every_way_of_writing_an_axis_is_read(name, value, axis):
         ("rank", [True], "got True"),
         ("rank", [4, 4], "must have each level once, got [4, 4]"),
         ("rank", [], "must have at least one level, got an empty list"),
-        ("targets", "attn", "must be one of attention, mlp, all, ungated, got 'attn'"),
+        ("targets", "attn", "must be one of attention, mlp, all, ungated, qv, got 'attn'"),
         ("alpha", ["2x"], "a multiple of the rank such as '2r', a number, or 'rslora:N'"),
         ("alpha", ["0r"], "each above 0, got '0r'"),
         ("dropout", "0..1", "must be less than 1, got 1.0"),

@@ -53,6 +53,12 @@ SECTIONS = {
             "limit": st.none() | st.integers(1, 9999),
         },
     ),
+    "targets": st.dictionaries(
+        st.sampled_from(["upper", "last-4", "x_y"]),
+        st.lists(st.sampled_from(["q_proj", "mlp.up_proj"]), min_size=1, unique=True)
+        | st.just("layers.(2[4-9]|3.)..*_proj"),
+        max_size=2,
+    ),
     "hyperparameters": st.fixed_dictionaries(
         {},
         optional={
@@ -184,7 +190,7 @@ def test_every_mistake_is_reported_at_once_with_its_path():
         "space.lr: low must be below high, got 0.01..0.0001",
         "space.rank: must be greater than or equal to 1, got 0",
         "space.rnak: no such field; check its spelling",
-        "space.targets: must be one of attention, mlp, all, ungated, got 'attn'",
+        "space.targets: must be one of attention, mlp, all, ungated, qv, got 'attn'",
         "train.betas: both must lie in [0, 1), got [0.9, 1.0]",
         "train.micro_batch: must be greater than or equal to 1, got 0",
     ]

@@ -51,7 +51,7 @@ def test_a_multiple_of_the_rank_scales_every_rank_alike(rank, times):
         ("lr", math.nan),
         ("lr", math.inf),
         ("lr", True),
-        ("targets", "q_proj"),
+        ("targets", "q.proj"),
         ("rank", 0),
         ("rank", 2.5),
         ("rank", True),

@@ -19,7 +19,8 @@ from lorasweep.errors import OutOfMemoryError
 from lorasweep.model import packed as packed_layers
 from lorasweep.model.adapter import Stack, layer_tensors
 from lorasweep.spec.sweep import TrainSpec
-from lorasweep.spec.trial import TARGET_SETS, UNGATED, LoraHyperparameters
+from lorasweep.spec.targets import TARGET_SETS, UNGATED
+from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train.lora_slot import LoraSlot
 from lorasweep.train.packed import PackedEngine
 from lorasweep.train.progress import TrialNotes

@@ -31,10 +31,9 @@ from lorasweep.evaluate.spectra.svd import (
 )
 from lorasweep.evaluate.spectra.weights import Weights, layer_number, read_json
 from lorasweep.model.lora import SavedAdapter, adapted_layers, saved_name
-from lorasweep.model.targets import AMBIGUOUS, ATTENTION, MLP
+from lorasweep.model.sections import PROJECTIONS, is_projection
 from lorasweep.store.records import MatrixSpectrum
 
-PROJECTIONS = ATTENTION | MLP | AMBIGUOUS
 # Families whose projections are Conv1D, which stores its weight as inputs x outputs. Layer names do
 # not tell them apart: GPT-BigCode has the same names for linear layers.
 _TRANSPOSED = frozenset({"gpt2", "openai-gpt"})
@@ -71,9 +70,7 @@ class _Checkpoint:
         self.is_transposed = family in _TRANSPOSED
         matrices = [n.removesuffix(".weight") for n in self.tuned.files if n.endswith(".weight")]
         self.names = [
-            name
-            for name in matrices
-            if name.rpartition(".")[2] in PROJECTIONS and layer_number(name) is not None
+            name for name in matrices if is_projection(name) and layer_number(name) is not None
         ]
 
     def read(self, name: str) -> _Change:
