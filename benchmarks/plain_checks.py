@@ -26,8 +26,8 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-# In nats a token, and as a share of tokens. The sweep packs examples into rows, so roundings differ:
-# 1e-7 was measured. One adapter tensor that is 1% too large makes 5e-5.
+# In nats a token, and as a share of tokens. The sweep packs examples into rows, so roundings
+# differ: 1e-7 was measured. One adapter tensor that is 1% too large makes 5e-5.
 LOSS_TOLERANCE = 1e-5
 ACCURACY_TOLERANCE = 2e-3
 RESPONSES = ("response", "completion", "canonical_solution")
