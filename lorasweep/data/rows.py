@@ -83,8 +83,7 @@ def open_rows(part: Part, spec: DataSpec) -> Rows:
     with _one_sentence(part):
         opened = _open(part, spec)
         if isinstance(opened, _Written):
-            read = partial(_written_rows, opened, part)
-            return Rows(columns_of(read()), read)
+            return _written_rows(opened.ranges(part.split), part.limit)
         rows = opened if part.limit is None else opened.take(min(part.limit, len(opened)))
         return Rows(list(rows.column_names), partial(_numbered, rows))
 
@@ -154,10 +153,15 @@ class _Written:
         )
 
 
-def _written_rows(written: _Written, part: Part) -> Iterator[PlacedRow]:
-    ranges = written.ranges(part.split)
-    rows = chain.from_iterable(islice(files.rows(), low, high) for files, low, high in ranges)
-    return islice(rows, part.limit)
+def _written_rows(ranges: list[tuple[WrittenFiles, int, int | None]], limit: int | None) -> Rows:
+    def read() -> Iterator[PlacedRow]:
+        rows = chain.from_iterable(islice(files.rows(), low, high) for files, low, high in ranges)
+        return islice(rows, limit)
+
+    if all(files.separator for files, _, _ in ranges):  # a row of CSV has every column of its file
+        first = chain.from_iterable(files.rows(of_each=1) for files, _, _ in ranges)
+        return Rows(columns_of(first), read)
+    return Rows(columns_of(read()), read)
 
 
 def _open(part: Part, spec: DataSpec) -> Any:

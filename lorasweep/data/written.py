@@ -64,18 +64,22 @@ class WrittenFiles:
     download: Any
     named: bool
 
-    def rows(self) -> Generator[PlacedRow]:
-        """Read all rows, file after file.
+    def rows(self, of_each: int | None = None) -> Generator[PlacedRow]:
+        """Read rows, file after file.
+
+        Args:
+            of_each: the first ones of each file only.
 
         Raises:
             DataError: one of them cannot be read.
         """
         for shard in self.shards:
             for file in shard:
-                for number, cells in self._rows_of(file):
-                    yield PlacedRow(cells, number, _shown(file) if self.named else "")
+                with closing(self._rows_of(file)) as rows:
+                    for number, cells in islice(rows, of_each):
+                        yield PlacedRow(cells, number, _shown(file) if self.named else "")
 
-    def _rows_of(self, file: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _rows_of(self, file: str) -> Generator[tuple[int, dict[str, Any]]]:
         from datasets.utils.file_utils import xopen
 
         broken, number = "", 0
