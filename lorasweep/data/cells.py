@@ -16,6 +16,10 @@ _LONGEST_SHOWN = 40  # characters of a value in a sentence
 _TEXT = re.compile(r"(large_)?string|u?int\d+|decimal|null")
 
 
+class TwoCells:
+    """Cell of a column whose name stands twice in a header, so that nobody knows which is meant."""
+
+
 def text_of(cell: Any, column: str, row: int) -> str:
     """Take a cell as text; none at all is empty.
 
@@ -33,6 +37,11 @@ def text_of(cell: Any, column: str, row: int) -> str:
         return str(cell)
     if isinstance(cell, Decimal):
         return format(cell, "f")
+    if isinstance(cell, TwoCells):
+        raise DataError(
+            f"data: column {column!r} must stand once in the header, and stands there twice (row "
+            f"{row:,} has two such cells); rename one of them"
+        )
     shown = str(cell)
     if len(shown) > _LONGEST_SHOWN:
         shown = f"{shown[:_LONGEST_SHOWN]}..."

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from typing import Any
 
+from lorasweep.data.cells import TwoCells
 from lorasweep.data.encoding import UnreadableRowError, check_text
 
+_BLANKS = " \t\x1a"  # the last of which ended files of old
 _LONGEST_CELL = 2**31 - 1  # Python's own limit is 131,072 characters
 # Halves of a character stand for line ends within a line, since no text holds any.
 _HIDDEN_RETURN, _HIDDEN_FEED = "\ud800", "\ud801"
-_FIX = "quote cells that hold the separator, a quote or a line break"
+_FIX = "write every cell, and quote those that hold the separator, a quote or a line break"
 
 
-def csv_rows(lines: Iterator[str], separator: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
+def csv_rows(lines: Iterator[str], separator: str = ",") -> Iterator[tuple[int, dict[str, Any]]]:
     """Read rows below a header; blank lines are no rows.
+
+    Where two columns have one name, its cells are `TwoCells`, and the later ones are also named as
+    pandas does.
 
     Args:
         lines: with their ends as they are.
@@ -28,6 +34,7 @@ def csv_rows(lines: Iterator[str], separator: str = ",") -> Iterator[tuple[int, 
     csv.field_size_limit(_LONGEST_CELL)
     records = csv.reader(map(_hidden, lines), delimiter=separator, strict=True)
     names: list[str] | None = None
+    repeated: set[str] = set()
     row = 0
     while True:
         try:
@@ -40,15 +47,24 @@ def csv_rows(lines: Iterator[str], separator: str = ",") -> Iterator[tuple[int, 
         cells = [_shown(cell) for cell in cells]
         for cell in cells:
             check_text(cell, row)
-        if not cells or (len(cells) == 1 and names and len(names) > 1 and not cells[0].strip()):
+        blank = len(cells) == 1 and not cells[0].strip(_BLANKS)
+        if not cells or (blank and (names is None or len(names) > 1)):
             continue
         if names is None:
             names = _names(cells)
+            repeated = {name for name in cells if name and cells.count(name) > 1}
         elif len(cells) != len(names):
-            reason = f"has {len(cells)} cells and the header {len(names)} (line {records.line_num})"
+            count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+            reason = f"has {count} where the header has {len(names)} (line {records.line_num})"
             raise UnreadableRowError(row, reason, _FIX)
         else:
-            yield row, dict(zip(names, cells, strict=True))
+            yield (
+                row,
+                {
+                    **dict(zip(names, cells, strict=True)),
+                    **dict.fromkeys(repeated, TwoCells()),
+                },
+            )
         row += 1
 
 
@@ -71,9 +87,10 @@ def _shown(cell: str) -> str:
 
 
 def _names(header: list[str]) -> list[str]:
-    """Name the columns; those that a spreadsheet or pandas left without a name get pandas' name."""
-    names = [name or f"Unnamed: {index}" for index, name in enumerate(header)]
-    for name in names:
-        if names.count(name) > 1:
-            raise UnreadableRowError(0, f"names column {name!r} twice", "rename one of them")
+    """Name the columns as pandas does, where a spreadsheet has no name or one name twice."""
+    names: list[str] = []
+    for index, name in enumerate(header):
+        before = header[:index].count(name)
+        own = name or f"Unnamed: {index}"
+        names.append(f"{name}.{before}" if name and before else own)
     return names

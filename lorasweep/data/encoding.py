@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-# What a file is whose first bytes are these, and what to do with it.
+PARQUET = "a Parquet file"
+# What a file is that begins so, in small letters, and what to do with it.
 _OTHER_FILES = {
-    b"PAR1": ("a Parquet file", "name it .parquet"),
-    b"PK\x03\x04": ("a zip archive or an Excel workbook", "export its rows as CSV or JSONL"),
+    b"par1": (PARQUET, "name it .parquet"),
+    b"pk\x03\x04": ("a zip archive or an Excel workbook", "export its rows as CSV or JSONL"),
     b"\xd0\xcf\x11\xe0": ("an Excel workbook", "export its rows as CSV or JSONL"),
-    b"ARROW1": ("an Arrow file", "name it .arrow, and give its folder"),
-    b"SQLite format 3": ("an SQLite database", "export its rows as CSV or JSONL"),
-    b"%PDF": ("a PDF", "export its rows as CSV or JSONL"),
+    b"arrow1": ("an Arrow file", "name it .arrow, and give its folder"),
+    b"sqlite format 3": ("an SQLite database", "export its rows as CSV or JSONL"),
+    b"%pdf": ("a PDF", "export its rows as CSV or JSONL"),
     b"version https://git-lfs": ("a pointer of git LFS", "run `git lfs pull`"),
     b"<!doctype html": ("a web page", "download the file itself"),
     b"<html": ("a web page", "download the file itself"),
@@ -83,10 +84,15 @@ def text_lines(
             yield iter(lines)
 
 
+def recognise(head: bytes) -> tuple[str, str] | None:
+    """Recognise a file that is no text of rows by its first bytes: what it is, and what to do."""
+    start = head.lstrip().lower()
+    return next((kind for first, kind in _OTHER_FILES.items() if start.startswith(first)), None)
+
+
 def _check_head(head: bytes) -> None:
-    for first, (kind, fix) in _OTHER_FILES.items():
-        if head.lstrip()[: len(first)].lower() == first.lower():
-            raise UnreadableFileError(f"is {kind}", fix)
+    if other := recognise(head):
+        raise UnreadableFileError(f"is {other[0]}", other[1])
     wide = next((name for mark, name in _WIDE if head.startswith(mark)), None)
     nulls = head.count(0)
     if wide is None and nulls * 4 >= len(head) > 0:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.data.cells import refuse_types
+from lorasweep.data.encoding import PARQUET, recognise
 from lorasweep.data.written import PlacedRow, WrittenFiles, columns_of, placed
 from lorasweep.errors import DataError, in_a_line
 from lorasweep.spec.sweep import DataSpec
@@ -203,6 +204,12 @@ def _file_builder(local: Path, part: Part) -> Any:
         )
     if local.stat().st_size == 0:
         raise DataError(f"data.{part.key}: {part.path} is empty; give a file with examples")
+    with local.open("rb") as file:
+        other = recognise(file.read(64))
+    if suffix == ".parquet" and other and other[0] != PARQUET:
+        raise DataError(
+            f"data.{part.key}: {part.path!r} must be {PARQUET}, and is {other[0]}; {other[1]}"
+        )
     escaped = glob.escape(str(local))  # datasets reads file names as patterns
     return datasets.load_dataset_builder(READERS[suffix], data_files=escaped)
 

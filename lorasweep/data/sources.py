@@ -94,6 +94,8 @@ class _Examples:
 def _read(part: Part, spec: DataSpec, tokenizer: Any) -> _Examples:
     """Read the rows of a part as examples, apart from those that are left out."""
     opened = open_rows(part, spec)
+    if not opened.columns:
+        raise DataError(f"data.{part.key}: must hold at least one row, got none in {part.path!r}")
     reader = choose_reader(spec, opened.columns, tokenizer)
     read = _Examples(reader, [], LeftOutRows(), 0)
     count = 0
@@ -180,10 +182,12 @@ def check_not_empty(source: Source, spec: DataSpec) -> Source:
     Raises:
         DataError: one part is empty.
     """
-    for name, examples in (("training", source.train), ("held-out", source.heldout)):
+    parts = (("training", source.train, None), ("held-out", source.heldout, spec.heldout))
+    for name, examples, path in parts:
         if not examples:
+            read_as = "; ".join([f"read as {source.kind} from {source.columns}", *source.notes])
             raise DataError(
                 f"data: must hold at least one {name} example with a response in it, got none in "
-                f"{spec.path!r} (read as {source.kind} from {source.columns})"
+                f"{path or spec.path!r} ({read_as})"
             )
     return source

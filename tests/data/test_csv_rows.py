@@ -5,8 +5,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lorasweep.data.cells import text_of
 from lorasweep.data.csv_rows import csv_rows
 from lorasweep.data.encoding import UnreadableRowError, text_lines
+from lorasweep.errors import DataError
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -54,17 +56,17 @@ def test_blank_lines_are_no_rows_and_columns_without_a_name_get_one():
         {"Unnamed: 0": "1", "a": "2"},
         {"Unnamed: 0": "3", "a": "4"},
     ]
+    assert read("a,b\n1,2\n\x1a") == [{"a": "1", "b": "2"}]
     assert read("text\n a \n") == [{"text": " a "}]
 
 
 @pytest.mark.parametrize(
     ("content", "row", "reason"),
     [
-        ("a,b\n1,2\n3\n", 2, "has 1 cells and the header 2 (line 3)"),
-        ("a,b\n1,2,\n", 1, "has 3 cells and the header 2 (line 2)"),
+        ("a,b\n1,2\n3\n", 2, "has 1 cell where the header has 2 (line 3)"),
+        ("a,b\n1,2,\n", 1, "has 3 cells where the header has 2 (line 2)"),
         ('a,b\n1,2\n"3,4\n', 2, "is not valid CSV (unexpected end of data, line 3)"),
         ('a,b\n1,"2"3\n', 1, "is not valid CSV"),
-        ("a,a\n1,2\n", 0, "names column 'a' twice"),
         ("a,b\n1,2\ncafé,3\n".encode("cp1252"), 2, "has the byte 0xe9, which is not UTF-8"),
         ("café,b\n1,2\n".encode("cp1252"), 0, "in cp1252 it reads 'café'"),
     ],
@@ -72,3 +74,10 @@ def test_blank_lines_are_no_rows_and_columns_without_a_name_get_one():
 def test_a_row_that_cannot_be_read_is_told_by_its_number(content, row, reason):
     number, words = refusal(content)
     assert (number, reason in words) == (row, True), (number, words)
+
+
+def test_a_name_that_stands_twice_is_refused_where_it_is_trained_on():
+    ((number, row),) = enumerate(read("a,b,a\n1,2,3\n"), 1)
+    assert (row["b"], row["a.1"]) == ("2", "3")
+    with pytest.raises(DataError, match="column 'a' must stand once in the header, and stands"):
+        text_of(row["a"], "a", number)

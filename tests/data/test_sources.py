@@ -218,6 +218,13 @@ def test_nulls_and_blanks_are_read_as_nothing_and_examples_without_response_left
             '{"text": "a"}\n{"text": "b\n',
             "row 2 of '{}' is not valid JSON (Invalid control character at character 12)",
         ),
+        (
+            "data.parquet",
+            "version https://git-lfs.github.com/spec/v1",
+            "is a pointer of git LFS; run",
+        ),
+        ("data.csv", "prompt,response\n", "must hold at least one row, got none in"),
+        ("data.jsonl", '{"prompt": "a", "response": " "}\n', "response is empty (row 1))"),
         ("data.parquet", "no parquet", "(ArrowInvalid: Parquet magic bytes not found in footer"),
     ],
 )
