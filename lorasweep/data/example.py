@@ -7,17 +7,6 @@ from dataclasses import dataclass, field
 Span = tuple[int, int]
 
 
-def place_of(row: int, file: str = "") -> str:
-    """Name the place of a row.
-
-    Args:
-        row: in its file, from 1; 0 where a stream does not know it.
-        file: that holds it; empty where a data set is one file.
-    """
-    name = f"row {row:,}" if row else "a row"
-    return f"{name} of {file!r}" if file else name
-
-
 @dataclass(frozen=True)
 class Example:
     """One example as text.
@@ -55,11 +44,6 @@ class Example:
     def response(self) -> str:
         """The text that carries loss, its parts joined."""
         return "".join(self.text[start:end] for start, end in self.spans)
-
-    @property
-    def place(self) -> str:
-        """Where it stands, for a sentence."""
-        return place_of(self.row, self.file)
 
     @property
     def is_pair(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _NAMED = 5  # rows of a reason whose places are kept
+Place = tuple[int, str]  # row, and file, empty where a data set is one file
 
 
 @dataclass
@@ -12,18 +14,18 @@ class LeftOutRows:
     """Counts rows by the reason for which they are not trained on, and keeps the first places.
 
     counts: rows of each reason, which completes "N rows were left out, because".
-    places: of the first rows of each reason, such as `row 7`.
+    places: of the first rows of each reason.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
-    places: dict[str, list[str]] = field(default_factory=dict)
+    places: dict[str, list[Place]] = field(default_factory=dict)
 
-    def add(self, reason: str, place: str) -> None:
+    def add(self, reason: str, row: int, file: str = "") -> None:
         """Count a row."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         named = self.places.setdefault(reason, [])
         if len(named) < _NAMED:
-            named.append(place)
+            named.append((row, file))
 
     @property
     def total(self) -> int:
@@ -39,20 +41,34 @@ class LeftOutRows:
         """
         return [
             f"{count:,} of {rows:,} {kind} {'was' if count == 1 else 'were'} left out, because "
-            f"{reason} ({listed(self.places[reason], count)})"
+            f"{reason}{listed(self.places[reason], count)}"
             for reason, count in self.counts.items()
         ]
 
 
-def listed(places: list[str], count: int) -> str:
-    """List the first places of rows, `rows 4, 7 and 3 more`.
+def listed(places: Sequence[Place], count: int) -> str:
+    """List the first places of rows in brackets, ` (rows 4, 7 and 3 more)`.
 
     Args:
+        places: empty, or with row 0, where a stream does not know them.
         count: rows there are in all.
     """
-    shared = all(place.startswith("row ") and " of " not in place for place in places)
-    named = [place.removeprefix("row ") for place in places] if shared else list(places)
-    if count > len(named):
-        named.append(f"{count - len(named):,} more")
-    text = " and ".join([part for part in (", ".join(named[:-1]), named[-1]) if part])
-    return f"row{'s' if count > 1 else ''} {text}" if shared else text
+    rows: dict[str, list[str]] = {}
+    for row, file in places:
+        if row:
+            rows.setdefault(file, []).append(f"{row:,}")
+    if not rows:
+        return ""
+    more = count - sum(len(numbers) for numbers in rows.values())
+    if list(rows) == [""]:
+        numbers = [*rows[""], *([f"{more:,} more"] if more else [])]
+        return f" ({'row' if count == 1 else 'rows'} {_joined(numbers)})"
+    named = [
+        f"{'row' if len(numbers) == 1 else 'rows'} {_joined(numbers)} of {file!r}"
+        for file, numbers in rows.items()
+    ]
+    return f" ({_joined([*named, *([f'{more:,} more'] if more else [])])})"
+
+
+def _joined(parts: list[str]) -> str:
+    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)

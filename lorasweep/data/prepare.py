@@ -67,9 +67,9 @@ def prepare_data(spec: DataSpec, tokenizer: Any, positions: int, vocabulary: int
             (apart.too_long, len(source.heldout), "held-out examples"),
         )
         for too_long, count, kind in left_out:
-            left = LeftOutRows()
+            left, reason = LeftOutRows(), f"their prompt fills the {seq_len} tokens of a sequence"
             for example in too_long:
-                left.add(f"their prompt fills the {seq_len} tokens of a sequence", example.place)
+                left.add(reason, example.row, example.file)
             notes += left.notes(count, kind)
     for name, tokens in (("training", train), ("held-out", heldout)):
         if len(tokens) == 0:

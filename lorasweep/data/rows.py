@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,11 @@ def _file_builder(local: Path, part: Part) -> Any:
         )
     if local.stat().st_size == 0:
         raise DataError(f"data.{part.key}: {part.path} is empty; give a file with examples")
+    if local.suffix == ".zst" and find_spec("zstandard") is None:
+        raise DataError(
+            f"data.{part.key}: a file packed as .zst needs the package zstandard, got "
+            f"{part.path!r}; install it, or unpack the file"
+        )
     with local.open("rb") as file:
         other = recognise(file.read(64))
     if suffix == ".parquet" and other and other[0] != PARQUET:

@@ -103,7 +103,7 @@ def _read(part: Part, spec: DataSpec, tokenizer: Any) -> _Examples:
         count += 1
         example = read_row(row, reader)
         if isinstance(example, LeftOut):
-            read.left_out.add(example.reason, row.place)
+            read.left_out.add(example.reason, row.number, row.file)
         else:
             read.examples.append(example)
     return replace(read, rows=count)
@@ -164,8 +164,8 @@ def overlap(train: Sequence[Example], heldout: Sequence[Example]) -> list[str]:
     both = [example for example in heldout if example in trained]
     if not both:
         return []
-    places = [example.place for example in both[:3]]
-    return [f"{in_both(len(both), len(heldout))} ({listed(places, len(both))})"]
+    places = [(example.row, example.file) for example in both[:3]]
+    return [f"{in_both(len(both), len(heldout))}{listed(places, len(both))}"]
 
 
 def in_both(count: int, heldout: int) -> str:

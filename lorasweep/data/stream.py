@@ -88,7 +88,7 @@ def _documents(
             placed = opened.placed(row, reader.columns)
             document = read_row(placed, reader)
             if isinstance(document, LeftOut):
-                left_out.add(document.reason, placed.place)
+                left_out.add(document.reason, placed.number, placed.file)
             else:
                 yield document
 

@@ -18,7 +18,6 @@ from typing import Any
 from lorasweep.data.cells import text_of
 from lorasweep.data.csv_rows import csv_rows
 from lorasweep.data.encoding import UnreadableFileError, UnreadableRowError, text_lines
-from lorasweep.data.example import place_of
 from lorasweep.data.json_rows import json_rows
 from lorasweep.errors import DataError, in_a_line
 
@@ -39,11 +38,6 @@ class PlacedRow:
     number: int
     file: str = ""
 
-    @property
-    def place(self) -> str:
-        """Where it stands, for a sentence."""
-        return place_of(self.number, self.file)
-
 
 @dataclass(frozen=True)
 class WrittenFiles:
@@ -54,7 +48,7 @@ class WrittenFiles:
     separator: of CSV; empty for JSON.
     encoding: that the data set's card asks for; UTF-8 as a rule.
     download: `datasets`' configuration, with which remote files are opened.
-    named: whether a row's place names its file, since the sweep names none.
+    named: whether rows are given with their file, since the sweep names none.
     """
 
     key: str

@@ -19,11 +19,13 @@ class DataSize:
     """Size of training data; None where it cannot be known here.
 
     source: where the numbers come from, or why there are none, as half a sentence.
+    notes: sentences on what was cut or left out.
     """
 
     examples: int | None
     tokens: int | None
     source: str
+    notes: tuple[str, ...] = ()
 
     def limited(self, limit: int | None) -> DataSize:
         """Scale the size down to the first `limit` examples."""
@@ -54,8 +56,9 @@ def measure_data(data: DataSpec, model: ModelSpec, positions: int, vocabulary: i
             return DataSize(
                 None, None, f"unknown, since the tokenizer of {model.path} is not on this machine"
             )
-        train = prepare_data(data, tokenizer, positions, vocabulary).train
-        return DataSize(len(train), int(train.lengths_N.sum()), "read and tokenised")
+        read = prepare_data(data, tokenizer, positions, vocabulary)
+        tokens = int(read.train.lengths_N.sum())
+        return DataSize(len(read.train), tokens, "read and tokenised", read.notes)
     published = PUBLISHED_DATA.get(data.path)
     if published is None:
         return DataSize(

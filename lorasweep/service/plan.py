@@ -47,7 +47,11 @@ def plan_sweep(spec: SweepSpec, throughput: float | None = None) -> SweepPlan:
             sizes[key] = measure_data(study.data, study.model, shape.positions, shape.vocabulary)
         plan = estimate(study, shape, sizes[key], seq_len, throughput)
         found = arrivals.get(study.study_name, {})
-        notes = (*_notes(study, plan, is_published=shape.published), *_precision(study, found))
+        notes = (
+            *_notes(study, plan, is_published=shape.published),
+            *sizes[key].notes,
+            *_precision(study, found),
+        )
         studies.append(plan.model_copy(update={"notes": notes}))
     return SweepPlan(
         name=spec.name,

@@ -24,13 +24,13 @@ def part_of(path, split="train", **fields):
 
 def read(path, split="train", **fields):
     rows = open_rows(part_of(path, split, **fields), DataSpec())
-    return [(row.place, row.cells) for row in rows.read()]
+    return [((row.number, row.file), row.cells) for row in rows.read()]
 
 
 def stream(path, split="train"):
     opened = open_stream(part_of(path, split), DataSpec(streaming=True))
     found = [opened.placed(row, "response") for row in opened.of_column("response")]
-    return [(row.place, row.cells["response"]) for row in found]
+    return [((row.number, row.file), row.cells["response"]) for row in found]
 
 
 def refusal(path, split="train", **fields):
@@ -46,8 +46,8 @@ def test_one_file_may_be_compressed(tmp_path, pack, name, content):
     endings = {gzip.compress: ".gz", bz2.compress: ".bz2", lzma.compress: ".xz"}
     path = tmp_path / (name + endings.get(pack, ""))
     path.write_bytes(pack(content.encode()))
-    assert read(path) == [(f"row {i}", row) for i, row in enumerate(ROWS, 1)]
-    assert stream(path) == [(f"row {i}", row["response"]) for i, row in enumerate(ROWS, 1)]
+    assert read(path) == [((i, ""), row) for i, row in enumerate(ROWS, 1)]
+    assert stream(path) == [((i, ""), row["response"]) for i, row in enumerate(ROWS, 1)]
 
 
 def test_rows_of_a_folder_name_their_file_also_in_an_archive(tmp_path):
@@ -55,9 +55,7 @@ def test_rows_of_a_folder_name_their_file_also_in_an_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("c.jsonl", LINES)
     places = [
-        f"row {i} of '{tmp_path}/{name}'"
-        for name in ("a.jsonl", "b.zip/c.jsonl")
-        for i in range(1, 9)
+        (i, f"{tmp_path}/{name}") for name in ("a.jsonl", "b.zip/c.jsonl") for i in range(1, 9)
     ]
     assert [place for place, _ in read(tmp_path)] == places
     assert [place for place, _ in stream(tmp_path)] == places
@@ -112,7 +110,7 @@ def test_a_data_set_saved_without_splits_has_none(tmp_path):
 def test_a_format_that_is_saved_with_the_data_changes_nothing(tmp_path):
     saved = datasets.Dataset.from_list([{"prompt": 1, "response": "a"}]).with_format("numpy")
     saved.save_to_disk(tmp_path / "saved")
-    assert read(tmp_path / "saved") == [("row 1", {"prompt": 1, "response": "a"})]
+    assert read(tmp_path / "saved") == [((1, ""), {"prompt": 1, "response": "a"})]
 
 
 def test_columns_are_those_of_all_rows_up_to_the_limit(tmp_path):

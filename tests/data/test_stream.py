@@ -171,7 +171,7 @@ def test_documents_without_text_are_counted(folder):
     assert len(list(split_documents(streamed(folder), None, left_out))) == 100
     assert left_out.counts == {"their text is empty": 4}
     assert sorted(left_out.places["their text is empty"]) == [
-        f"row 26 of '{folder / str(part)}.jsonl'" for part in range(4)
+        (26, f"{folder / str(part)}.jsonl") for part in range(4)
     ]
 
 

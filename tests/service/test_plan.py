@@ -184,6 +184,15 @@ def test_the_best_are_repeated_in_their_mean_length():
     assert study.tokens == (1 + 3 + 2 * 2) * 72_970_000
 
 
+def test_a_plan_says_what_is_left_out_of_the_data(tmp_path):
+    rows = [{"prompt": f"p{i}", "response": "" if i == 3 else "r"} for i in range(20)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = parse_sweep(default_sweep("testbed", str(tmp_path / "data.jsonl")))
+    (study,) = plan_sweep(spec).studies
+    note = "1 of 20 rows was left out, because their response is empty (row 4)"
+    assert note in study.notes
+
+
 def test_unknown_data_leave_out_what_depends_on_them():
     spec = large(space={"epochs": [1]}, data={"path": "nobody/knows"})
     facts = plan_sweep(spec)
