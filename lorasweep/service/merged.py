@@ -88,7 +88,8 @@ def _merge(trial: str, domain: str, results: SweepResults, paths: SweepPaths) ->
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    said = f"; rounding to its dtype changed the update by {rounding:.0%}"
+    adapter_kept = paths.best("lora", domain)
+    said = f"; rounding to its dtype changed the update by {rounding:.0%}, {adapter_kept} is exact"
     return f"merged   {folder}{said if rounding >= _SAID else ''}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,40 @@ def test_families_that_are_not_tried_out_before_a_sweep_are_tried_out_here(name)
     assert not {(name, targets) for targets in TARGET_SETS} & REFUSED
     empty = model_of(name, "meta")
     assert not any(layer.by_weight for layer in adapter_layers(empty, "all"))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_any_set_of_ones_own_arrives_of_these_families(name, seed):
+    """Some layers of some blocks, as a list or an expression may name them."""
+    empty = model_of(name, "meta")
+    layers = adapter_layers(empty, "all")
+    some = tuple(random.Random(seed).sample(layers, 1 + seed * (len(layers) // 2 - 1)))
+    assert arrival(empty, some, LoraHyperparameters(rank=3)).is_whole
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "by_weight"),
+    [
+        ("deepseek_v2", ["q_a_proj", "kv_b_proj"], 0),
+        ("deepseek_v2", ["down_proj"], 2),
+        ("deepseek_v2", ["gate_proj"], 2),  # half of what PEFT would join
+        ("deepseek_v2", r"layers\.1\..*(up|o)_proj", 1),
+        ("qwen3_next", ["shared_expert.up_proj", "o_proj"], 2),
+        ("llama", r"layers\.1\.", 0),
+    ],
+)
+def test_sets_of_ones_own_are_tried_out_too(name, own, by_weight, tmp_path: Path):
+    model_of(name).save_pretrained(str(tmp_path))
+    content = {"model": {"path": str(tmp_path)}, "targets": {"mine": own}}
+    study = parse_sweep({**content, "space": {"targets": ["mine"]}})
+    if name in FAMILIES:
+        layers = adapter_layers(model_of(name, "meta"), "mine", study.targets)
+        found = arrival(model_of(name, "meta"), layers, LoraHyperparameters(rank=3))
+    else:
+        found = check_targets(study, name)["mine"]
+    assert found.is_whole
+    assert found.by_weight == by_weight
 
 
 @pytest.mark.parametrize("name", REWRITTEN)

@@ -1,6 +1,7 @@
 """Report and best weights after a sweep; its journal is written by hand, nothing is trained."""
 
 import errno
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 
 from lorasweep.errors import LorasweepError
 from lorasweep.service.sweep import keep_best, run_sweep
+from lorasweep.store.journal import Journal
+from lorasweep.store.kept import describe
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.results import load_results
 from tests.folders import sweep_folder
+from tests.store.test_kept import check
 
 
 @pytest.fixture
@@ -134,6 +138,33 @@ def test_the_report_links_the_weights_that_were_kept(paths, ended):
         "best",
     ]
     assert all(Path(line.split()[1]).exists() for line in out.splitlines()[1:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"status": "unchecked", "loaded": None, "reason": "its folder is gone"}, 0),
+        ({"status": "differs", "loaded": 1.5}, 1),
+        ({"status": "unloadable", "loaded": None, "reason": "header too large"}, 1),
+    ],
+)
+def test_kept_weights_that_are_not_those_measured_exit_1(paths, ended, changes, code):
+    found = check(ordered(paths)[0], **changes)
+    worse = check(ordered(paths)[1], status="differs", loaded=9.0)  # of a trial that is not best
+    with Journal(paths.journal, paths.lock) as journal:
+        journal.append(worse)
+        journal.append(found)
+    ended_with, out = ended()
+    assert ended_with == code
+    assert out.splitlines()[-1] == f"kept     {describe(found)}"
+    report = (paths.report / "report.md").read_text(encoding="utf-8")
+    page = (paths.report / "report.html").read_text(encoding="utf-8")
+    warned = json.loads((paths.report / "analysis.json").read_text(encoding="utf-8"))["warnings"]
+    for text in (report, page):
+        assert f"kept adapter of trial {found.trial}" in text
+        assert f"kept adapter of trial {worse.trial}" not in text
+    assert any(describe(found) in warning for warning in warned) == (found.status != "agrees")
 
 
 def test_a_report_that_cannot_be_written_is_one_sentence(paths, ended):
