@@ -36,6 +36,8 @@ def _sentence(path: str, kind: str, message: str, value: Any) -> str:
     got = "" if "got " in message or kind == "value_error" else f", got {shown}"
     if kind == "string_pattern_mismatch":
         message = "must have up to 64 letters, digits, '.', '_' or '-', a letter or digit first"
+    if message.startswith("."):  # of fields below, each in a line
+        return "\n".join(f"{path}{line}" for line in message.splitlines())
     return f"{path}: {message}{got}" if path else f"{message}{got}"
 
 

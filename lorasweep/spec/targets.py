@@ -53,7 +53,8 @@ def read_own_sets(value: Any) -> dict[str, Definition]:
     """Read the sets that a sweep defines; one that repeats a built-in one is left out.
 
     Raises:
-        ValueError: a name or a definition breaks its rule, in one line for each.
+        ValueError: a name or a definition breaks its rule; a line for each, with a dot and its
+            name first.
     """
     if not isinstance(value, Mapping):
         raise ValueError(
@@ -64,12 +65,12 @@ def read_own_sets(value: Any) -> dict[str, Definition]:
         try:
             definition = _read_definition(str(name), layers)
         except ValueError as error:
-            problems.append(f"{name}: {error}")
+            problems.append(f".{name}: {error}")
             continue
         if name in BUILT_IN and _AS_BUILT_IN.get(name) == {*definition}:
             continue  # so that its trials are those of the built-in set
         if name in BUILT_IN:
-            problems.append(f"{name}: is built in and cannot be defined again; use another name")
+            problems.append(f".{name}: is built in and cannot be defined again; use another name")
         else:
             own[str(name)] = definition
     if problems:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lorasweep.spec.space import Level
 from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.targets import Definition, definition_text
 from lorasweep.spec.trial import DURATIONS, canonical_json
 from lorasweep.store.results import SweepResults, TrialResult
 from lorasweep.store.scores import Scores
@@ -107,11 +108,13 @@ class Settings:
 
     lasting: duration of a trial, where the sweeps count it in different units: `40 steps`, or the
         hyperparameter that sets it.
+    renamed: sets of targets that other sweeps define otherwise, each with its definition.
     """
 
     added: Mapping[str, Level]
     dropped: frozenset[str]
     lasting: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, trial: TrialResult) -> dict[str, Level]:
         """Hyperparameters of a trial among those of the other sweeps."""
@@ -119,6 +122,8 @@ class Settings:
         if self.lasting:
             level = trial.hyperparameters.get(self.lasting)
             kept["duration"] = self.lasting if level is None else f"{level} {self.lasting}"
+        if (targets := kept.get("targets")) in self.renamed:
+            kept["targets"] = self.renamed[str(targets)]
         return {**kept, **self.added}
 
 
@@ -133,14 +138,28 @@ def settings(studies: Sequence[SweepSpec]) -> list[Settings]:
         for name in trained[0]
         if len({one[name] for one in trained}) > 1 and not (mixed and name == "train.steps")
     ]
+    renamed = _renamed_sets(studies)
     return [
         Settings(
             added={name: one[name] for name in varied},
             dropped=frozenset(DURATIONS if mixed else unused[kind]),
             lasting=f"{study.train.steps} steps" if mixed and kind == "steps" else kind * mixed,
+            renamed={
+                name: f"{name}={definition_text(study.targets[name])}"
+                for name in renamed & study.targets.keys()
+            },
         )
         for study, one, kind in zip(studies, trained, kinds, strict=True)
     ]
+
+
+def _renamed_sets(studies: Sequence[SweepSpec]) -> set[str]:
+    """Collect the names of sets of targets that the studies define differently."""
+    definitions: dict[str, set[Definition]] = {}
+    for study in studies:
+        for name, definition in study.targets.items():
+            definitions.setdefault(name, set()).add(definition)
+    return {name for name, found in definitions.items() if len(found) > 1}
 
 
 def _trained(study: SweepSpec) -> dict[str, Level]:

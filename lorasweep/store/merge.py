@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from lorasweep.errors import UsageError
 from lorasweep.spec.space import AXES
@@ -198,7 +198,7 @@ def _apart(found: Sequence[Group]) -> Iterator[str]:
         )
 
 
-def _remarks(group: Group, given: Iterable[Settings]) -> Iterator[str]:
+def _remarks(group: Group, given: Collection[Settings]) -> Iterator[str]:
     """List what the sweeps of a group do not share."""
     of = f"{group.name}: " if group.name else ""
     added = dict.fromkeys(
@@ -208,6 +208,11 @@ def _remarks(group: Group, given: Iterable[Settings]) -> Iterator[str]:
         verb = "differs" if len(added) == 1 else "differ"
         counts = "counts as a hyperparameter" if len(added) == 1 else "count as hyperparameters"
         yield f"{of}{', '.join(added)} {verb} between the sweeps and so {counts}"
+    if renamed := sorted({name for one in given for name in one.renamed}):
+        yield (
+            f"{of}targets {', '.join(renamed)} are defined differently in the sweeps, and so are "
+            "told apart by their definitions"
+        )
     sources = {
         piece.sweep.origin: base.source_accuracy
         for piece in group.pieces

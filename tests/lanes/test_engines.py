@@ -8,6 +8,18 @@ import torch
 from lorasweep.data.shard import Shard
 from lorasweep.lanes.engines import open_engine
 from lorasweep.spec.sweep import parse_sweep
+from lorasweep.spec.trial import LoraHyperparameters
+from lorasweep.train.packed import PackedEngine
+
+
+def test_a_lane_knows_the_sets_of_targets_that_its_sweep_defines():
+    spec = parse_sweep({"space": {"targets": ["upper"]}, "targets": {"upper": ["up_proj"]}})
+    engine = open_engine(spec, Shard(), torch.device("cpu"), None)
+    assert isinstance(engine, PackedEngine)
+    trial = spec.trial({"targets": "upper"})
+    assert isinstance(trial.hyperparameters, LoraHyperparameters)
+    layers = engine.model.adapter(trial.hyperparameters, 0).layers
+    assert {layer.name.rpartition(".")[2] for layer in layers} == {"up_proj"}
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.errors import DataError, SpecError
+from lorasweep.errors import DataError, ModelError, SpecError
 from lorasweep.model.published import PUBLISHED
 from lorasweep.service.data_size import DataSize, measure_data
 from lorasweep.service.display import show_plan
@@ -23,6 +23,7 @@ from lorasweep.service.throughput import MEASURED_TOKENS_PER_S, assumed_throughp
 from lorasweep.spec.grid import planned_trials
 from lorasweep.spec.presets import default_sweep
 from lorasweep.spec.sweep import DataSpec, ModelSpec, parse_sweep
+from tests.model.families import model_of
 from tests.spec.test_space import spaces_of
 
 LLAMA = PUBLISHED["meta-llama/Llama-2-7b-hf"]
@@ -287,3 +288,42 @@ def test_a_plan_is_shown_in_lines_that_a_person_reads(capsys):
         "FLOPs in all",
     ):
         assert words in shown
+
+
+def test_a_plan_says_what_sets_of_targets_adapt_and_what_is_in_none(tmp_path, capsys):
+    model_of("qwen2_moe").save_pretrained(str(tmp_path))
+    content = {
+        "model": {"path": str(tmp_path)},
+        "data": MAGICODER,
+        "space": {"targets": ["attention", "mlp", "upper"]},
+        "targets": {"upper": ["up_proj"]},
+        "train": {"steps": 4},
+        "search": NO_SEARCH,
+    }
+    spec = parse_sweep(content)
+    (study,) = plan_sweep(spec).studies
+    assert study.targets is not None
+    assert set(study.targets.sets) == {"attention", "mlp", "upper"}
+    assert [part.name for part in study.targets.in_no_set][:2] == [
+        "mlp.experts.gate_up_proj",
+        "mlp.experts.down_proj",
+    ]
+    said = ("'mlp' is", "'upper' is", "in no set")
+    assert sum(note.startswith(said) for note in study.notes) == 3
+    show_plan(plan_sweep(spec))
+    shown = capsys.readouterr().out
+    assert " targets   attention " in shown
+    assert "in no set of targets: mlp.experts.gate_up_proj (" in shown
+    (dense,) = plan_sweep(parse_sweep(default_sweep(None, None))).studies
+    assert dense.targets is not None
+    assert not any("set" in note for note in dense.notes)
+    full = parse_sweep({**content, "space": {"lr": True}, "methods": {"full": {}}})
+    assert [study.targets for study in plan_sweep(full).studies] == [None]
+
+
+def test_a_plan_of_a_set_that_the_model_lacks_is_refused(tmp_path):
+    model_of("mixtral").save_pretrained(str(tmp_path))
+    for targets in ("mlp", "all"):
+        content = {"model": {"path": str(tmp_path)}, "space": {"targets": [targets]}}
+        with pytest.raises(ModelError, match=r"the experts of a block are one parameter.*use 'att"):
+            plan_sweep(parse_sweep({**content, "data": MAGICODER}))

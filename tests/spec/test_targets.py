@@ -113,8 +113,19 @@ def test_the_trunk_of_a_trial_depends_on_the_definition():
 )
 def test_a_wrong_definition_is_refused_in_a_sentence(own, sentence):
     (problem,) = problems_of({"space": {"lr": True}, "targets": own})
-    assert problem.startswith("targets: ")
+    assert problem.startswith(("targets: must map", f"targets.{next(iter(own))}: "))
     assert sentence in problem
+
+
+def test_all_wrong_definitions_are_refused_at_once():
+    own = {"all": ["q_proj"], "x": [], "good": ["q_proj"], "y": "("}
+    found = problems_of({"space": {"rank": [0]}, "targets": own})
+    assert [problem.split(":")[0] for problem in found] == [
+        "targets.all",
+        "targets.x",
+        "targets.y",
+        "space.rank",
+    ]
 
 
 def test_a_level_that_nobody_defines_is_refused_with_all_names():

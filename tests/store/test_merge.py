@@ -105,6 +105,32 @@ def test_what_each_sweep_holds_fixed_in_training_counts_as_a_hyperparameter():
     )
 
 
+def test_two_definitions_of_one_set_of_targets_are_two_levels():
+    own = {"upper": ["up_proj"], "same": "q_proj|v_proj"}
+    a = sweep("a", [trial("t1", targets="upper"), trial("t2", targets="same")], targets=own)
+    b = sweep("b", [trial("t3", targets="upper"), trial("t4", targets="same")])
+    b = replace(b, spec=parse_sweep({"space": {"lr": True}, "targets": {**own, "upper": "up|o_"}}))
+    c = sweep("c", [trial("t5", targets="upper")], targets=own)
+    merged = merge([a, b, c])
+    levels = {t.trial: t.hyperparameters["targets"] for t in merged.trials}
+    assert levels == {
+        "t1": "upper=up_proj",
+        "t2": "same",
+        "t3": "upper=up|o_",
+        "t4": "same",
+        "t5": "upper=up_proj",
+    }
+    assert (
+        "targets upper are defined differently in the sweeps, and so are told apart by their "
+        "definitions" in merged.notes
+    )
+    assert [t.hyperparameters["targets"] for t in merge([a, c]).trials] == [
+        "upper",
+        "same",
+        "upper",
+    ]
+
+
 def test_what_changes_no_result_sets_no_sweeps_apart():
     a = sweep("a", [trial("t1")])
     b = sweep("b", [trial("t2")], train={"recompute": True}, evaluate={"batch_size": 4})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.model.base import load_tokenizer
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec, TrainSpec
+from lorasweep.spec.targets import OwnSets
 from lorasweep.spec.trial import FullHyperparameters, LoraHyperparameters
 from lorasweep.store.paths import TrialPaths
 from lorasweep.store.records import Rung
@@ -37,6 +38,7 @@ class Setup:
 
     saved: the step after which it is saved, for another engine to resume from.
     lockstep: evaluate with the model sharded, even though it would fit.
+    own: sets of targets that the sweep defines.
     """
 
     folder: Path
@@ -50,12 +52,13 @@ class Setup:
     dtype: Literal["fp32", "bf16"] = "fp32"
     saved: int | None = None
     lockstep: bool = False
+    own: OwnSets = field(default_factory=dict)
 
     def begin(self, shard: Shard, state: Path | None = None) -> DeepSpeedEngine:
         """Load an engine and admit the trial."""
         model = ModelSpec(path=str(self.folder), dtype=self.dtype)
         spec = DeepSpeedSpec(stage=self.stage, offload=self.offload)
-        engine = DeepSpeedEngine(model, spec, shard, CPU)
+        engine = DeepSpeedEngine(model, spec, shard, CPU, self.own)
         try:
             engine.load(self.hyperparameters, self.train, self.seed)
             engine.admit(engine.prepare(self.trial(engine, shard), state))

@@ -23,6 +23,8 @@ from lorasweep import testbed
 from lorasweep.data.shard import Shard
 from lorasweep.data.tokens import Tokens
 from lorasweep.errors import LorasweepError, OutOfMemoryError
+from lorasweep.model.base import load_base
+from lorasweep.model.packed import PackedModel
 from lorasweep.spec.sweep import DeepSpeedSpec, ModelSpec
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train import sharded_state
@@ -276,6 +278,19 @@ def test_a_resumed_adapter_draws_the_same_dropout(setup: Setup, tmp_path: Path):
     check_resumed(trained, 4)
     without = run_trial(replace(setup, hyperparameters=LORA), tmp_path / "without")
     assert trained.losses != pytest.approx(without.losses, rel=1e-4)
+
+
+def test_a_set_of_targets_of_ones_own_trains_as_in_a_lane(setup: Setup, tmp_path: Path):
+    own = {"upper": ("up_proj", "v_proj")}
+    upper = LORA.model_copy(update={"targets": "upper"})
+    sharded = run_trial(replace(setup, hyperparameters=upper, own=own, steps=4), tmp_path)
+    model = PackedModel(load_base(ModelSpec(path=str(setup.folder)), CPU), CPU, own)
+    trial = PackedTrial(setup.folder, setup.tokens, SPEC, upper, 4, width=64)
+    packed = train_packed(trial, model=model)
+    assert sharded.losses == pytest.approx(packed.losses, rel=1e-5)
+    adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert {name.split(".")[-3] for name in adapter} == {"up_proj", "v_proj"}
+    assert distance(packed.adapter, adapter) < SUMMED_ELSEWHERE["adamw"]
 
 
 @pytest.mark.parametrize("stage", [0, 3])

@@ -18,14 +18,17 @@ from lorasweep.data.shard import Shard
 from lorasweep.errors import OutOfMemoryError
 from lorasweep.model import packed as packed_layers
 from lorasweep.model.adapter import Stack, layer_tensors
-from lorasweep.spec.sweep import TrainSpec
-from lorasweep.spec.targets import TARGET_SETS, UNGATED
+from lorasweep.model.base import load_base
+from lorasweep.model.packed import PackedModel
+from lorasweep.spec.sweep import ModelSpec, TrainSpec
+from lorasweep.spec.targets import TARGET_SETS, UNGATED, OwnSets
 from lorasweep.spec.trial import LoraHyperparameters
 from lorasweep.train.lora_slot import LoraSlot
 from lorasweep.train.packed import PackedEngine
 from lorasweep.train.progress import TrialNotes
 from tests.examples import examples, pack
 from tests.train.trial import (
+    CPU,
     Outcome,
     Trial,
     copied,
@@ -114,6 +117,22 @@ def test_packed_trials_end_as_each_does_alone(mixed: list[Trial], alone: list[Ou
     back = mixed[::-1]
     assert_same(back, alone[::-1], train_together(back))
     assert distance(alone[0].adapter, alone[5].adapter) > 0.01  # they are not all one
+
+
+def test_sets_of_targets_of_ones_own_end_as_each_does_alone(mixed: list[Trial]):
+    own: OwnSets = {"upper": ("up_proj", "v_proj"), "last": r"layers\.1\.", "qvo": "[qvo]_proj"}
+    sets = ["upper", "all", "last", "upper", "qv", "qvo"]
+    trials = [
+        replace(trial, hyperparameters=trial.hyperparameters.model_copy(update={"targets": name}))
+        for trial, name in zip(mixed, sets, strict=False)
+    ]
+    assert len(trials) == 6
+    base = load_base(ModelSpec(path=str(mixed[0].folder)), CPU)
+    model = PackedModel(base, CPU, own)
+    expected = [train(trial, model=model) for trial in trials]
+    assert_same(trials, expected, train_together(trials, model=model))
+    counts = [len(outcome.adapter) for outcome in expected]
+    assert counts == [2 * 2 * n for n in (2, 7, 3.5, 2, 2, 3)]
 
 
 def test_the_plain_loop_ends_the_same(mixed: list[Trial], alone: list[Outcome]):

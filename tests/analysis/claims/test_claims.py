@@ -205,6 +205,26 @@ def test_a_planted_truth_holds_and_its_opposite_does_not(name):
         assert claim.to_decide is None
 
 
+@pytest.mark.parametrize("name", TRUE_AND_FALSE)
+def test_sets_of_targets_of_ones_own_do_not_keep_claims_from_being_judged(name):
+    def beside(trials):
+        own = [
+            t.model_copy(
+                update={
+                    "trial": f"{t.trial}-own",
+                    "hyperparameters": {**t.hyperparameters, "targets": "last=layers.(2[4-9]|3.)"},
+                }
+            )
+            for t in trials
+            if t.hyperparameters.get("targets") == "all"
+        ]
+        return [*trials, *own]
+
+    true, false = TRUE_AND_FALSE[name]
+    assert judge(beside(true))[name].verdict == HOLDS
+    assert judge(beside(false))[name].verdict == FAILS
+
+
 def test_the_order_of_importance_is_read_from_the_ranking():
     narrow = {"epochs": (1.0,)}
     steep = replace(PLAIN, bend=0.4, modules=(-0.2, 0.0, 0.05), by_rank=0.03)
