@@ -73,29 +73,41 @@ def read_rows(file: Path) -> list[Row]:
 
 def make_example(row: Row, tokenizer: Any, seq_len: int) -> Example | None:
     """Tokenise a row; None if no token with loss fits."""
-    if "messages" in row:
-        text, spans = render_chat(row["messages"], tokenizer)
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = encoded["input_ids"]
-        loss = [
-            any(first <= start < last for first, last in spans)
-            for start, _ in encoded["offset_mapping"]
-        ]
-        prompt, response = text[: spans[0][0]], text[slice(*spans[0])]
-    else:
-        prompt, response = read_pair(row)
-        before = tokenizer(prompt)["input_ids"]
-        ids = tokenizer(prompt + response)["input_ids"]
-        if ids[: len(before)] != before:
-            # A token would span the border. At inference the prompt is tokenised alone.
-            ids = before + tokenizer(response, add_special_tokens=False)["input_ids"]
-        ids = [*ids, tokenizer.eos_token_id]
-        loss = [index >= len(before) for index in range(len(ids))]
+    ids, loss, prompt, response = (read_chat if "messages" in row else read_pair)(row, tokenizer)
     ids, loss = ids[:seq_len], loss[:seq_len]
     return Example(ids, loss, prompt, response) if any(loss[1:]) else None
 
 
-def read_pair(row: Row) -> tuple[str, str]:
+def read_pair(row: Row, tokenizer: Any) -> tuple[list[int], list[bool], str, str]:
+    """Tokenise prompt and response, as a whole if the prompt then has the tokens that it has alone.
+
+    Otherwise a token would span the border, and at inference the prompt is tokenised alone.
+    """
+    prompt, response = columns_of(row)
+    # Some tokenizers append an end token to every text.
+    appended = 1 if tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id] else 0
+    before = tokenizer(prompt)["input_ids"]
+    before = before[: len(before) - appended]
+    ids = tokenizer(prompt + response)["input_ids"]
+    ids = ids[: len(ids) - appended]
+    if ids[: len(before)] != before:
+        ids = before + tokenizer(response, add_special_tokens=False)["input_ids"]
+    ids = [*ids, tokenizer.eos_token_id]
+    return ids, [index >= len(before) for index in range(len(ids))], prompt, response
+
+
+def read_chat(row: Row, tokenizer: Any) -> tuple[list[int], list[bool], str, str]:
+    """Tokenise a conversation as rendered, with loss on all that the assistant writes."""
+    text, spans = render_chat(row, tokenizer)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    loss = [
+        any(first <= start < last for first, last in spans)
+        for start, _ in encoded["offset_mapping"]
+    ]
+    return encoded["input_ids"], loss, text[: spans[0][0]], text[slice(*spans[0])]
+
+
+def columns_of(row: Row) -> tuple[str, str]:
     """Read prompt and response of a row, a question as lm-eval's gsm8k writes it.
 
     Raises:
@@ -109,29 +121,36 @@ def read_pair(row: Row) -> tuple[str, str]:
     raise SystemExit(f"--train: the columns must be messages, or prompt and response, got {[*row]}")
 
 
-def render_chat(turns: list[Row], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
-    """Render a conversation, and find the characters that each assistant turn takes.
+def render_chat(row: Row, tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
+    """Render a conversation, and find the characters that each trained assistant turn takes.
 
     Raises:
         SystemExit: the template does not write a conversation's beginning as a prefix of the whole,
             so that this simple reading cannot check it.
     """
 
+    turns = row["messages"]
+
     def render(count: int, *, asked: bool = False) -> str:
         text: str = tokenizer.apply_chat_template(
-            turns[:count], tokenize=False, add_generation_prompt=asked
+            turns[:count], tools=row.get("tools"), tokenize=False, add_generation_prompt=asked
         )
         return text
 
     whole = render(len(turns))
     spans = []
     for number, turn in enumerate(turns):
-        if turn["role"] == "assistant":
+        if is_trained(turn):
             before, after = render(number, asked=True), render(number + 1)
             if not (whole.startswith(after) and after.startswith(before)):
                 raise SystemExit(f"the template rewrites earlier turns: {before!r} in {whole!r}")
             spans.append((len(before), len(after)))
     return whole, spans
+
+
+def is_trained(turn: Row) -> bool:
+    """Check whether a turn carries loss: the assistant's own, unless its weight is 0."""
+    return turn["role"] == "assistant" and turn.get("weight", 1) != 0 and bool(turn["content"])
 
 
 def check_examples(rows: list[Row], shown: list[Row], tokenizer: Any, seq_len: int) -> list[Check]:
@@ -169,13 +188,13 @@ def has_responses(example: Row, row: Row, tokenizer: Any, seq_len: int) -> bool:
         trained, skip_special_tokens=True, clean_up_tokenization_spaces=False
     ).strip()
     if "messages" in row:
-        said = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
+        said = [turn["content"] for turn in row["messages"] if is_trained(turn)]
     else:
-        said = [read_pair(row)[1]]
+        said = [columns_of(row)[1]]
     # Templates put line breaks or nothing between turns.
     written, wanted = "".join(text.split()), "".join("".join(said).split())
     is_cut = len(example["ids"]) == seq_len
-    return written == wanted or (is_cut and bool(written) and wanted.startswith(written))
+    return wanted.startswith(written) if is_cut else written == wanted
 
 
 @torch.no_grad()

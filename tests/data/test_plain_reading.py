@@ -29,6 +29,17 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"prompt": f'def f(x):\n    """{q}"""\n', "response": f"    return {a!r}\n"}
         for q, a in PROBLEMS
     ],
+    "weighted": [
+        {
+            "messages": [
+                {"role": "user", "content": q},
+                {"role": "assistant", "content": a[:9], "weight": 0},
+                {"role": "user", "content": "More."},
+                {"role": "assistant", "content": a, "weight": 1},
+            ]
+        }
+        for q, a in PROBLEMS
+    ],
     "chats": [{"messages": conversation(n, q, a)} for n, (q, a) in enumerate(PROBLEMS)],
 }
 
