@@ -7,7 +7,7 @@ output head, embeddings, and towers of other modalities do not count.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from lorasweep.errors import ModelError
 from lorasweep.model.layers import (
@@ -165,16 +165,13 @@ def coverage_notes(covered: Coverage, own: OwnSets) -> list[str]:
                 f"{name!r} finds no layer for values alone in {of.blocks_without_value} of the "
                 "blocks with attention"
             )
-    if left := [part for part in covered.in_no_set if part.share >= _SMALL]:
-        written.append(f"in no set of targets: {', '.join(_by_reason(left))}")
-    return written
-
-
-def _by_reason(left: Sequence[InNoSet]) -> Iterator[str]:
-    """List layers with their shares, those left out for one reason together."""
+    left = [part for part in covered.in_no_set if part.share >= _SMALL]
     for why in dict.fromkeys(part.why for part in left):
         parts = [f"{part.name} ({_percent(part.share)})" for part in left if part.why == why]
-        yield f"{' and '.join(parts)} of the linear weights, since {why}"
+        written.append(
+            f"in no set of targets: {' and '.join(parts)} of the linear weights, since {why}"
+        )
+    return written
 
 
 def _own_sentence(name: str, definition: Definition, of: SetCoverage) -> str:

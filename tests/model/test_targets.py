@@ -236,10 +236,12 @@ def notes(name: str, *sets: str, own: OwnSets | None = None) -> list[str]:
 
 def test_dense_models_need_no_notes_and_partial_sets_are_said():
     assert notes("llama", "attention", "mlp", "all", "qv") == []
-    mlp, left = notes("qwen2_moe", "attention", "mlp")
+    mlp, left, routers = notes("qwen2_moe", "attention", "mlp")
     assert re.fullmatch(r"'mlp' is \d+(\.\d+)?% of the model's mlp weights, since the rest .*", mlp)
     assert left.startswith("in no set of targets: mlp.experts.gate_up_proj (")
     assert "of the linear weights, since the experts of a block are one parameter" in left
+    assert routers.startswith("in no set of targets: mlp.gate (")
+    assert routers.endswith("of the linear weights, since it routes tokens to experts")
     (fused,) = notes("minimax", "qv")[:1]
     assert fused == "'qv' finds no layer for values alone in 1 of the blocks with attention"
 
