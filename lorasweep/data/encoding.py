@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import gzip
 import io
+import lzma
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 PARQUET = "a Parquet file"
 # What a file is that begins so, in small letters, and what to do with it.
@@ -71,7 +74,10 @@ def text_lines(
     """
     plain = encoding.lower().replace("_", "-") in {"utf-8", "utf8"}
     # Any binary file will do, which the types do not know.
-    with io.BufferedReader(file, 2**16) as buffered:  # type: ignore[type-var]
+    with (
+        io.BufferedReader(file, 2**16) as packed,  # type: ignore[type-var]
+        io.BufferedReader(_unpacked(packed), 2**16) as buffered,
+    ):
         head = buffered.peek()
         ends = re.search(rb"\r\n?|\n", head) if carriage_returns else None
         newline = "\r" if ends and ends[0] == b"\r" else "\n"
@@ -82,6 +88,16 @@ def text_lines(
             buffered, encoding, errors="surrogateescape", newline=newline
         ) as lines:
             yield iter(lines)
+
+
+def _unpacked(file: Any) -> Any:
+    """Unpack a file whose name does not say that it is packed."""
+    head = file.peek(6)
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if head.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    return lzma.LZMAFile(file) if head.startswith(b"\xfd7zXZ") else file
 
 
 def recognise(head: bytes) -> tuple[str, str] | None:

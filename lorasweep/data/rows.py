@@ -24,7 +24,7 @@ READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "cs
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 PARTS = 1024  # shards of a saved folder that is streamed
 # What a data set's card may set for JSON and CSV; other options would change what a row is.
-_READ_OPTIONS = {"sep", "delimiter", "encoding", "features"}
+_READ_OPTIONS = {"sep", "delimiter", "encoding", "features", "chunksize", "block_size"}
 
 
 @dataclass(frozen=True)

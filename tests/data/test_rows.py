@@ -50,6 +50,13 @@ def test_one_file_may_be_compressed(tmp_path, pack, name, content):
     assert stream(path) == [((i, ""), row["response"]) for i, row in enumerate(ROWS, 1)]
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_packed_file_is_read_whatever_its_name(tmp_path, pack):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(pack(LINES.encode()))
+    assert [cells for _, cells in read(path)] == ROWS
+
+
 def test_rows_of_a_folder_name_their_file_also_in_an_archive(tmp_path):
     (tmp_path / "a.jsonl").write_text(LINES)
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
@@ -108,7 +115,9 @@ def test_a_data_set_saved_without_splits_has_none(tmp_path):
 
 
 def test_a_format_that_is_saved_with_the_data_changes_nothing(tmp_path):
-    saved = datasets.Dataset.from_list([{"prompt": 1, "response": "a"}]).with_format("numpy")
+    saved = datasets.Dataset.from_list([{"prompt": 1, "response": "a"}]).with_format(
+        "numpy", columns=["response"]
+    )
     saved.save_to_disk(tmp_path / "saved")
     assert read(tmp_path / "saved") == [((1, ""), {"prompt": 1, "response": "a"})]
 

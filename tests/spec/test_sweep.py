@@ -302,6 +302,15 @@ def test_only_documents_are_streamed(field, got):
     assert parse_sweep(small(data={"streaming": False, **field}))
 
 
+def test_a_held_out_split_is_another_one_than_that_for_training():
+    with pytest.raises(
+        SpecError, match="data: heldout_split must be another split than split, got"
+    ):
+        parse_sweep(small(data={"heldout_split": "train"}))
+    parse_sweep(small(data={"heldout_split": "train", "heldout": "elsewhere"}))
+    parse_sweep(small(data={"heldout_split": "train", "split": "test"}))
+
+
 def test_a_trial_from_before_streaming_keeps_its_name():
     data = parse_sweep(small()).identity["data"]
     assert "streaming" not in data
