@@ -43,6 +43,7 @@ class Conversations:
     tokenizer: Any
     loss: Literal["all", "last"]
     _lost: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    _empty: list[int] = field(default_factory=list)
     _unended: list[int] = field(default_factory=list)
     _unlearned: list[int] = field(default_factory=list)
     _read: int = 0
@@ -103,13 +104,13 @@ class Conversations:
         """Find the parts of the assistant's turns that are trained on."""
         talk = rendered.talk
         answers = [index for index, role in enumerate(talk.roles) if role == ASSISTANT]
-        wanted = [
-            index
-            for index in (answers if self.loss == "all" else answers[-1:])
-            if talk.weighted[index] and rendered.has_text(index)
-        ]
+        asked = answers if self.loss == "all" else answers[-1:]
+        weighted = [index for index in asked if talk.weighted[index]]
+        wanted = [index for index in weighted if rendered.has_text(index)]
         if not wanted:
             return []
+        if len(wanted) < len(weighted):
+            self._empty.append(talk.row)
         marked = rendered.marked()
         if marked is None:
             return [rendered.span(index) for index in wanted]
@@ -128,6 +129,12 @@ class Conversations:
             f"conversations (row {rows[0][0]} is rendered as {_quoted(rows[0][1])})"
             for what, rows in self._lost.items()
         ]
+        if self._empty:
+            notes.append(
+                "an assistant turn is empty and carries no loss, in "
+                f"{len(self._empty):,} of {self._read:,} conversations (the first is row "
+                f"{self._empty[0]:,})"
+            )
         if self._unended:
             notes.append(
                 "the chat template puts no end token after the last turn, so "

@@ -176,8 +176,12 @@ def test_a_weight_of_zero_takes_the_loss_off_a_turn(reader):
 def test_an_empty_answer_carries_no_loss_and_a_row_of_nothing_else_is_left_out(reader):
     conversations = reader(templates.CHATML)
     turns = [TWO[0], {**TWO[1], "content": " "}, *TWO[2:]]
-    assert conversations.read({"messages": turns}, 1).response == "bye<|im_end|>\n"
-    assert conversations.read({"messages": turns[:2]}, 2) == LeftOut("their response is empty", 2)
+    assert conversations.read({"messages": turns}, 4).response == "bye<|im_end|>\n"
+    assert conversations.read({"messages": turns[:2]}, 5) == LeftOut("their response is empty", 5)
+    assert conversations.notes() == [
+        "an assistant turn is empty and carries no loss, in 1 of 2 conversations (the first is row "
+        "4)"
+    ]
 
 
 @pytest.mark.parametrize("template", [templates.THINKING, templates.CALLING])
