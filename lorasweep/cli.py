@@ -35,6 +35,8 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             print("lorasweep: stopped", file=sys.stderr)
             raise typer.Exit(130) from None
+        except EOFError as error:  # of which typer would say "Aborted!" and no more
+            raise RuntimeError(f"a file ended too early ({error})") from error
 
 
 app = typer.Typer(

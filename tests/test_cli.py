@@ -198,6 +198,63 @@ def test_a_sweep_that_ended_before_its_first_trial_leaves_the_folder_free(tmp_pa
             check_folder(paths, spec)
 
 
+def test_a_disk_without_room_is_one_sentence_before_ray_starts(lorasweep, monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setattr("lorasweep.tune.driver.connect", lambda *words: started.append(words))
+    monkeypatch.setattr("lorasweep.store.claim._LEAST_ROOM", 2**60)
+    code, _, err = lorasweep("tune", "--out", "out")
+    assert (code, started, list(tmp_path.iterdir())) == (2, [], [])
+    assert "--out: there must be 1099511627776 MiB free on the disk of out, got " in err
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (OSError("Error writing bytes to file. Detail: [errno 28] No space left"), True),
+        (EOFError("Ran out of input"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_other_errors(tmp_path, error, full):
+    from lorasweep.store.claim import lack_of_room
+    from lorasweep.store.paths import SweepPaths
+
+    sentence = lack_of_room(SweepPaths(tmp_path / "not" / "there"), error)
+    assert (sentence is not None) is full
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "last"),
+    [
+        (KeyError("k"), 1, "lorasweep: failed with KeyError: 'k'; this is a fault of lorasweep"),
+        (
+            EOFError("Ran out"),
+            1,
+            "lorasweep: failed with RuntimeError: a file ended too early (Ran",
+        ),
+        (
+            OSError(28, "No space left", "f"),
+            1,
+            "lorasweep: f: a file cannot be read or written (No",
+        ),
+        (KeyboardInterrupt(), 130, "lorasweep: stopped"),
+    ],
+)
+def test_whatever_is_raised_the_last_line_says_so(lorasweep, monkeypatch, raised, code, last):
+    def fail(_folder: Path) -> None:
+        raise raised
+
+    monkeypatch.setattr("lorasweep.service.status.status_of", fail)
+    monkeypatch.delenv("LORASWEEP_DEBUG", raising=False)
+    ended, _, err = lorasweep("status", "x")
+    assert ended == code
+    assert err.splitlines()[-1].startswith(last)
+    unforeseen = isinstance(raised, KeyError | EOFError)
+    assert ("Traceback" in err) is unforeseen
+    monkeypatch.setenv("LORASWEEP_DEBUG", "1")
+    assert ("Traceback" in lorasweep("status", "x")[2]) is not isinstance(raised, KeyboardInterrupt)
+
+
 @pytest.mark.ray
 def test_advice_is_followed_in_the_same_folder(lorasweep, ray_address, monkeypatch, pairs_file):
     monkeypatch.setenv("RAY_ADDRESS", ray_address)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from lorasweep.errors import SpecError, UsageError
+from lorasweep.errors import SpecError, UsageError, in_a_line
 from lorasweep.spec.file import read_yaml
 from lorasweep.spec.sweep import SweepSpec, parse_sweep
 from lorasweep.store import journal
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.records import BaseMeasured, Record, TrialFinished, TrialStarted
+
+_LEAST_ROOM = 4 * 2**20
+_FULL = ("no space left", "errno 28", "disk quota exceeded")
 
 
 def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
@@ -36,6 +40,38 @@ def check_folder(paths: SweepPaths, spec: SweepSpec) -> None:
             f"--out: {paths.root} cannot be written ({error.strerror or error}); choose another "
             "folder"
         ) from None
+
+
+def check_room(paths: SweepPaths) -> None:
+    """Check that a sweep can begin on the disk of its results folder.
+
+    Raises:
+        UsageError: there is less room than the report of a small sweep takes.
+    """
+    if (free := _free(paths)) < _LEAST_ROOM:
+        raise UsageError(
+            f"--out: there must be {_LEAST_ROOM >> 20} MiB free on the disk of {paths.root}, got "
+            f"{free / 2**20:.1f}; make room, or choose another folder"
+        )
+
+
+def lack_of_room(paths: SweepPaths, error: Exception) -> str | None:
+    """Phrase that a full disk ended a sweep, which libraries notice in many ways; else None."""
+    seen = [error, error.__cause__, error.__context__]
+    said = any(sign in str(one).lower() for one in seen for sign in _FULL)
+    free = _free(paths)
+    if not said and free >= _LEAST_ROOM // 4:
+        return None
+    return (
+        f"{paths.root}: the disk is full ({free / 2**20:.1f} MiB free: {type(error).__name__}: "
+        f"{in_a_line(error)}); make room and run the same command again to continue"
+    )
+
+
+def _free(paths: SweepPaths) -> int:
+    """Bytes that are free on the disk of a results folder, which may not exist yet."""
+    there = next(f for f in (paths.root, *paths.root.absolute().parents) if f.exists())
+    return shutil.disk_usage(there).free
 
 
 def _check_content(paths: SweepPaths, spec: SweepSpec) -> None:

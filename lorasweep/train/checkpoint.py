@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lorasweep.errors import LorasweepError
+from lorasweep.errors import LorasweepError, in_a_line
 from lorasweep.train.progress import Position, TrialNotes
 
 
@@ -20,7 +20,11 @@ def save_state(
     position: Position,
     notes: TrialNotes,
 ) -> None:
-    """Write a checkpoint over an earlier one; a crash leaves either the old or the new one."""
+    """Write a checkpoint over an earlier one; a crash leaves either the old or the new one.
+
+    Raises:
+        LorasweepError: it cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".state.pt"
     content = {
@@ -30,7 +34,15 @@ def save_state(
         "position": asdict(position),
         "notes": notes.model_dump(mode="json"),
     }
-    torch.save(content, temporary)
+    try:
+        torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:  # of a full disk torch only says "unexpected pos"
+        free = shutil.disk_usage(folder).free / 2**20
+        temporary.unlink(missing_ok=True)
+        raise LorasweepError(
+            f"{folder}: the trial's state cannot be saved with {free:.1f} MiB free on its disk "
+            f"({in_a_line(error)}); make room and run the same command again"
+        ) from error
     temporary.replace(folder / "state.pt")
 
 

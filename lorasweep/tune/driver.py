@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import ray
 from rich.console import Console
 
+from lorasweep.errors import LorasweepError
 from lorasweep.lanes.capacity import check_cluster
 from lorasweep.lanes.cluster import Cluster, cluster_address, connect
 from lorasweep.lanes.quiet import libraries_quiet, quiet_loggers
@@ -21,7 +22,7 @@ from lorasweep.model.arrival import check_precision
 from lorasweep.model.base import BaseReader
 from lorasweep.spec.sweep import SweepSpec
 from lorasweep.store import journal
-from lorasweep.store.claim import check_folder
+from lorasweep.store.claim import check_folder, check_room, lack_of_room
 from lorasweep.store.paths import SweepPaths
 from lorasweep.store.scratch import ray_folder, use_writable_caches
 from lorasweep.tune.live import say
@@ -61,6 +62,7 @@ def tune_sweep(
         ):
             return Ending("complete", 0)
     check_inputs(spec)
+    check_room(paths)
     use_writable_caches()
     folder_of_ray = ray_folder() if cluster_address(address) is None else None
     say(console, "reading model, data and tasks")
@@ -68,6 +70,10 @@ def tune_sweep(
         connecting = background.submit(connect, address, spec.name, folder_of_ray)
         try:
             return _run(spec, paths, console, base, connecting)
+        except Exception as error:
+            if not isinstance(error, LorasweepError) and (full := lack_of_room(paths, error)):
+                raise LorasweepError(full) from error
+            raise
         finally:
             wait([connecting])
             ray.shutdown()

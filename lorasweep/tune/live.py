@@ -146,6 +146,8 @@ def announcer(console: Console, progress: SweepProgress) -> Callable[[TrialFinis
             f"[{progress.ended}/{progress.planned}] {record.trial} {record.status} {domain}"
             f"{levels} learning={number(record.learning)} forgetting={number(record.forgetting)}",
         )
+        if record.error is not None:
+            say(console, f"  {record.error}")
 
     return announce
 

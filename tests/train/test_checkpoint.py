@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,22 @@ def test_a_half_written_state_is_ignored(trial: Trial, tmp_path: Path):
 
 
 # Ranks of one bucket too, whose padded vectors have the same size.
+def test_a_state_without_room_names_the_room_and_leaves_the_earlier_one(
+    trial: Trial, tmp_path: Path
+):
+    parameters, optimizer = start(trial)
+    save_state(tmp_path, parameters, optimizer, Position(step=1), NOTES)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # as on a disk that is full
+    try:
+        with pytest.raises(LorasweepError, match=r"cannot be saved with \d+\.\d MiB free"):
+            save_state(tmp_path, parameters, optimizer, Position(step=2), NOTES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
+    assert load_state(tmp_path, parameters, optimizer)[0] == Position(step=1)
+
+
 @pytest.mark.parametrize("change", [{"targets": "mlp"}, {"rank": 8}, {"rank": 1}])
 def test_the_state_of_another_adapter_is_refused(trial: Trial, tmp_path: Path, change):
     parameters, optimizer = start(replace(trial, hyperparameters=LORA.model_copy(update=change)))
