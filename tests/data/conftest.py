@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,19 @@ def plain() -> Any:
 @pytest.fixture(scope="session")
 def framing() -> Any:
     return make_tokenizer(framing=True)
+
+
+@pytest.fixture
+def chat_tokenizer(framing: Any) -> Callable[[str], Any]:
+    """Make a byte tokenizer with a chat template and ChatML's tokens."""
+
+    def make(template: str) -> Any:
+        tokenizer = copy.deepcopy(framing)
+        tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+        tokenizer.chat_template = template
+        return tokenizer
+
+    return make
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -51,3 +51,8 @@ MARKED = (
 MARKED_WITHOUT_END = MARKED.replace(
     "<|im_end|>{% endgeneration %}", "{% endgeneration %}<|im_end|>"
 )
+# As Phi 3's: the last turn has an end of the text that begins as the next turn would.
+TWO_ENDS = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% else %}<|endoftext|>{% endif %}"
+)

@@ -1,6 +1,5 @@
 """Conversations in the forms in which people store them, and templates as models have them."""
 
-import copy
 import json
 
 import pytest
@@ -26,12 +25,9 @@ ASKED = [
 
 
 @pytest.fixture
-def reader(framing):
+def reader(chat_tokenizer):
     def make(template, loss="all"):
-        tokenizer = copy.deepcopy(framing)
-        tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
-        tokenizer.chat_template = template
-        return Conversations("messages", tokenizer, loss)
+        return Conversations("messages", chat_tokenizer(template), loss)
 
     return make
 
@@ -242,6 +238,19 @@ def test_marks_that_leave_an_answer_out_are_refused(reader):
     )
     sentence = refusal(reader(template), {"messages": TWO})
     assert "it marks 1 of 2 in row 1" in sentence
+
+
+def test_a_turn_may_have_several_marks(reader):
+    template = templates.MARKED.replace(
+        "{{ m.content }}<|im_end|>{% endgeneration %}",
+        "{{ m.content }}{% endgeneration %}\n{% generation %}<|im_end|>{% endgeneration %}",
+    )
+    for loss, count in (("all", 2), ("last", 1)):
+        example = reader(template, loss).read({"messages": TWO}, 1)
+        parts = [example.text[start:end] for start, end in example.spans]
+        assert parts == ["hello", "<|im_end|>", "bye", "<|im_end|>"][-2 * count :]
+    blank = [TWO[0], {"role": "assistant", "content": " "}, *TWO[2:]]
+    assert marked(reader(template).read({"messages": blank}, 1)).count("⟦") == 2
 
 
 def test_an_answer_that_cannot_be_found_is_refused_with_what_was_rendered(reader):
