@@ -31,14 +31,13 @@ def csv_rows(lines: Iterator[str], separator: str = ",") -> Iterator[tuple[int, 
     Raises:
         UnreadableRowError: a row has another number of cells than the header, or open quotes.
     """
-    csv.field_size_limit(_LONGEST_CELL)
     records = csv.reader(map(_hidden, lines), delimiter=separator, strict=True)
     names: list[str] | None = None
     repeated: set[str] = set()
     row = 0
     while True:
         try:
-            cells = next(records, None)
+            cells = _next(records)
         except csv.Error as error:
             reason = f"is not valid CSV ({error}, line {records.line_num})"
             raise UnreadableRowError(row, reason, _FIX) from None
@@ -66,6 +65,15 @@ def csv_rows(lines: Iterator[str], separator: str = ",") -> Iterator[tuple[int, 
                 },
             )
         row += 1
+
+
+def _next(records: Iterator[list[str]]) -> list[str] | None:
+    """Read a record; the length of its cells is no mistake here, and may be one elsewhere."""
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        return next(records, None)
+    finally:
+        csv.field_size_limit(before)
 
 
 def _hidden(line: str) -> str:

@@ -112,6 +112,15 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (ended.stderr, ended.stdout.count(b"\n")) == (b"", 1)
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Let children heed Ctrl-C, which what a shell starts in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize("begun", [b"lorasweep.errors", b"lorasweep.service.build"])
 def test_ctrl_c_ends_in_one_line_at_any_time(tmp_path, begun):
     with subprocess.Popen(
