@@ -131,6 +131,7 @@ def _turn(turn: Any, where: str) -> tuple[Turn, bool]:
     if not isinstance(role, str):
         raise DataError(f"{where} must have a role (or 'from'), got {_shortened(dict(turn))}")
     content = fields.pop("content") if "content" in fields else fields.pop("value", None)
+    content = _joined(content)
     if content is not None and not isinstance(content, str):
         raise DataError(
             f"{where}: every turn must hold its content as text, got a {type(content).__name__}: "
@@ -142,6 +143,20 @@ def _turn(turn: Any, where: str) -> tuple[Turn, bool]:
     if content is not None or not fields:
         named["content"] = content or ""
     return {**named, **fields}, loss
+
+
+def _joined(content: Any) -> Any:
+    """Join content that is stored in parts of text, as OpenAI does; parts of other kinds stay."""
+    if not isinstance(content, list | tuple) or not content:
+        return content
+    found = [
+        part.get("text")
+        if isinstance(part, Mapping) and part.get("type", "text") == "text"
+        else None
+        for part in content
+    ]
+    texts = [text for text in found if isinstance(text, str)]
+    return "".join(texts) if len(texts) == len(found) else content
 
 
 def _loss(fields: Turn, role: str, where: str) -> bool:

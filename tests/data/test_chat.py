@@ -1,12 +1,15 @@
 """Conversations in the forms in which people store them, and templates as models have them."""
 
+import csv
 import json
 
 import pytest
 
 from lorasweep.data.chat import Conversations
 from lorasweep.data.example import Example, LeftOut
+from lorasweep.data.sources import read_source
 from lorasweep.errors import DataError
+from lorasweep.spec.sweep import DataSpec
 from tests.data import templates
 
 TEMPLATES = {name: text for name, text in vars(templates).items() if name.isupper()}
@@ -116,6 +119,8 @@ FORMS = {
     "pairs with roles": [["user", "hi"], ["assistant", "hello"]],
     "columns": {"role": ["user", "assistant"], "content": ["hi", "hello"]},
     "ShareGPT's columns": {"from": ["human", "gpt"], "value": ["hi", "hello"]},
+    "parts": [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in HELLO],
+    "two parts": [HELLO[0], {**HELLO[1], "content": [{"text": "hel"}, {"text": "lo"}]}],
     "filled with nulls": [{**turn, "name": None, "tool_calls": None} for turn in HELLO],
     "with weights": [HELLO[0], {**HELLO[1], "weight": 1}],
 }
@@ -258,3 +263,29 @@ def test_an_answer_that_cannot_be_found_is_refused_with_what_was_rendered(reader
     sentence = refusal(reader(template), {"messages": HELLO}, 9)
     assert "turn 2 of row 9 must be found in what the chat template renders" in sentence
     assert "'2 turns'" in sentence
+
+
+def test_conversations_are_the_same_in_every_form_of_file(tmp_path, reader):
+    """Arrow fills the fields of other turns and tools with nulls, which are no text."""
+    import datasets
+
+    other = [{"type": "function", "function": {"name": "add", "parameters": {"x": "number"}}}]
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}
+    asked = [ASKED[0], {"role": "assistant", "tool_calls": [call]}, *ASKED[2:]]
+    rows = [{"messages": asked, "tools": TOOLS}, {"messages": TWO, "tools": other}] * 6
+    table = datasets.Dataset.from_list(rows)
+    table.to_parquet(tmp_path / "data.parquet")
+    table.save_to_disk(tmp_path / "saved")
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "data.jsonl").write_text(lines, encoding="utf-8")
+    with (tmp_path / "data.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["messages", "tools"])
+        writer.writerows([json.dumps(cell) for cell in row.values()] for row in rows)
+    tokenizer = reader(templates.THINKING).tokenizer
+    read = [
+        read_source(DataSpec(path=str(tmp_path / name)), tokenizer)
+        for name in ("data.jsonl", "data.parquet", "saved", "data.csv")
+    ]
+    assert read[0].train[0].text.startswith(f"<|im_start|>system\n{json.dumps(TOOLS[0])}")
+    assert read[1] == read[2] == read[3] == read[0]

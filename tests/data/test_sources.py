@@ -124,9 +124,9 @@ def test_a_conversation_without_a_last_assistant_turn_is_refused(write, plain, t
     assert "must end with an assistant turn" in refusal(DataSpec(path=path), plain)
 
 
-def test_a_turn_of_several_parts_is_refused(write, plain):
+def test_a_turn_with_a_part_that_is_no_text_is_refused(write, plain):
     turns = [
-        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "image"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "hello"}]},
     ]
     words = "every turn must hold its content as text, got a list"
