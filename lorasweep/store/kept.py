@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lorasweep.spec.sweep import SweepSpec
+from lorasweep.spec.trial import METHODS
 from lorasweep.store.best import Best, find_best
 from lorasweep.store.configurations import configurations
 from lorasweep.store.paths import SweepPaths
@@ -75,13 +76,14 @@ def last_check(records: Iterable[Record], trial: str) -> KeptChecked | None:
 
 
 def checks_of_best(results: SweepResults) -> list[KeptChecked]:
-    """List the checks of the best trials, as far as they were made."""
-    best = [
-        best.winner.trial
-        for part in results.parts
-        for best in find_best(configurations(part.trials))
-    ]
-    return [results.kept[trial] for trial in best if trial in results.kept]
+    """List the checks of the best trials, as far as they were made, domain by domain."""
+    checks = []
+    for part in results.parts:
+        best = [one.winner.trial for one in find_best(configurations(part.trials))]
+        made = [results.kept[trial] for trial in best if trial in results.kept]
+        # Trials are in the order in which they ended, and methods have one of their own.
+        checks += sorted(made, key=lambda check: METHODS.index(check.method))
+    return checks
 
 
 def describe(check: KeptChecked) -> str:
