@@ -16,12 +16,12 @@ import json
 import random
 import sys
 import time
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from lorasweep.data.borders import tokenise_parts
 from lorasweep.data.example import Example
+from lorasweep.service.examples import decoded_parts
 from lorasweep.store.environment import environment
 from lorasweep.store.paths import write_atomically
 from tests.data.tokenizers import WORDS, trained_tokenizer
@@ -69,17 +69,6 @@ def decode(tokenizer: Any, ids: list[int]) -> str:
     return text
 
 
-def learned_text(tokenizer: Any, ids: list[int], loss: list[bool]) -> str:
-    """Decode the runs of tokens with loss, each as the text that it adds to what is before it."""
-    learned, before, end = "", "", 0
-    for has_loss, run in groupby(loss):
-        end += len(list(run))
-        text = decode(tokenizer, ids[:end])
-        learned += text[len(before) :] if has_loss else ""
-        before = text
-    return learned
-
-
 def run_arm(kind: str, shape: str, rows: int) -> dict[str, Any]:
     """Tokenise generated rows with one kind of tokenizer."""
     rng = random.Random(f"{kind} {shape}")
@@ -100,7 +89,8 @@ def run_arm(kind: str, shape: str, rows: int) -> dict[str, Any]:
         if whole == example.text:
             counts["writable"] += 1
             counts["exact"] += decode(tokenizer, ids) == example.text
-            counts["learned"] += learned_text(tokenizer, ids, loss) == example.response
+            learned = [part.text for part in decoded_parts(ids, loss, tokenizer) if part.loss]
+            counts["learned"] += "".join(learned) == example.response
     return {"arm": f"{kind}, {shape}", "rows": rows, **counts, "wall_s": round(seconds, 3)}
 
 

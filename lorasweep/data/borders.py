@@ -29,21 +29,32 @@ def tokenise_parts(examples: Sequence[Example], tokenizer: Any) -> list[Masked]:
     The tokens decode to what the tokenizer makes of the whole text, and no token with loss has a
     character of a part without loss, unless the tokenizer can write the text in no other way.
     """
-    found: dict[int, Masked] = {}
-    for rendered in (False, True):
-        # A chat template has already added BOS, so the tokenizer must not add another.
-        special = not rendered
-        chosen = [i for i, example in enumerate(examples) if example.rendered == rendered]
-        texts = [examples[i].text for i in chosen]
-        wholes = token_ids(tokenizer, texts, special=special)
-        prompts = token_ids(tokenizer, [examples[i].prompt for i in chosen], special=special)
-        offsets = _offsets(tokenizer, texts, wholes, special)
-        for index, whole, prompt, own in zip(chosen, wholes, prompts, offsets, strict=True):
-            example = examples[index]
-            loss = _by_prompt(example, whole, prompt) or _by_offsets(example, own)
-            masked = (whole, loss) if loss else _apart(example, tokenizer, whole, own, special)
-            found[index] = masked
-    return [found[index] for index in range(len(examples))]
+    pairs = iter(_tokenise_pairs([e for e in examples if not e.rendered], tokenizer))
+    others = iter(_tokenise_rendered([e for e in examples if e.rendered], tokenizer))
+    return [next(others if example.rendered else pairs) for example in examples]
+
+
+def _tokenise_pairs(examples: Sequence[Example], tokenizer: Any) -> list[Masked]:
+    """Tokenise prompts with their responses, after what the tokenizer puts before a text."""
+    wholes = token_ids(tokenizer, [example.text for example in examples], special=True)
+    prompts = token_ids(tokenizer, [example.prompt for example in examples], special=True)
+    found = []
+    for example, whole, prompt in zip(examples, wholes, prompts, strict=True):
+        loss = _by_prompt(example, whole, prompt)
+        found.append((whole, loss) if loss else _apart(example, tokenizer, whole, special=True))
+    return found
+
+
+def _tokenise_rendered(examples: Sequence[Example], tokenizer: Any) -> list[Masked]:
+    """Tokenise what a chat template rendered: it has BOS, and must not get another."""
+    texts = [example.text for example in examples]
+    wholes = token_ids(tokenizer, texts, special=False)
+    offsets = _offsets(tokenizer, texts, wholes, special=False)
+    found = []
+    for example, whole, own in zip(examples, wholes, offsets, strict=True):
+        loss = _by_offsets(example, own)
+        found.append((whole, loss) if loss else _apart(example, tokenizer, whole, special=False))
+    return found
 
 
 def _by_prompt(example: Example, whole: list[int], prompt: list[int]) -> list[bool] | None:
@@ -51,14 +62,14 @@ def _by_prompt(example: Example, whole: list[int], prompt: list[int]) -> list[bo
 
     At inference the model sees the prompt's own tokens, so it is to learn an answer to those.
     """
-    if example.rendered or not example.is_pair or whole[: len(prompt)] != prompt:
+    if not example.is_pair or whole[: len(prompt)] != prompt:
         return None
     return [False] * len(prompt) + [True] * (len(whole) - len(prompt))
 
 
 def _by_offsets(example: Example, offsets: Sequence[Span] | None) -> list[bool] | None:
     """Mark the tokens of a rendered text; None if one of them spans a border."""
-    if not example.rendered or offsets is None:
+    if offsets is None:
         return None
     borders = {border for span in example.spans for border in span}
     if any(start < border < end for start, end in offsets for border in borders):
@@ -77,7 +88,7 @@ def parts_of(example: Example) -> list[Part]:
 
 
 def _offsets(
-    tokenizer: Any, texts: list[str], wholes: list[list[int]], special: bool
+    tokenizer: Any, texts: list[str], wholes: list[list[int]], *, special: bool
 ) -> list[list[Span]] | list[None]:
     """Find the characters of each token; None if the tokenizer does not know."""
     if not tokenizer.is_fast or not texts:
@@ -106,29 +117,24 @@ def _inside(example: Example, offsets: Sequence[Span]) -> list[bool]:
     ]
 
 
-def _apart(
-    example: Example,
-    tokenizer: Any,
-    whole: list[int],
-    offsets: Sequence[Span] | None,
-    special: bool,
-) -> Masked:
+def _apart(example: Example, tokenizer: Any, whole: list[int], *, special: bool) -> Masked:
     """Tokenise the parts one by one, so that they decode to what the whole decodes to."""
     parts = parts_of(example)
     expected = _decoded(tokenizer, whole)
-    for anchors in ((), _ANCHORS):
+    for as_continuation in (False, True):
         ids: list[int] = []
         loss: list[bool] = []
         for text, has_loss in parts:
             first = not ids
             own = token_ids(tokenizer, [text], special=special and first)[0]
-            if anchors and not first:
+            if as_continuation and not first:
                 own = _continued(tokenizer, text, own)
             ids += own
             loss += [has_loss] * len(own)
         if _decoded(tokenizer, ids) == expected:
             return ids, loss
     # The tokenizer cannot write the parts apart: a token over a border carries loss.
+    (offsets,) = _offsets(tokenizer, [example.text], [whole], special=special)
     return (ids, loss) if offsets is None else (whole, _inside(example, offsets))
 
 

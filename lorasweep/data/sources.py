@@ -159,7 +159,7 @@ def read_source(spec: DataSpec, tokenizer: Any) -> Source:
 
 
 def overlap(train: Sequence[Example], heldout: Sequence[Example]) -> list[str]:
-    """Say which held-out examples are trained on as well, letter for letter."""
+    """Name the held-out examples that are trained on as well, letter for letter."""
     trained = set(train)
     both = [example for example in heldout if example in trained]
     if not both:
@@ -169,7 +169,7 @@ def overlap(train: Sequence[Example], heldout: Sequence[Example]) -> list[str]:
 
 
 def in_both(count: int, heldout: int) -> str:
-    """Say how many held-out examples are trained on."""
+    """Phrase how many held-out examples are trained on."""
     return (
         f"{count:,} of {heldout:,} held-out examples {'is' if count == 1 else 'are'} in the "
         "training data as well, so the loss on them is that of trained text"

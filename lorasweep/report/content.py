@@ -128,7 +128,7 @@ def content_of(results: SweepResults, analysis: Analysis) -> DomainContent:
 
 
 def kept_sentence(results: SweepResults, trial: str) -> str:
-    """Say what plain PEFT or transformers made of a trial's kept weights; empty if not tried."""
+    """Describe what plain PEFT or transformers made of kept weights; empty if not tried."""
     check = results.kept.get(trial)
     return "" if check is None else sentence(describe(check))
 

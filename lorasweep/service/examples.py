@@ -112,11 +112,11 @@ def _shown(example: MaskedIds, row: int | None, tokenizer: Any) -> ShownExample:
     ids, loss = (values.tolist() for values in example)
     loss[0] = False
     return ShownExample(
-        row=row, parts=tuple(_parts(ids, loss, tokenizer)), ids=tuple(ids), loss=tuple(loss)
+        row=row, parts=tuple(decoded_parts(ids, loss, tokenizer)), ids=tuple(ids), loss=tuple(loss)
     )
 
 
-def _parts(ids: list[int], loss: list[bool], tokenizer: Any) -> Iterator[Part]:
+def decoded_parts(ids: list[int], loss: list[bool], tokenizer: Any) -> Iterator[Part]:
     """Decode runs of tokens, each as the text that it adds to what is before it.
 
     Decoded alone, a run would lose the blank that SentencePiece begins a text with.

@@ -87,7 +87,7 @@ def checks_of_best(results: SweepResults) -> list[KeptChecked]:
 
 
 def describe(check: KeptChecked) -> str:
-    """Say in a sentence what plain transformers and PEFT made of a trial's weights."""
+    """Describe in a sentence what plain transformers and PEFT made of a trial's weights."""
     what, library = ("adapter", "PEFT") if check.method == "lora" else ("model", "transformers")
     subject = f"the kept {what} of trial {check.trial}"
     if check.status == "unchecked":
